@@ -1,4 +1,8 @@
-//! Claude Code's hooks: the settings that install them.
+//! Claude Code's hooks: the settings that install them, and what is read from their input.
+
+mod input;
+
+pub use input::{MAX_INPUT, parse};
 
 /// The managed settings that make Claude Code call `inside hook`, as JSON.
 ///
@@ -32,4 +36,27 @@ pub fn managed_settings() -> String {
         "SessionEnd": [{ "hooks": [hook(false, 1)] }],
     } });
     format!("{settings:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hook_calls_the_program_without_a_shell() {
+        let settings: serde_json::Value = serde_json::from_str(&managed_settings()).unwrap();
+        let hooks = settings["hooks"].as_object().unwrap();
+        assert_eq!(hooks.len(), 9);
+        for (name, groups) in hooks {
+            let hook = &groups[0]["hooks"][0];
+            assert_eq!(hook["type"], "command");
+            assert_eq!(hook["command"], "/run/rcc/inside");
+            assert_eq!(hook["args"], serde_json::json!(["hook"]));
+            let last = name == "SessionEnd";
+            assert_eq!(hook["timeout"], if last { 1 } else { 5 }, "{name}");
+            assert_eq!(hook.get("async").is_some(), !last, "{name}");
+        }
+        assert_eq!(hooks["SessionStart"][0]["matcher"], "startup|resume|clear");
+        assert!(hooks["Stop"][0].get("matcher").is_none());
+    }
 }
