@@ -1,0 +1,2 @@
+//! cli
+fn main() { rcc_sandbox::link::run_if_asked(); }

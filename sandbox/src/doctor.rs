@@ -1,0 +1,124 @@
+//! What rcc needs and what is there: each line with a state, a reason and what
+//! to do. Changes nothing.
+
+use crate::claude;
+use crate::engine::{Engine, LimitsWanted};
+use crate::error::Error;
+use crate::host::Host;
+use crate::image::{self, ImageChoice};
+use crate::network::Network;
+use crate::programs;
+
+/// How a line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Works.
+    Good,
+    /// Works, with something to know, or will be made when it is needed.
+    Note,
+    /// Does not work.
+    Bad,
+}
+
+impl Health {
+    /// A word for people and programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Note => "note",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// A stable word.
+    pub name: String,
+    /// How it stands.
+    pub health: Health,
+    /// Why, as a sentence.
+    pub text: String,
+    /// What to do, when there is something.
+    pub hint: Option<String>,
+}
+
+impl Line {
+    fn new(name: &str, health: Health, text: impl Into<String>) -> Self {
+        Self { name: name.into(), health, text: text.into(), hint: None }
+    }
+
+    fn bad(name: &str, error: &Error) -> Self {
+        Self {
+            name: name.into(),
+            health: Health::Bad,
+            text: format!("{} ({})", error, error.code().as_str()),
+            hint: Some(error.hint().to_string()),
+        }
+    }
+}
+
+/// Looks at everything.
+pub async fn examine(host: &Host) -> Vec<Line> {
+    let mut lines = Vec::new();
+    match Engine::connect(host).await {
+        Ok(engine) => {
+            let info = engine.info();
+            let layers = info.hardening();
+            let layers = if layers.is_empty() { "no seccomp".into() } else { layers.join(", ") };
+            let health = if info.hardening().contains(&"seccomp") { Health::Good } else { Health::Note };
+            lines.push(Line::new("engine", health, format!("Podman {}, rootless; {layers}.", info.version())));
+            let limits = info.limits(&LimitsWanted::default());
+            lines.push(match limits.note {
+                None => Line::new("limits", Health::Good, "Memory, processes and CPU time of a sandbox are limited."),
+                Some(note) => Line::new("limits", Health::Note, note),
+            });
+            lines.push(match image::find(&engine, &ImageChoice::Dev).await {
+                Ok(Some(reference)) => Line::new("image", Health::Good, format!("{reference} is there.")),
+                Ok(None) if programs::find("mmdebstrap").is_some() => {
+                    Line::new("image", Health::Note, "It is built when the first sandbox starts, in about two minutes.")
+                }
+                Ok(None) => {
+                    let missing = Error::new(crate::Code::ImageTool, "There is no image yet.");
+                    Line::bad("image", &missing)
+                }
+                Err(error) => Line::bad("image", &error),
+            });
+        }
+        Err(error) => lines.push(Line::bad("engine", &error)),
+    }
+    lines.push(match programs::inside() {
+        Ok(path) => Line::new("inside", Health::Good, format!("{}.", path.display())),
+        Err(error) => Line::bad("inside", &error),
+    });
+    lines.push(match claude::find(host) {
+        Some(claude) => {
+            let version = claude.version.map_or_else(String::new, |version| format!(" {version}"));
+            Line::new("claude", Health::Good, format!("Claude Code{version} at {}.", claude.path.display()))
+        }
+        None => Line::new("claude", Health::Note, "It is fetched when the first sandbox starts, about 180 MB."),
+    });
+    firewall(&mut lines).await;
+    lines
+}
+
+async fn firewall(lines: &mut Vec<Line>) {
+    let network = match Network::connect().await {
+        Ok(network) => network,
+        Err(error) => return lines.push(Line::bad("firewall", &error)),
+    };
+    match network.diagnose().await {
+        Ok(checks) => lines.extend(checks.into_iter().map(|check| Line {
+            name: format!("firewall: {}", crate::display::line(&check.name, 40)),
+            health: match check.state.as_str() {
+                "ok" => Health::Good,
+                "note" => Health::Note,
+                _ => Health::Bad,
+            },
+            text: crate::display::line(&check.text, 300),
+            hint: None,
+        })),
+        Err(error) => lines.push(Line::bad("firewall", &error)),
+    }
+}

@@ -1,0 +1,258 @@
+//! The calls that rcc makes, with errors in its own form.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error as ApiError;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters as query;
+use futures_util::{Stream, StreamExt};
+use tokio::io::AsyncWrite;
+
+use super::container::{ContainerSpec, label};
+use super::service::tail;
+use super::Engine;
+use crate::error::{Code, Error, Result};
+
+/// A container of rcc's, from its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The engine's id.
+    pub id: String,
+    /// See [`label`].
+    pub labels: HashMap<String, String>,
+    /// It runs now.
+    pub running: bool,
+    /// When it was made, seconds since 1970.
+    pub created: i64,
+}
+
+/// The engine's view of one container at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ContainerState {
+    pub(crate) running: bool,
+    /// Of the first process, on the host; 0 when none runs.
+    pub(crate) pid: i32,
+    pub(crate) out_of_memory: bool,
+    pub(crate) exit_code: i64,
+}
+
+/// A program that was started in a container, with its three streams.
+pub struct ExecPipes {
+    /// For [`Engine::exec_exit_code`].
+    pub id: String,
+    /// What it writes: stdout and stderr, told apart.
+    pub output: Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, ApiError>> + Send>>,
+    /// Its stdin; shut it down for the end of input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+impl Engine {
+    /// Containers with rcc's label, of one project or all.
+    pub(crate) async fn find(&self, project: Option<&str>) -> Result<Vec<Found>> {
+        let filter = project.map_or_else(|| label::PROJECT.to_string(), |id| format!("{}={id}", label::PROJECT));
+        let options = query::ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&HashMap::from([("label", vec![filter.as_str()])]))
+            .build();
+        let list = self
+            .docker()
+            .list_containers(Some(options))
+            .await
+            .map_err(|e| failed("list the sandboxes", &e))?;
+        let found = list.into_iter().filter_map(|container| {
+            Some(Found {
+                id: container.id?,
+                labels: container.labels.unwrap_or_default(),
+                running: container.state.is_some_and(|state| state.to_string() == "running"),
+                created: container.created.unwrap_or(0),
+            })
+        });
+        Ok(found.collect())
+    }
+
+    pub(crate) async fn create(&self, name: &str, spec: &ContainerSpec) -> Result<String> {
+        let options = query::CreateContainerOptionsBuilder::default().name(name).build();
+        let made = self
+            .docker()
+            .create_container(Some(options), spec.body())
+            .await
+            .map_err(|e| start_failed("made", &e))?;
+        Ok(made.id)
+    }
+
+    pub(crate) async fn start(&self, container: &str) -> Result<()> {
+        self.docker()
+            .start_container(container, None::<query::StartContainerOptions>)
+            .await
+            .map_err(|e| start_failed("started", &e))
+    }
+
+    pub(crate) async fn state(&self, container: &str) -> Result<ContainerState> {
+        let answer = self
+            .docker()
+            .inspect_container(container, None::<query::InspectContainerOptions>)
+            .await
+            .map_err(|e| failed("look at the sandbox", &e))?;
+        let state = answer.state.unwrap_or_default();
+        Ok(ContainerState {
+            running: state.running.unwrap_or(false),
+            pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0),
+            out_of_memory: state.oom_killed.unwrap_or(false),
+            exit_code: state.exit_code.unwrap_or(0),
+        })
+    }
+
+    /// What its first process wrote, at most the last 2,000 characters.
+    pub(crate) async fn log_tail(&self, container: &str) -> String {
+        let options = query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail("50").build();
+        let mut lines = self.docker().logs(container, Some(options));
+        let mut text = String::new();
+        while let Some(Ok(line)) = lines.next().await {
+            text.push_str(&String::from_utf8_lossy(&line.into_bytes()));
+        }
+        tail(&text, 2000)
+    }
+
+    /// Ends and removes a container; one that is not there is no error.
+    pub(crate) async fn remove(&self, container: &str, patience_s: i32) -> Result<()> {
+        let stop = query::StopContainerOptionsBuilder::default().t(patience_s).build();
+        // Whatever stopping says, removing by force is what counts.
+        let _ = self.docker().stop_container(container, Some(stop)).await;
+        let options = query::RemoveContainerOptionsBuilder::default().force(true).build();
+        match self.docker().remove_container(container, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            Err(e) => Err(failed("remove the sandbox", &e)),
+        }
+    }
+
+    /// Starts a program. `env` does not show in `inspect` of the container.
+    pub(crate) async fn exec(
+        &self,
+        container: &str,
+        argv: &[String],
+        env: &[(String, String)],
+        cwd: Option<&str>,
+    ) -> Result<ExecPipes> {
+        let options = CreateExecOptions {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(false),
+            env: Some(env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            cmd: Some(argv.to_vec()),
+            working_dir: cwd.map(str::to_string),
+            ..CreateExecOptions::default()
+        };
+        let what = "start a program in the sandbox";
+        let exec = self.docker().create_exec(container, options).await.map_err(|e| failed(what, &e))?;
+        let start = StartExecOptions { detach: false, tty: false, output_capacity: Some(256 << 10) };
+        match self.docker().start_exec(&exec.id, Some(start)).await.map_err(|e| failed(what, &e))? {
+            StartExecResults::Attached { output, input } => Ok(ExecPipes { id: exec.id, output, input }),
+            StartExecResults::Detached => {
+                Err(Error::new(Code::Engine, "The engine started the program without its streams."))
+            }
+        }
+    }
+
+    /// Exit code of a program that has ended.
+    pub(crate) async fn exec_exit_code(&self, exec: &str) -> Result<Option<i64>> {
+        let answer =
+            self.docker().inspect_exec(exec).await.map_err(|e| failed("ask how the program ended", &e))?;
+        Ok(if answer.running == Some(true) { None } else { answer.exit_code })
+    }
+
+    /// Sends a signal to a program that [`Engine::exec`] started. It runs with the
+    /// person's own id, so no engine is needed for it; but only a process that
+    /// is in the container is signalled.
+    pub(crate) async fn exec_signal(&self, container: &str, exec: &str, signal: i32) -> Result<()> {
+        let what = "send a signal to the program";
+        let answer = self.docker().inspect_exec(exec).await.map_err(|e| failed(what, &e))?;
+        let pid = answer.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let (Some(pid), Some(true)) = (pid, answer.running) else {
+            return Ok(());
+        };
+        let gone = |e| Error::new(Code::Engine, format!("Could not {what}: {e}."));
+        // Held before it is looked at, so that its number cannot become another's.
+        let Ok(held) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+            return Ok(());
+        };
+        let namespace = crate::network::netns_inode(pid.as_raw_nonzero().get());
+        let containers = crate::network::netns_inode(self.state(container).await?.pid);
+        let signal = if signal == 2 { rustix::process::Signal::INT } else { rustix::process::Signal::TERM };
+        if namespace.is_some() && namespace == containers {
+            rustix::process::pidfd_send_signal(held, signal).map_err(gone)?;
+        }
+        Ok(())
+    }
+
+    /// The environment that image and rcc gave to the container, `NAME=value`.
+    pub(crate) async fn environment(&self, container: &str) -> Result<Vec<String>> {
+        let answer = self
+            .docker()
+            .inspect_container(container, None::<query::InspectContainerOptions>)
+            .await
+            .map_err(|e| failed("look at the sandbox", &e))?;
+        Ok(answer.config.and_then(|config| config.env).unwrap_or_default())
+    }
+
+    /// Makes the volume unless it is there; answers its folder on this computer.
+    pub(crate) async fn volume(&self, name: &str, project: &str) -> Result<PathBuf> {
+        if let Ok(volume) = self.docker().inspect_volume(name).await {
+            return Ok(PathBuf::from(volume.mountpoint));
+        }
+        let request = VolumeCreateRequest {
+            name: Some(name.to_string()),
+            labels: Some(HashMap::from([(label::PROJECT.to_string(), project.to_string())])),
+            ..VolumeCreateRequest::default()
+        };
+        let volume = self
+            .docker()
+            .create_volume(request)
+            .await
+            .map_err(|e| failed("make the volume for the agent's home", &e))?;
+        Ok(PathBuf::from(volume.mountpoint))
+    }
+
+    /// Whether the image is in the user's storage.
+    pub(crate) async fn has_image(&self, reference: &str) -> Result<bool> {
+        match self.docker().inspect_image(reference).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Err(e) => Err(failed("look for the image", &e)),
+        }
+    }
+}
+
+pub(crate) fn failed(what: &str, error: &ApiError) -> Error {
+    let code = match error {
+        ApiError::DockerResponseServerError { .. } | ApiError::DockerStreamError { .. } => Code::Engine,
+        _ => Code::EngineUnreachable,
+    };
+    Error::new(code, format!("Podman could not {what}: {}.", words(error))).with_detail(error.to_string())
+}
+
+fn start_failed(what: &str, error: &ApiError) -> Error {
+    let text = error.to_string();
+    let code = if text.contains("cgroups in hybrid mode") || text.contains("cgroup v1") {
+        Code::Cgroups
+    } else if text.contains("no such image") || text.contains("No such image") {
+        Code::ImageMissing
+    } else {
+        Code::SandboxStart
+    };
+    Error::new(code, format!("The container could not be {what}: {}.", words(error))).with_detail(text)
+}
+
+/// The engine's sentence, on one line and without a full stop at the end.
+fn words(error: &ApiError) -> String {
+    let text = match error {
+        ApiError::DockerResponseServerError { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    crate::display::line(text.trim().trim_end_matches('.'), 300)
+}

@@ -1,0 +1,98 @@
+//! What the helper tells while sessions run: blocked hosts, lost links.
+
+use std::pin::Pin;
+
+use futures_util::stream::select_all;
+use futures_util::{Stream, StreamExt};
+use rcc_dbus::BlockedReason;
+
+use crate::error::{Code, Error, Result};
+use crate::network::Network;
+
+/// A thing that was refused, cleaned for display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The attachment; [`crate::session::Session::attachment`] tells whose.
+    pub attachment: u32,
+    /// The name, printable ASCII; empty when only an address is known.
+    pub host: String,
+    /// The address, or empty when only a name was asked.
+    pub address: String,
+    /// 0 when only a name was asked.
+    pub port: u16,
+    /// `tcp`, `udp` or another word.
+    pub protocol: String,
+    /// Why; `None` for a reason that this release does not know.
+    pub reason: Option<BlockedReason>,
+    /// How often since the last time it was told.
+    pub count: u32,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkEvent {
+    /// Something was refused.
+    Blocked(Blocked),
+    /// A link is gone.
+    Detached {
+        /// Which.
+        attachment: u32,
+        /// A sentence.
+        reason: String,
+    },
+    /// The administrator's list changed: rules may hold that did not, or the
+    /// other way round.
+    PolicyChanged,
+}
+
+/// The events of this user's own attachments.
+pub struct Events {
+    stream: Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>,
+}
+
+impl Events {
+    /// Begins to listen, then asks the helper to tell this connection.
+    ///
+    /// # Errors
+    /// [`Code::HelperMissing`], [`Code::HelperRefused`].
+    pub async fn watch(network: &Network) -> Result<Self> {
+        let helper = network.helper();
+        let failed = |e: zbus::Error| crate::network::explain(&e.into());
+        let blocked = helper.receive_blocked().await.map_err(failed)?.filter_map(async |signal| {
+            let arguments = signal.args().ok()?;
+            Some(NetworkEvent::Blocked(Blocked {
+                attachment: arguments.id,
+                host: crate::display::host(arguments.host),
+                address: crate::display::host(arguments.address),
+                port: arguments.port,
+                protocol: crate::display::line(arguments.protocol, 10),
+                reason: BlockedReason::from_wire(arguments.reason),
+                count: arguments.count,
+            }))
+        });
+        let detached = helper.receive_detached().await.map_err(failed)?.filter_map(async |signal| {
+            let arguments = signal.args().ok()?;
+            Some(NetworkEvent::Detached {
+                attachment: arguments.id,
+                reason: crate::display::line(arguments.reason, 200),
+            })
+        });
+        let changed =
+            helper.receive_policy_changed().await.map_err(failed)?.map(|_| NetworkEvent::PolicyChanged);
+        helper.watch().await.map_err(failed)?;
+        let streams: Vec<Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>> =
+            vec![Box::pin(blocked), Box::pin(detached), Box::pin(changed)];
+        Ok(Self { stream: Box::pin(select_all(streams)) })
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// [`Code::HelperMissing`] when the bus is gone.
+    pub async fn next(&mut self) -> Result<NetworkEvent> {
+        self.stream
+            .next()
+            .await
+            .ok_or_else(|| Error::new(Code::HelperMissing, "The connection to the system bus ended."))
+    }
+}

@@ -1,0 +1,312 @@
+//! Guarded files: what the host would execute later is mounted read-only where
+//! it exists, and every folder between `/workspace` and it is a mount of its
+//! own, else its parent could be renamed and copied.
+//!
+//! The guard is a hurdle, not a wall: somebody on the host who replaces a file
+//! by rename takes the mount off without a word (DESIGN 5). Paths that do not
+//! exist are not made, so that nothing is left behind in the project.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
+use crate::error::{Code, Error, Result};
+
+/// Guarded where they exist, relative to the project.
+const GUARDED: &[&str] = &[
+    ".git/hooks",
+    ".git/config",
+    ".git/config.worktree",
+    ".git/info/attributes",
+    ".vscode",
+    ".idea",
+    ".zed",
+    ".fleet",
+    ".devcontainer",
+    ".husky",
+    ".envrc",
+    ".claude/settings.json",
+    ".claude/settings.local.json",
+    ".mcp.json",
+    ".exrc",
+    ".nvimrc",
+    ".nvim.lua",
+    ".vimrc",
+    ".dir-locals.el",
+];
+
+/// Files of each repository below `.git/modules` (submodules) and of each
+/// working tree below `.git/worktrees`.
+const PER_REPOSITORY: &[&str] = &["hooks", "config", "config.worktree", "info/attributes"];
+
+/// Repositories below `.git` that are looked at; more are named in a note.
+const MAX_REPOSITORIES: usize = 64;
+
+/// What the guard mounts, parents before children.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In an order in which they can be mounted.
+    pub mounts: Vec<GuardMount>,
+    /// Sentences about what is there and cannot be guarded.
+    pub notes: Vec<String>,
+}
+
+/// One mount over a path of the project, from that same path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GuardMount {
+    /// Relative to the project, UTF-8.
+    pub path: PathBuf,
+    /// A guarded path; otherwise a folder that is pinned in its place.
+    pub read_only: bool,
+}
+
+/// Looks at the project without following any symlink.
+///
+/// # Errors
+/// [`Code::Guard`] when the project vanished or cannot be read.
+pub fn plan(project: &Path) -> Result<Plan> {
+    let root = rustix::fs::open(project, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| {
+            Error::new(Code::Guard, format!("The project {} cannot be read: {e}.", project.display()))
+        })?;
+    let mut plan = Plan::default();
+    let mut guarded = BTreeSet::new();
+    let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
+    match kind(&root, Path::new(".git")) {
+        Kind::Folder => wanted.extend(repositories(&root, &mut plan.notes)),
+        // A worktree's or submodule's pointer: it names the folder whose hooks run.
+        Kind::File => {
+            wanted.push(".git".into());
+            plan.notes.push(
+                "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
+            );
+        }
+        _ => {}
+    }
+    for path in wanted {
+        match kind(&root, &path) {
+            Kind::File | Kind::Folder => {
+                guarded.insert(path);
+            }
+            Kind::Symlink => plan.notes.push(format!(
+                "{} is reached through a symlink and cannot be guarded; look at it before you run anything of it.",
+                crate::display::line(&path.to_string_lossy(), 120)
+            )),
+            Kind::Other => plan.notes.push(format!(
+                "{} is neither a file nor a folder and cannot be guarded.",
+                crate::display::line(&path.to_string_lossy(), 120)
+            )),
+            Kind::Missing => {}
+        }
+    }
+    let pinned: BTreeSet<PathBuf> = guarded
+        .iter()
+        .flat_map(|path| path.ancestors().skip(1))
+        .filter(|parent| !parent.as_os_str().is_empty() && !guarded.contains(*parent))
+        .map(Path::to_path_buf)
+        .collect();
+    plan.mounts = guarded
+        .into_iter()
+        .map(|path| GuardMount { path, read_only: true })
+        .chain(pinned.into_iter().map(|path| GuardMount { path, read_only: false }))
+        .collect();
+    // A folder sorts before what is in it.
+    plan.mounts.sort();
+    if !matches!(kind(&root, Path::new(".rcc.yaml")), Kind::Missing) {
+        plan.notes.push("The project's .rcc.yaml is ignored: what is in the folder is the agent's to write.".into());
+    }
+    Ok(plan)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+    Symlink,
+    Other,
+    Missing,
+}
+
+fn open_beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    openat2(
+        root,
+        path,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
+}
+
+fn kind(root: &OwnedFd, path: &Path) -> Kind {
+    match open_beneath(root, path, OFlags::PATH) {
+        Ok(found) => match fstat(&found).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::RegularFile) => Kind::File,
+            Ok(FileType::Directory) => Kind::Folder,
+            Ok(FileType::Symlink) => Kind::Symlink,
+            _ => Kind::Other,
+        },
+        Err(Errno::LOOP) => Kind::Symlink,
+        Err(Errno::NOENT | Errno::NOTDIR) => Kind::Missing,
+        Err(_) => Kind::Other,
+    }
+}
+
+/// Guarded paths of submodules (which nest) and worktrees.
+fn repositories(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![".git/modules".into(), ".git/worktrees".into()];
+    let mut seen = 0;
+    while let Some(folder) = open.pop() {
+        for name in folders(root, &folder) {
+            let path = folder.join(name);
+            let repository = kind(root, &path.join("HEAD")) == Kind::File;
+            if !repository {
+                // A submodule in a subfolder: `modules/libs/thing`.
+                if path.components().count() < 8 {
+                    open.push(path);
+                }
+                continue;
+            }
+            seen += 1;
+            if seen > MAX_REPOSITORIES {
+                notes.push(format!(
+                    "There are more than {MAX_REPOSITORIES} submodules and worktrees; the rest is not guarded."
+                ));
+                return found;
+            }
+            found.extend(PER_REPOSITORY.iter().map(|name| path.join(name)));
+            open.push(path.join("modules"));
+        }
+    }
+    found
+}
+
+/// Names of the folders in `path`, at most 256, only those that are text.
+fn folders(root: &OwnedFd, path: &Path) -> Vec<String> {
+    let Ok(folder) = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY) else {
+        return Vec::new();
+    };
+    let Ok(entries) = Dir::read_from(folder.as_fd()) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok())
+        .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_string))
+        .filter(|name| name != "." && name != "..")
+        .filter(|name| kind(root, &path.join(name)) == Kind::Folder)
+        .take(256)
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn mount(path: &str, read_only: bool) -> GuardMount {
+        GuardMount { path: path.into(), read_only }
+    }
+
+    fn repository(dir: &Path) {
+        fs::create_dir_all(dir.join("hooks")).unwrap();
+        fs::write(dir.join("config"), "").unwrap();
+        fs::write(dir.join("HEAD"), "").unwrap();
+    }
+
+    #[test]
+    fn what_exists_is_guarded_and_its_parents_are_pinned() {
+        let dir = tempfile::tempdir().unwrap();
+        repository(&dir.path().join(".git"));
+        fs::create_dir(dir.path().join(".claude")).unwrap();
+        fs::write(dir.path().join(".claude/settings.json"), "{}").unwrap();
+        fs::write(dir.path().join(".envrc"), "").unwrap();
+        let plan = plan(dir.path()).unwrap();
+        assert_eq!(
+            plan.mounts,
+            [
+                mount(".claude", false),
+                mount(".claude/settings.json", true),
+                mount(".envrc", true),
+                mount(".git", false),
+                mount(".git/config", true),
+                mount(".git/hooks", true),
+            ]
+        );
+        assert!(plan.notes.is_empty());
+    }
+
+    #[test]
+    fn submodules_are_guarded_with_every_folder_between() {
+        let dir = tempfile::tempdir().unwrap();
+        repository(&dir.path().join(".git"));
+        repository(&dir.path().join(".git/modules/libs/thing"));
+        let plan = plan(dir.path()).unwrap();
+        for expected in [
+            mount(".git/modules", false),
+            mount(".git/modules/libs", false),
+            mount(".git/modules/libs/thing", false),
+            mount(".git/modules/libs/thing/config", true),
+            mount(".git/modules/libs/thing/hooks", true),
+        ] {
+            assert!(plan.mounts.contains(&expected), "{expected:?} is missing");
+        }
+    }
+
+    #[test]
+    fn symlinks_are_not_followed_and_said() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir(outside.path().join("hooks")).unwrap();
+        fs::write(outside.path().join("config"), "").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        symlink(outside.path(), dir.path().join(".git")).unwrap();
+        symlink("/etc/passwd", dir.path().join(".envrc")).unwrap();
+        let plan = plan(dir.path()).unwrap();
+        assert_eq!(plan.mounts, []);
+        assert!(plan.notes.iter().any(|note| note.starts_with(".git/hooks ")), "{:?}", plan.notes);
+        assert!(plan.notes.iter().any(|note| note.starts_with(".envrc ")), "{:?}", plan.notes);
+    }
+
+    #[test]
+    fn nothing_is_made_in_the_project() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(plan(dir.path()).unwrap(), Plan::default());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_projects_own_settings_are_ignored_aloud() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".rcc.yaml"), "mounts: [/]").unwrap();
+        let plan = plan(dir.path()).unwrap();
+        assert!(plan.mounts.is_empty());
+        assert!(plan.notes[0].contains(".rcc.yaml is ignored"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_parent_of_a_guard_is_a_mount_before_it(picks in prop::collection::vec(0..GUARDED.len(), 0..12)) {
+            let dir = tempfile::tempdir().unwrap();
+            for pick in picks {
+                let path = dir.path().join(GUARDED[pick]);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if !path.exists() {
+                    fs::write(path, "").unwrap();
+                }
+            }
+            let plan = plan(dir.path()).unwrap();
+            for (index, guard) in plan.mounts.iter().enumerate() {
+                for parent in guard.path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+                    let at = plan.mounts.iter().position(|mount| mount.path == parent);
+                    prop_assert!(at.is_some_and(|at| at < index), "{:?}", plan.mounts);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The image of a sandbox: built on this computer by rootless `mmdebstrap` with
+//! its own package sources, taken in by the engine, and found again by the hash
+//! of its recipe.
+
+mod build;
+mod sources;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+use crate::progress::{Cancel, Reporter, or_cancelled};
+
+/// Raised when something outside the recipe changes the result.
+const FORMAT: u32 = 1;
+
+const DEV: &str = include_str!("../../packaging/image/dev.toml");
+const SMALL: &str = include_str!("../../packaging/image/small.toml");
+
+/// Which image a project uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageChoice {
+    /// Languages and build tools.
+    Dev,
+    /// A shell, git and little else.
+    Small,
+    /// A name that the engine knows.
+    Named(String),
+}
+
+impl ImageChoice {
+    /// Reads `dev`, `small` or a reference.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`] for a text that is no image reference.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "dev" => Ok(Self::Dev),
+            "small" => Ok(Self::Small),
+            name if is_reference(name) => Ok(Self::Named(name.to_string())),
+            other => Err(Error::new(
+                Code::Invalid,
+                format!("`{}` is not the name of an image.", crate::display::line(other, 80)),
+            )
+            .hint_is("Write dev, small, or a name such as localhost/mine:1.")),
+        }
+    }
+
+    fn recipe(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Dev => Some(("dev", DEV)),
+            Self::Small => Some(("small", SMALL)),
+            Self::Named(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for ImageChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dev => "dev",
+            Self::Small => "small",
+            Self::Named(name) => name,
+        })
+    }
+}
+
+/// Part of a URL of the engine's API, so only what a reference may have.
+fn is_reference(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.len() <= 255
+        && text.chars().all(allowed)
+        && !text.split('/').any(|part| part == "..")
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recipe {
+    size: u64,
+    packages: Vec<String>,
+}
+
+/// The image's reference if the engine has it.
+///
+/// # Errors
+/// [`Code::Engine`].
+pub async fn find(engine: &Engine, choice: &ImageChoice) -> Result<Option<String>> {
+    let reference = match choice {
+        ImageChoice::Named(name) => name.clone(),
+        built => reference(built).await?,
+    };
+    Ok(engine.has_image(&reference).await?.then_some(reference))
+}
+
+/// Answers the image's reference; builds `dev` and `small` when the engine does
+/// not have them.
+///
+/// # Errors
+/// [`Code::ImageMissing`], [`Code::ImageTool`], [`Code::ImageBuild`],
+/// [`Code::Cancelled`]; nothing half made is left behind.
+pub async fn find_or_build(
+    engine: &Engine,
+    choice: &ImageChoice,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<String> {
+    if let Some(reference) = or_cancelled(cancel, find(engine, choice)).await? {
+        return Ok(reference);
+    }
+    let Some((name, text)) = choice.recipe() else {
+        return Err(Error::new(Code::ImageMissing, format!("The engine has no image {choice}.")));
+    };
+    let recipe = read(name, text)?;
+    let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
+    let reference = tag(name, text, &sources.suite);
+    build::run(engine, &reference, &recipe, &sources, report, cancel).await?;
+    Ok(reference)
+}
+
+async fn reference(choice: &ImageChoice) -> Result<String> {
+    let Some((name, text)) = choice.recipe() else {
+        return Ok(choice.to_string());
+    };
+    read(name, text)?;
+    Ok(tag(name, text, &sources::suite().await))
+}
+
+fn read(name: &str, text: &str) -> Result<Recipe> {
+    toml::from_str(text)
+        .map_err(|e| Error::new(Code::ImageBuild, format!("The recipe {name} is not valid.")).with_detail(e.to_string()))
+}
+
+fn tag(name: &str, recipe: &str, suite: &str) -> String {
+    let digest = Sha256::digest(format!("{FORMAT}\n{suite}\n{}\n{recipe}", std::env::consts::ARCH));
+    let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("localhost/rcc-{name}:{hash}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_are_valid_and_small_is_contained_in_dev() {
+        let dev = read("dev", DEV).unwrap();
+        let small = read("small", SMALL).unwrap();
+        for package in &small.packages {
+            assert!(dev.packages.contains(package), "{package}");
+        }
+        for package in &dev.packages {
+            assert!(package.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c)));
+        }
+    }
+
+    #[test]
+    fn a_recipe_or_another_suite_makes_another_image() {
+        let one = tag("dev", "a", "x");
+        assert!(one.starts_with("localhost/rcc-dev:"));
+        assert_eq!(one, tag("dev", "a", "x"));
+        assert_ne!(one, tag("dev", "b", "x"));
+        assert_ne!(one, tag("dev", "a", "y"));
+    }
+
+    #[test]
+    fn names_of_images_cannot_leave_their_place_in_the_api() {
+        assert_eq!(ImageChoice::parse("small").unwrap(), ImageChoice::Small);
+        for good in ["debian", "localhost/a_b/c:1.2", "host.example:5000/x@sha256:ab"] {
+            assert_eq!(ImageChoice::parse(good).unwrap(), ImageChoice::Named(good.into()));
+        }
+        for bad in ["", "-x", "/x", "a b", "a?b", "a#b", "a/../b", "ä", "a\n"] {
+            assert_eq!(ImageChoice::parse(bad).unwrap_err().code(), Code::Invalid, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The user's own levels of allowed hosts: files for all projects and for one.
+//! What holds is decided by the helper; here they are only read and edited.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use rcc_policy::{Entry, UserRules};
+
+use crate::error::{Code, Error, Result};
+use crate::host::{Host, write_atomically};
+use crate::project::Project;
+
+/// Which file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Level<'a> {
+    /// All projects of this user.
+    All,
+    /// One project.
+    Project(&'a Project),
+}
+
+impl Level<'_> {
+    /// Where the file is; it need not exist.
+    pub fn path(&self, host: &Host) -> PathBuf {
+        match self {
+            Self::All => host.config.join("hosts.yaml"),
+            Self::Project(project) => host.config.join("projects").join(format!("{}.yaml", project.id())),
+        }
+    }
+}
+
+/// The entries of one level; none when the file does not exist.
+///
+/// # Errors
+/// [`Code::Settings`] with line and column.
+pub fn read(level: &Level<'_>, host: &Host) -> Result<Vec<Entry>> {
+    let path = level.path(host);
+    let text = document(&path)?;
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    UserRules::parse(text.as_bytes()).map(|rules| rules.entries).map_err(|e| {
+        Error::new(Code::Settings, format!("{}, {e}.", path.display()))
+    })
+}
+
+/// What a session of `project` asks for: all projects' entries, then its own.
+///
+/// # Errors
+/// As [`read`].
+pub fn of_project(project: &Project, host: &Host) -> Result<Vec<Entry>> {
+    let mut entries = read(&Level::All, host)?;
+    for entry in read(&Level::Project(project), host)? {
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}
+
+/// Writes `entry` into the file, keeping comments and order.
+///
+/// # Errors
+/// [`Code::Settings`] when the file cannot be understood, [`Code::Io`].
+pub fn add(level: &Level<'_>, host: &Host, entry: &Entry) -> Result<()> {
+    edit(level, host, |text| rcc_policy::add_entry(text, entry))
+}
+
+/// Takes every entry for the target of `entry` and its protocol out of the
+/// file; answers whether something was there.
+///
+/// # Errors
+/// As [`add`].
+pub fn remove(level: &Level<'_>, host: &Host, entry: &Entry) -> Result<bool> {
+    let before = read(level, host)?.len();
+    if before == 0 {
+        return Ok(false);
+    }
+    edit(level, host, |text| rcc_policy::remove_entry(text, entry.target(), Some(entry.protocol())))?;
+    Ok(read(level, host)?.len() != before)
+}
+
+fn edit(
+    level: &Level<'_>,
+    host: &Host,
+    change: impl FnOnce(&str) -> std::result::Result<String, rcc_policy::EditError>,
+) -> Result<()> {
+    let path = level.path(host);
+    let text = document(&path)?;
+    let changed = change(&text).map_err(|e| Error::new(Code::Settings, format!("{}: {e}.", path.display())))?;
+    if changed == text { Ok(()) } else { write_atomically(&path, changed.as_bytes()) }
+}
+
+fn document(path: &Path) -> Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Error::new(Code::Settings, format!("{} cannot be read: {e}.", path.display()))),
+    }
+}
+
+/// Reads `HOST[:PORT]` as a person types it.
+///
+/// # Errors
+/// [`Code::Rule`] with the reason.
+pub fn parse_host(text: &str, private: bool) -> Result<Entry> {
+    rcc_policy::parse_spec(text, private).map_err(|e| {
+        let shown = crate::display::line(text, 100);
+        Error::new(Code::Rule, crate::display::line(&format!("{e}."), 300))
+            .title_is(format!("`{shown}` cannot be allowed."))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting() -> (tempfile::TempDir, Host, Project) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::testing::host(dir.path());
+        let folder = dir.path().join("code");
+        fs::create_dir(&folder).unwrap();
+        let project = Project::open(&folder, &host).unwrap();
+        (dir, host, project)
+    }
+
+    #[test]
+    fn a_project_gets_both_levels_and_its_files_are_not_in_it() {
+        let (_dir, host, project) = setting();
+        let everywhere = parse_host("a.example.org", false).unwrap();
+        let here = parse_host("b.example.org:8443", false).unwrap();
+        add(&Level::All, &host, &everywhere).unwrap();
+        add(&Level::Project(&project), &host, &here).unwrap();
+        add(&Level::Project(&project), &host, &everywhere).unwrap();
+        assert_eq!(of_project(&project, &host).unwrap(), [everywhere.clone(), here.clone()]);
+        assert_eq!(fs::read_dir(project.path()).unwrap().count(), 0);
+        assert!(remove(&Level::Project(&project), &host, &here).unwrap());
+        assert!(!remove(&Level::Project(&project), &host, &here).unwrap());
+        assert_eq!(of_project(&project, &host).unwrap(), [everywhere]);
+    }
+
+    #[test]
+    fn comments_survive_an_edit() {
+        let (_dir, host, project) = setting();
+        let level = Level::Project(&project);
+        let path = level.path(&host);
+        write_atomically(&path, b"version: 1\n# the build needs it\nwhitelist:\n  - host: a.example.org # why\n    ports: [443]\n").unwrap();
+        add(&level, &host, &parse_host("b.example.org", false).unwrap()).unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains("# the build needs it") && text.contains("# why") && text.contains("b.example.org"), "{text}");
+    }
+
+    #[test]
+    fn a_broken_file_is_an_error_that_names_the_place_and_stays() {
+        let (_dir, host, project) = setting();
+        let level = Level::All;
+        write_atomically(&level.path(&host), b"version: 1\nwhitelst: []\n").unwrap();
+        let error = of_project(&project, &host).unwrap_err();
+        assert_eq!(error.code(), Code::Settings);
+        assert!(error.body().contains("line 2"), "{}", error.body());
+        add(&level, &host, &parse_host("b.example.org", false).unwrap()).unwrap_err();
+        assert_eq!(fs::read_to_string(level.path(&host)).unwrap(), "version: 1\nwhitelst: []\n");
+    }
+
+    #[test]
+    fn what_cannot_be_a_host_is_said_with_its_name() {
+        for bad in ["", "a b", "*.com", "127.0.0.1", "a.example:0", "a.example:x", "evil\x1b[2J.example"] {
+            let error = parse_host(bad, false).unwrap_err();
+            assert_eq!(error.code(), Code::Rule, "{bad}");
+            assert!(!error.to_string().chars().any(char::is_control), "{bad}");
+        }
+    }
+}

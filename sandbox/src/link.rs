@@ -1,0 +1,121 @@
+//! The sandbox's end of its link.
+//!
+//! The helper puts `eth0` into the container's network namespace; address and
+//! routes are set here, by the owner of the namespace. That needs a process
+//! that joins the container's user and network namespace, and joining a user
+//! namespace needs a process with one thread: this program starts itself again,
+//! see [`run_if_asked`].
+
+mod child;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rcc_dbus::Attachment;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+
+pub use child::run_if_asked;
+
+/// Setting up one interface takes a few milliseconds.
+const CHILD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The namespaces of one running container, held open.
+#[derive(Debug)]
+pub struct Namespaces {
+    net: OwnedFd,
+    user: OwnedFd,
+}
+
+impl Namespaces {
+    /// Opens them and makes sure that they are the container's: the process is
+    /// held by a pidfd, opened before, and the engine is asked again after.
+    ///
+    /// # Errors
+    /// [`Code::Link`] when the container's first process is gone.
+    pub async fn of(engine: &Engine, container: &str) -> Result<Self> {
+        let gone = |why: String| Error::new(Code::Link, why);
+        let first = engine.state(container).await?;
+        let pid = Pid::from_raw(first.pid)
+            .filter(|_| first.running)
+            .ok_or_else(|| gone("The sandbox has ended already.".into()))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|e| gone(format!("The sandbox's first process {} cannot be held: {e}.", first.pid)))?;
+        let open = |name: &str| {
+            let path = PathBuf::from(format!("/proc/{}/ns/{name}", first.pid));
+            File::open(&path).map(OwnedFd::from).map_err(|e| gone(format!("{} cannot be opened: {e}.", path.display())))
+        };
+        let namespaces = Self { net: open("net")?, user: open("user")? };
+        if has_ended(pidfd.as_fd()) || engine.state(container).await?.pid != first.pid {
+            return Err(gone("The sandbox ended while it was being connected.".into()));
+        }
+        Ok(namespaces)
+    }
+
+    /// What the helper gets.
+    pub fn net(&self) -> BorrowedFd<'_> {
+        self.net.as_fd()
+    }
+
+    /// Sets address, routes and neighbour on the sandbox's end.
+    ///
+    /// # Errors
+    /// [`Code::Link`] names the step that failed.
+    pub async fn configure(&self, attachment: &Attachment) -> Result<()> {
+        let failed = |why: String| Error::new(Code::Link, why);
+        let plan = child::Plan::from(attachment);
+        let plan = serde_json::to_string(&plan).map_err(|e| failed(format!("The link cannot be described: {e}.")))?;
+        let copy = |fd: &OwnedFd| {
+            fd.try_clone().map(Stdio::from).map_err(|e| failed(format!("A namespace cannot be handed on: {e}.")))
+        };
+        // The namespaces travel as stdin and stdout: nothing has to be inherited by number.
+        let child = tokio::process::Command::new("/proc/self/exe")
+            .arg(child::ARGUMENT)
+            .arg(plan)
+            .env_clear()
+            .stdin(copy(&self.user)?)
+            .stdout(copy(&self.net)?)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| failed(format!("rcc could not start itself for setting up the link: {e}.")))?;
+        let output = tokio::time::timeout(CHILD_PATIENCE, child.wait_with_output())
+            .await
+            .map_err(|_| failed("Setting up the sandbox's end of the link took more than 10 seconds.".into()))?
+            .map_err(|e| failed(format!("Setting up the sandbox's end of the link was interrupted: {e}.")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = crate::display::line(&String::from_utf8_lossy(&output.stderr), 300);
+        Err(failed(format!("The sandbox's end of the link could not be set up: {}.", words.trim())))
+    }
+}
+
+/// A pidfd becomes readable when its process ends, pidfd_open(2).
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_is_seen() {
+        let mut child = std::process::Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        assert!(!has_ended(pidfd.as_fd()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(has_ended(pidfd.as_fd()));
+    }
+}

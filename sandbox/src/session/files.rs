@@ -1,0 +1,196 @@
+//! Small files that are mounted read-only into a sandbox. They lie in a private
+//! folder of this login.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::engine::MountSpec;
+use crate::error::{Code, Error, Result};
+use crate::host::{Host, make_dirs, write_atomically};
+use crate::project::Project;
+use crate::secrets::EXTRA_CERTIFICATES;
+
+/// The gate's resolver. Two servers with the same address would double nothing;
+/// few attempts, so that an offline sandbox says so soon.
+const RESOLV_CONF: &str = "nameserver 169.254.1.1\noptions timeout:1 attempts:5\n";
+
+/// Largest file of certificates, in bytes.
+const MAX_CERTIFICATES: u64 = 4 << 20;
+
+/// Writes the files and answers their mounts.
+pub(super) async fn mounts(host: &Host, project: &Project) -> Result<Vec<MountSpec>> {
+    let folder = host.runtime.join("files").join(project.id());
+    make_dirs(&folder)?;
+    let git = git_config(&identity(host).await);
+    let mut files = vec![
+        ("resolv.conf", "/etc/resolv.conf", RESOLV_CONF.as_bytes().to_vec()),
+        (
+            "managed-settings.json",
+            "/etc/claude-code/managed-settings.json",
+            rcc_inside::hooks::managed_settings().into_bytes(),
+        ),
+        ("gitconfig", "/etc/gitconfig", git.into_bytes()),
+    ];
+    if let Some(certificates) = extra_certificates()? {
+        files.push(("extra-ca.pem", EXTRA_CERTIFICATES, certificates));
+    }
+    files
+        .into_iter()
+        .map(|(name, target, bytes)| {
+            let path = folder.join(name);
+            write_atomically(&path, &bytes)?;
+            Ok(MountSpec::read_only(text(&path)?, target))
+        })
+        .collect()
+}
+
+/// The engine's API takes text.
+pub(super) fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_string).ok_or_else(|| {
+        Error::new(Code::Environment, format!("The path {} is not valid UTF-8.", path.display()))
+    })
+}
+
+/// A path that the engine can be given. A project's path may have characters
+/// that the engine takes for separators; then a link in our own folder stands
+/// for it.
+pub(super) fn source(host: &Host, project: &Project, relabel: bool) -> Result<PathBuf> {
+    let plain = project
+        .path()
+        .to_str()
+        .is_some_and(|path| !path.contains([',', ':', '"', '\\', '=']) && !path.chars().any(char::is_control));
+    if plain {
+        return Ok(project.path().to_path_buf());
+    }
+    if relabel {
+        return Err(Error::new(
+            Code::FolderRefused,
+            "With SELinux the engine can only label folders whose path has no comma, colon, quote or control character.",
+        )
+        .title_is(format!("Cannot open {}.", project.path().display()))
+        .hint_is("Rename the folder."));
+    }
+    let folder = host.runtime.join("folders");
+    make_dirs(&folder)?;
+    let link = folder.join(project.id());
+    if fs::read_link(&link).ok().as_deref() != Some(project.path()) {
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(project.path(), &link).map_err(|e| Error::io("make", &link, e))?;
+    }
+    Ok(link)
+}
+
+/// The certificates that the person handed to node.
+fn extra_certificates() -> Result<Option<Vec<u8>>> {
+    let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(path);
+    let size = fs::metadata(&path).map_err(|e| Error::io("read NODE_EXTRA_CA_CERTS", &path, e))?.len();
+    if size > MAX_CERTIFICATES {
+        return Err(Error::io("read NODE_EXTRA_CA_CERTS", &path, "it is larger than 4 MiB"));
+    }
+    fs::read(&path).map(Some).map_err(|e| Error::io("read NODE_EXTRA_CA_CERTS", &path, e))
+}
+
+/// Name and e-mail of the person's git, and the branch that new repositories get.
+#[derive(Default)]
+struct Identity {
+    name: Option<String>,
+    email: Option<String>,
+    branch: Option<String>,
+}
+
+/// Asked in the home folder, from the global file only: git must never run in
+/// the project on the host (THREATS F5).
+async fn identity(host: &Host) -> Identity {
+    let Some(git) = crate::programs::find("git") else {
+        return Identity::default();
+    };
+    let ask = async |key: &str| {
+        let asked = tokio::process::Command::new(&git)
+            .args(["config", "--global", "--includes", "--get", key])
+            .current_dir(&host.home)
+            .env("GIT_CEILING_DIRECTORIES", "/")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await.ok()?.ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        Some(text.trim_end_matches('\n').to_string()).filter(|text| output.status.success() && !text.is_empty())
+    };
+    let (name, email, branch) = tokio::join!(ask("user.name"), ask("user.email"), ask("init.defaultBranch"));
+    Identity { name, email, branch }
+}
+
+/// The system's git configuration inside: what makes up for a read-only
+/// `.git/config`, and who commits.
+fn git_config(identity: &Identity) -> String {
+    let mut text = String::from(
+        "[safe]\n\tdirectory = /workspace\n[push]\n\tautoSetupRemote = true\n[branch]\n\tautoSetupMerge = false\n",
+    );
+    let mut set = |section: &str, key: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!("[{section}]\n\t{key} = {}\n", quoted(value)));
+        }
+    };
+    set("user", "name", &identity.name);
+    set("user", "email", &identity.email);
+    set("init", "defaultBranch", &identity.branch);
+    text
+}
+
+/// A value as git-config(1) reads it back.
+fn quoted(value: &str) -> String {
+    let mut text = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            c if c.is_control() => {}
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_bring_settings_of_its_own() {
+        let name = "Ann \"A\" \\ O\n[core]\n\tfsmonitor = evil";
+        let identity = Identity { name: Some(name.into()), ..Identity::default() };
+        let config = git_config(&identity);
+        assert!(!config.lines().any(|line| line.trim() == "[core]"), "{config}");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gitconfig");
+        fs::write(&file, config).unwrap();
+        let read = std::process::Command::new("git")
+            .args(["config", "--file"])
+            .arg(&file)
+            .args(["--get", "user.name"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(read.stdout).unwrap().trim_end_matches('\n'), name);
+    }
+
+    #[test]
+    fn odd_paths_get_a_plain_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::testing::host(dir.path());
+        for name in ["a b ü", "a:b", "a,b", "a\nb", "a\"b"] {
+            let folder = dir.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            let project = Project::open(&folder, &host).unwrap();
+            let source = source(&host, &project, false).unwrap();
+            assert_eq!(source.canonicalize().unwrap(), project.path());
+            assert!(!source.to_str().unwrap().contains([',', ':', '"', '\n']), "{source:?}");
+        }
+    }
+}

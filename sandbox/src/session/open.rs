@@ -1,0 +1,300 @@
+//! Opening a session: the seven steps, undone when one fails.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rcc_policy::Entry;
+
+use super::rules::DroppedRule;
+use super::{Session, files};
+use crate::claude::{self, Claude, PROGRAM_INSIDE};
+use crate::engine::{ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label};
+use crate::error::{Code, Error, Result};
+use crate::host::Host;
+use crate::image::{self, ImageChoice};
+use crate::link::Namespaces;
+use crate::lock::Lock;
+use crate::network::Network;
+use crate::programs;
+use crate::progress::{Cancel, Progress, Reporter, Step, or_cancelled};
+use crate::project::Project;
+use crate::secrets::Handed;
+use crate::settings::Settings;
+use crate::terminal::Client;
+use crate::{guard, home, levels};
+
+/// How long PID 1 may take until it answers.
+const INSIDE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What to open.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// The folder, through whatever path.
+    pub folder: PathBuf,
+    /// Overrides the project's setting.
+    pub image: Option<ImageChoice>,
+    /// Never connect. Without it a missing helper is an error.
+    pub offline: bool,
+    /// Claude Code must be in the sandbox.
+    pub claude: bool,
+    /// Only to seed the approval of an API key: nothing of it is in the container.
+    pub handed: Handed,
+}
+
+/// Opens a session, or answers the one that runs. What was made is undone when a
+/// step fails or `cancel` says stop: the container is removed, image and
+/// download are kept.
+///
+/// To stop it use `cancel`; a future that is merely dropped leaves a container
+/// behind, which the next call removes.
+///
+/// # Errors
+/// Every code of the steps; see [`Step`].
+pub async fn open(host: &Host, request: &OpenRequest, report: &Reporter, cancel: &Cancel) -> Result<Session> {
+    let made = Mutex::new(None);
+    let result = steps(host, request, report, cancel, &made).await;
+    if result.is_err() {
+        let undo = made.lock().ok().and_then(|mut made| made.take());
+        if let Some((engine, name)) = undo {
+            // The first error is the one to tell; the next call removes what is left.
+            let _ = engine.remove(&name, 0).await;
+        }
+    }
+    result
+}
+
+type Made = Mutex<Option<(Engine, String)>>;
+
+async fn steps(
+    host: &Host,
+    request: &OpenRequest,
+    report: &Reporter,
+    cancel: &Cancel,
+    made: &Made,
+) -> Result<Session> {
+    let folder = report.step(Step::CheckFolder, async { check_folder(host, request) }).await?;
+    let engine = report.step(Step::Engine, or_cancelled(cancel, Engine::connect(host))).await?;
+    let lock = host.runtime.join(format!("{}.lock", folder.project.id()));
+    let _lock = or_cancelled(cancel, Lock::take(&lock)).await?;
+    if let Some(session) = or_cancelled(cancel, running(&engine, &folder.project)).await? {
+        return Ok(session);
+    }
+    // Before anything slow: whoever wants a network learns at once that there is none.
+    let network = match request.offline {
+        true => None,
+        false => match or_cancelled(cancel, Network::connect()).await {
+            Ok(network) => Some(network),
+            Err(error) => {
+                report.report(Progress::Failed(Step::ConnectNetwork));
+                return Err(error);
+            }
+        },
+    };
+    let choice = match &request.image {
+        Some(choice) => choice.clone(),
+        None => ImageChoice::parse(&folder.settings.image)?,
+    };
+    for note in &folder.guard.notes {
+        report.report(Progress::Note(note.clone()));
+    }
+    let (image, claude) = side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
+    let session = report
+        .step(Step::StartSandbox, async {
+            let spec = describe(host, &engine, request, &folder, &choice, image, claude.as_ref(), report).await?;
+            or_cancelled(cancel, start(&engine, &folder.project, spec, made)).await
+        })
+        .await?;
+    if let Some(network) = network {
+        let connected = or_cancelled(cancel, plug_in(&engine, &session.found.id, &network, &folder.rules));
+        for dropped in report.step(Step::ConnectNetwork, connected).await? {
+            report.report(Progress::Note(dropped.to_string()));
+        }
+    }
+    if let Ok(mut made) = made.lock() {
+        *made = None;
+    }
+    Ok(session)
+}
+
+struct Folder {
+    project: Project,
+    settings: Settings,
+    guard: guard::Plan,
+    rules: Vec<Entry>,
+}
+
+fn check_folder(host: &Host, request: &OpenRequest) -> Result<Folder> {
+    let project = Project::open(&request.folder, host)?;
+    let settings = Settings::load(&project, host)?;
+    let guard = guard::plan(project.path())?;
+    let rules = levels::of_project(&project, host)?;
+    Ok(Folder { project, settings, guard, rules })
+}
+
+/// The session that runs; what is left of one that ended is removed.
+async fn running(engine: &Engine, project: &Project) -> Result<Option<Session>> {
+    let mut running = None;
+    for found in engine.find(Some(project.id())).await? {
+        if found.running && running.is_none() && answers(engine, &found.id).await {
+            running = Some(Session::of(engine, found));
+        } else {
+            engine.remove(&found.id, 0).await?;
+        }
+    }
+    Ok(running)
+}
+
+/// A container whose program inside is dead is none: nobody could use it.
+async fn answers(engine: &Engine, container: &str) -> bool {
+    Client::connect(engine, container).await.is_ok()
+}
+
+/// The two slow ones at once; the first error ends both, and both tidy up.
+async fn side_by_side(
+    host: &Host,
+    engine: &Engine,
+    choice: &ImageChoice,
+    wants_claude: bool,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<(String, Option<Claude>)> {
+    let both = cancel.child_token();
+    let image = async {
+        let image = report.step(Step::Image, image::find_or_build(engine, choice, report, &both)).await;
+        image.inspect_err(|_| both.cancel())
+    };
+    let claude = async {
+        if !wants_claude {
+            return Ok(claude::find(host));
+        }
+        let claude = report.step(Step::Claude, claude::find_or_fetch(host, report, &both)).await;
+        claude.map(Some).inspect_err(|_| both.cancel())
+    };
+    let (image, claude) = tokio::join!(image, claude);
+    match (image, claude) {
+        (Ok(image), Ok(claude)) => Ok((image, claude)),
+        // The other one was cancelled because of it.
+        (Err(e), Ok(_)) | (Ok(_), Err(e)) => Err(e),
+        (Err(a), Err(b)) => Err(if a.code() == Code::Cancelled { b } else { a }),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the results of all steps so far come together here, once")]
+async fn describe(
+    host: &Host,
+    engine: &Engine,
+    request: &OpenRequest,
+    folder: &Folder,
+    choice: &ImageChoice,
+    image: String,
+    claude: Option<&Claude>,
+    report: &Reporter,
+) -> Result<ContainerSpec> {
+    let project = &folder.project;
+    let volume = format!("rcc-home-{}", project.id());
+    let home = engine.volume(&volume, project.id()).await?;
+    home::seed(&home, request.handed.api_key())?;
+    let relabel = engine.info().selinux();
+    let source = files::source(host, project, relabel)?;
+    let mut mounts = vec![
+        MountSpec::writable(files::text(&source)?, WORKSPACE),
+        MountSpec::volume(volume, HOME),
+        MountSpec::read_only(files::text(&programs::inside()?)?, rcc_inside::PROGRAM),
+    ];
+    for guard in &folder.guard.mounts {
+        mounts.push(MountSpec {
+            source: files::text(&source.join(&guard.path))?,
+            target: format!("{WORKSPACE}/{}", files::text(&guard.path)?),
+            read_only: guard.read_only,
+            volume: false,
+        });
+    }
+    if let Some(claude) = claude {
+        mounts.push(MountSpec::read_only(files::text(&claude.path)?, PROGRAM_INSIDE));
+    }
+    mounts.extend(files::mounts(host, project).await?);
+    let wanted = LimitsWanted { memory: folder.settings.memory_mib.map(|mib| mib << 20) };
+    let limits = engine.info().limits(&wanted);
+    if let Some(note) = &limits.note {
+        report.report(Progress::Note(note.clone()));
+    }
+    let claude_version = claude.map(|claude| claude.version.clone().unwrap_or_else(|| "installed".into()));
+    let labels = HashMap::from([
+        (label::PROJECT.to_string(), project.id().to_string()),
+        (label::SESSION.to_string(), container_name(project)),
+        (label::PATH.to_string(), project.path().to_string_lossy().into_owned()),
+        (label::IMAGE.to_string(), choice.to_string()),
+        (label::CLAUDE.to_string(), claude_version.unwrap_or_default()),
+        (label::OFFLINE.to_string(), if request.offline { "1" } else { "0" }.to_string()),
+    ]);
+    Ok(ContainerSpec {
+        image,
+        hostname: project.slug(),
+        uid: host.uid,
+        gid: host.gid,
+        mounts,
+        limits,
+        labels,
+        relabel,
+    })
+}
+
+fn container_name(project: &Project) -> String {
+    format!("rcc-{}-{}", project.slug(), &project.id()[..8])
+}
+
+async fn start(engine: &Engine, project: &Project, spec: ContainerSpec, made: &Made) -> Result<Session> {
+    let name = container_name(project);
+    let labels = spec.labels.clone();
+    // Before the call: if it is broken off, the engine may have made it all the same.
+    if let Ok(mut made) = made.lock() {
+        *made = Some((engine.clone(), name.clone()));
+    }
+    let id = engine.create(&name, &spec).await?;
+    engine.start(&id).await?;
+    until_it_answers(engine, &id).await?;
+    let created = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    let found = Found { id, labels, running: true, created };
+    Ok(Session { engine: engine.clone(), found, new: true })
+}
+
+/// PID 1 opens its socket a moment after it started.
+async fn until_it_answers(engine: &Engine, container: &str) -> Result<()> {
+    let deadline = std::time::Instant::now() + INSIDE_PATIENCE;
+    loop {
+        let error = match Client::connect(engine, container).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let running = engine.state(container).await?.running;
+        if !running || std::time::Instant::now() > deadline {
+            let log = engine.log_tail(container).await;
+            let why = if running { "Its first program does not answer." } else { "Its first program ended at once." };
+            let said = error.detail().unwrap_or_default().to_string();
+            return Err(Error::new(Code::SandboxStart, why).with_detail(format!("{log}\n{error}\n{said}")));
+        }
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+}
+
+/// Plugs the link in and sets up the sandbox's end. When that fails the link is
+/// taken away again.
+pub(super) async fn plug_in(
+    engine: &Engine,
+    container: &str,
+    network: &Network,
+    rules: &[Entry],
+) -> Result<Vec<DroppedRule>> {
+    let namespaces = Namespaces::of(engine, container).await?;
+    let attachment = network.attach(&namespaces, rules).await?;
+    if let Err(error) = namespaces.configure(&attachment).await {
+        // It would be a link that does not work; the first error says why.
+        let _ = network.detach(attachment.id).await;
+        return Err(error);
+    }
+    Ok(super::rules::dropped(&crate::network::wire(rules)?, &attachment.dropped))
+}

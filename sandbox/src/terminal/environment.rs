@@ -1,0 +1,64 @@
+//! The environment of a program in a sandbox.
+
+use crate::engine::HOME;
+use crate::secrets::Handed;
+
+/// Variables that make Claude Code quiet: it updates nothing by itself and asks
+/// only the hosts that it needs.
+const QUIET: &[(&str, &str)] = &[
+    ("DISABLE_AUTOUPDATER", "1"),
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL", "1"),
+];
+
+/// What the image set, what rcc sets, what the person handed in: later wins.
+pub(crate) fn environment(image: &[String], user: &str, handed: &Handed) -> Vec<(String, String)> {
+    let mut environment: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| {
+        environment.retain(|(existing, _)| existing != name);
+        environment.push((name.to_string(), value.to_string()));
+    };
+    for (name, value) in image.iter().filter_map(|line| line.split_once('=')) {
+        if !name.is_empty() && name != "container" {
+            set(name, value);
+        }
+    }
+    let path = image.iter().find_map(|line| line.strip_prefix("PATH=")).filter(|path| !path.is_empty());
+    set("PATH", &format!("{HOME}/.local/bin:{}", path.unwrap_or(super::PATH)));
+    set("HOME", HOME);
+    set("USER", user);
+    set("LOGNAME", user);
+    set("LANG", "C.UTF-8");
+    set("TERM", "xterm-256color");
+    set("COLORTERM", "truecolor");
+    for (name, value) in QUIET {
+        set(name, value);
+    }
+    for (name, value) in handed.variables() {
+        set(name, value);
+    }
+    environment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_images_path_stays_and_home_is_ours() {
+        let image = ["PATH=/go/bin:/usr/bin".to_string(), "HOME=/root".into(), "GOROOT=/go".into()];
+        let mut handed = Handed::default();
+        handed.set("DISABLE_AUTOUPDATER", "0");
+        let environment = environment(&image, "ann", &handed);
+        let get = |name: &str| {
+            let mut values = environment.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            let value = values.next();
+            assert_eq!(values.next(), None, "{name} twice");
+            value
+        };
+        assert_eq!(get("PATH"), Some("/home/agent/.local/bin:/go/bin:/usr/bin"));
+        assert_eq!(get("HOME"), Some("/home/agent"));
+        assert_eq!(get("GOROOT"), Some("/go"));
+        assert_eq!(get("DISABLE_AUTOUPDATER"), Some("0"));
+    }
+}
