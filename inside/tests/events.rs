@@ -1,5 +1,8 @@
 //! Hooks, titles and states through a real `init` and a real `hook`. Needs: sh; no privilege.
 
+// Clippy does not know a helper of tests from any other function.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io::Write as _;

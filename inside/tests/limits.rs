@@ -1,5 +1,8 @@
 //! Floods, slow viewers and hostile bytes against a real `init`. Needs: sh, yes; no privilege.
 
+// Clippy does not know a helper of tests from any other function.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use nix::sys::signal::SigSet;
 use rustix::fs::Access;
 use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
@@ -88,9 +89,11 @@ pub fn exec(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let prepared = rustix::process::setsid()
         .and_then(|_| rustix::process::ioctl_tiocsctty(std::io::stdin()))
-        .map_err(io::Error::from);
+        .map_err(io::Error::from)
+        // PID 1 blocks the signals that it reads from a descriptor, and a blocked signal stays blocked over fork and exec.
+        .and_then(|()| Ok(SigSet::empty().thread_set_mask()?));
     let error = match prepared {
-        // `exec` also puts signals back to what programs expect.
+        // `exec` puts back the one handler that the runtime changed, SIGPIPE's.
         Ok(()) => Command::new(&program).arg0(&name).args(arguments).exec(),
         Err(error) => error,
     };

@@ -9,6 +9,7 @@ use rcc_inside::state::{Program, Status, Tracker, title_glyph};
 use rcc_inside::text::{MAX_SHOWN, clean};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
+use rustix::termios::{LocalModes, SpecialCodeIndex};
 
 use super::launch::{self, Launched};
 use super::screen::{Screen, Size};
@@ -29,6 +30,7 @@ const HUNG_UP_PAUSE: Duration = Duration::from_millis(100);
 const READS: usize = 16;
 const MAX_TURN: Duration = Duration::from_millis(10);
 const READ_BYTES: usize = 4096;
+const MIN_READ_BYTES: usize = 64;
 
 /// What a terminal is made from.
 pub struct New {
@@ -57,6 +59,8 @@ pub struct Terminal {
     /// Nothing more will be read.
     drained: bool,
     quiet_until: Option<Instant>,
+    /// Bytes of one read: fewer while the model has much to do for each.
+    read_bytes: usize,
     title_due: Option<Instant>,
     title_told: Option<Instant>,
 }
@@ -78,6 +82,7 @@ impl Terminal {
             asked_to_end: false,
             drained: false,
             quiet_until: None,
+            read_bytes: READ_BYTES,
             title_due: None,
             title_told: None,
         }
@@ -111,8 +116,9 @@ impl Terminal {
         let mut page = [0; READ_BYTES];
         self.quiet_until = None;
         for _ in 0..READS {
-            let Some(part) =
-                page.get_mut(..READ_BYTES.min(limit - bytes.len())).filter(|part| !part.is_empty())
+            let Some(part) = page
+                .get_mut(..self.read_bytes.min(limit - bytes.len()))
+                .filter(|part| !part.is_empty())
             else {
                 break;
             };
@@ -136,9 +142,11 @@ impl Terminal {
             }
             // A few bytes can ask the model for much work; the other terminals and the host wait meanwhile.
             if now.elapsed() > MAX_TURN {
-                break;
+                self.read_bytes = (self.read_bytes / 2).max(MIN_READ_BYTES);
+                return bytes;
             }
         }
+        self.read_bytes = (self.read_bytes * 2).min(READ_BYTES);
         bytes
     }
 
@@ -156,9 +164,13 @@ impl Terminal {
 
     /// Queues input. Gives false, and takes nothing, when the program has left too much unread.
     pub fn type_in(&mut self, bytes: &[u8], now: Instant) -> bool {
-        // An interrupt must not wait behind a paste that the program does not read.
-        if bytes == b"\x03" {
+        // An interrupt must not wait behind a paste that the program does not read, and that fills the kernel's buffer.
+        if bytes == b"\x03" && !self.input.is_empty() {
             self.input.clear();
+            if self.interrupts() {
+                self.interrupt();
+                return true;
+            }
         }
         // Escape, also as kitty's keyboard protocol writes it.
         if matches!(bytes, b"\x1b" | b"\x1b[27u" | b"\x1b[27;1u") {
@@ -170,6 +182,22 @@ impl Terminal {
         self.input.extend(bytes);
         self.write();
         true
+    }
+
+    /// Whether the terminal makes a signal of Ctrl-C, now.
+    fn interrupts(&self) -> bool {
+        rustix::termios::tcgetattr(&self.master).is_ok_and(|modes| {
+            modes.local_modes.contains(LocalModes::ISIG)
+                && modes.special_codes[SpecialCodeIndex::VINTR] == 0x03
+        })
+    }
+
+    /// Does what the kernel does when it reads Ctrl-C.
+    fn interrupt(&self) {
+        if let Ok(foreground) = rustix::termios::tcgetpgrp(&self.master) {
+            // A group that is gone needs no signal.
+            let _gone = rustix::process::kill_process_group(foreground, Signal::INT);
+        }
     }
 
     /// Writes what the terminal takes of the queued input.

@@ -1,7 +1,7 @@
 //! A played host: starts the real program as `init` and talks to it through the real `client`.
 
-// Each test file uses its own part of this.
-#![allow(dead_code)]
+// Each test file uses its own part of this; and clippy does not know a module of tests from any other.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
