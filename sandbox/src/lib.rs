@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod blocked_log;
 pub mod claude;
 pub mod display;
 pub mod doctor;

@@ -1,0 +1,190 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run Claude Code in a sandbox it cannot leave.
+#[derive(Debug, Parser)]
+#[command(name = "rcc", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\
+Exit codes: the program's own; 1 doctor found something bad; 2 usage; 125 an error of rcc's; 130 stopped.")]
+pub struct Arguments {
+    /// Print what lists as JSON, and errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The project's folder, instead of the current one
+    // Without a value it is the reach of `allow` and `deny`.
+    #[arg(long, global = true, value_name = "PATH", num_args = 0..=1)]
+    pub project: Option<Option<PathBuf>>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How a sandbox is opened.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Opening {
+    /// Start without any network when the sandbox does not run yet
+    #[arg(long)]
+    pub offline: bool,
+    /// dev, small, or a name that the engine knows
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Ask nothing
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// How far a rule reaches; without any, or with `--project`: the project.
+#[derive(Debug, Clone, Default, Args)]
+#[group(multiple = false)]
+pub struct Reach {
+    /// Only the running sandbox, until it ends
+    #[arg(long)]
+    pub session: bool,
+    /// All projects of yours
+    #[arg(long)]
+    pub all: bool,
+    /// Only the running sandbox, for so long: 90s, 10m, 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    pub duration: Option<Duration>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare a project: check the folder, write its settings, build the image, fetch Claude Code
+    Init(Opening),
+    /// Open the sandbox and start Claude Code in it; again: another terminal in the same sandbox
+    Claude {
+        #[command(flatten)]
+        opening: Opening,
+        /// Let Claude ask before it acts, this time
+        #[arg(long)]
+        ask: bool,
+        /// Arguments for Claude Code, for instance -p "…"
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
+    /// Open the sandbox and start a shell in it
+    Shell(Opening),
+    /// Open the sandbox and run a program in it; its exit code is passed on
+    Run {
+        #[command(flatten)]
+        opening: Opening,
+        /// Program and arguments
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<String>,
+    },
+    /// List running sandboxes and their terminals
+    Ls,
+    /// Show a terminal that runs: the number from `rcc ls`, or the newest
+    Attach {
+        /// Its number
+        terminal: Option<u32>,
+    },
+    /// End the sandbox; project, conversation and image stay
+    Stop {
+        /// Every sandbox of yours
+        #[arg(long)]
+        all: bool,
+    },
+    /// Allow a host: HOST, HOST:PORT or HOST:PORT/udp; port 443 if none is given
+    Allow {
+        /// The host
+        host: String,
+        #[command(flatten)]
+        reach: Reach,
+        /// The name may have a private address
+        #[arg(long)]
+        private: bool,
+    },
+    /// Take a host back; connections to it are cut
+    Deny {
+        /// The host
+        host: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show what was blocked
+    Log {
+        /// Go on showing
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Switch the sandbox's network off or on
+    Net {
+        /// off or on
+        #[arg(value_enum)]
+        state: OnOff,
+    },
+    /// Check what rcc needs on this computer
+    Doctor,
+}
+
+/// Off or on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnOff {
+    /// Cut everything.
+    Off,
+    /// Let the allowed hosts through.
+    On,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("write a number and s, m or h, for instance 10m".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a number and s, m or h, for instance 10m".to_string())?;
+    match number.checked_mul(factor) {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("it can be 1s to 24h".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from([&["rcc"], words].concat())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn claudes_own_arguments_pass_through() {
+        let parsed = parse(&["claude", "--offline", "-p", "hi", "--model", "x"]).unwrap();
+        let Command::Claude { opening, arguments, .. } = parsed.command else { panic!("not claude") };
+        assert!(opening.offline);
+        assert_eq!(arguments, ["-p", "hi", "--model", "x"]);
+        let parsed = parse(&["run", "--", "ls", "--json"]).unwrap();
+        assert!(!parsed.json);
+        let Command::Run { command, .. } = parsed.command else { panic!("not run") };
+        assert_eq!(command, ["ls", "--json"]);
+        assert!(parse(&["run"]).is_err());
+    }
+
+    #[test]
+    fn one_reach_at_a_time() {
+        assert!(parse(&["allow", "a.example", "--session", "--all"]).is_err());
+        assert_eq!(parse(&["allow", "a.example", "--project"]).unwrap().project, Some(None));
+        assert_eq!(parse(&["--project", "x", "ls"]).unwrap().project, Some(Some("x".into())));
+        let Command::Allow { reach, .. } = parse(&["allow", "a.example", "--for", "10m"]).unwrap().command else {
+            panic!("not allow")
+        };
+        assert_eq!(reach.duration, Some(Duration::from_secs(600)));
+        for bad in ["", "10", "x", "0s", "25h", "ä", "99999999999999999999h", "5ä"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+}

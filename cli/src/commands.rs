@@ -1,0 +1,165 @@
+//! The commands.
+
+mod hosts;
+mod list;
+mod setup;
+
+use std::path::PathBuf;
+
+use rcc_sandbox::{Engine, Handed, Host, Network, Program, Project, Session, Settings, State};
+
+use crate::arguments::{Arguments, Command, OnOff, Opening};
+use crate::{open, piped, raw, show, tty};
+
+/// Everything that a command may need to know.
+pub struct Call {
+    host: Host,
+    folder: PathBuf,
+    json: bool,
+    /// `--project` without a path.
+    project_reach: bool,
+}
+
+impl Call {
+    fn project(&self) -> rcc_sandbox::Result<Project> {
+        Project::open(&self.folder, &self.host)
+    }
+
+    /// The running session of the folder.
+    async fn session(&self) -> rcc_sandbox::Result<(Engine, Project, Session)> {
+        let project = self.project()?;
+        let engine = Engine::connect(&self.host).await?;
+        let session = Session::of_project(&engine, &project).await?;
+        Ok((engine, project, session))
+    }
+}
+
+/// Runs a command; answers the exit code.
+pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
+    let call = Call {
+        host: Host::detect()?,
+        project_reach: arguments.project == Some(None),
+        folder: match arguments.project {
+            Some(Some(path)) => path,
+            _ => std::env::current_dir()?,
+        },
+        json: arguments.json,
+    };
+    match arguments.command {
+        Command::Init(opening) => setup::init(&call, &opening).await,
+        Command::Claude { opening, ask, arguments } => claude(&call, &opening, ask, arguments).await,
+        Command::Shell(opening) => start(&call, &opening, Program::Shell).await,
+        Command::Run { opening, command } => start(&call, &opening, Program::Command(command)).await,
+        Command::Ls => list::ls(&call).await,
+        Command::Attach { terminal } => attach(&call, terminal).await,
+        Command::Stop { all } => stop(&call, all).await,
+        Command::Allow { host, reach, private } => hosts::allow(&call, &host, &reach, private).await,
+        Command::Deny { host, reach } => hosts::deny(&call, &host, &reach).await,
+        Command::Log { follow } => hosts::log(&call, follow).await,
+        Command::Net { state } => net(&call, state).await,
+        Command::Doctor => setup::doctor(&call).await,
+    }
+}
+
+async fn claude(call: &Call, opening: &Opening, ask: bool, arguments: Vec<String>) -> anyhow::Result<u8> {
+    let settings = Settings::load(&call.project()?, &call.host)?;
+    let act_without_asking = settings.act_without_asking && !ask;
+    start(call, opening, Program::Claude { arguments, act_without_asking }).await
+}
+
+/// Opens the session and runs a program in it: on a terminal if this is one,
+/// else on pipes.
+async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Result<u8> {
+    let handed = Handed::from_environment();
+    let claude = matches!(program, Program::Claude { .. });
+    let session = open::open(&call.host, call.folder.clone(), opening, claude, &handed).await?;
+    let network = Network::connect().await.ok();
+    if !opening.offline && session.network_state(network.as_ref()).await == rcc_sandbox::NetworkState::Offline {
+        show::note("this sandbox was started offline; `rcc net on` connects it.");
+    }
+    let recording = network.map(|network| tokio::spawn(record(network, call.host.clone())));
+    let result = if raw::is_interactive() {
+        let terminal = session.start(&program, raw::size(), &handed, &call.host).await?;
+        tty::show(&session, terminal).await
+    } else {
+        piped::run(&session, &program, &handed, &call.host).await
+    };
+    if let Some(recording) = recording {
+        recording.abort();
+    }
+    result
+}
+
+/// Keeps the log of blocked hosts while a face of this user is there.
+async fn record(network: Network, host: Host) {
+    if let Ok(engine) = Engine::connect(&host).await {
+        // The log is a convenience: a session goes on without it.
+        let _ = rcc_sandbox::blocked_log::record(&host, &engine, &network, |_| ()).await;
+    }
+}
+
+async fn attach(call: &Call, terminal: Option<u32>) -> anyhow::Result<u8> {
+    let (_, _, session) = call.session().await?;
+    if !raw::is_interactive() {
+        return Err(rcc_sandbox::Error::new(
+            rcc_sandbox::Code::Terminal,
+            "Standard input and output are not a terminal.",
+        )
+        .hint_is("Run `rcc attach` in a terminal, or `rcc run -- CMD` for output that can be piped.")
+        .into());
+    }
+    let number = match terminal {
+        Some(number) => number,
+        None => newest(&session).await?,
+    };
+    let terminal = session.attach(number, raw::size()).await?;
+    tty::show(&session, terminal).await
+}
+
+/// Who waits for the person comes first, then the newest that runs.
+async fn newest(session: &Session) -> rcc_sandbox::Result<u32> {
+    let terminals = session.terminals().await?;
+    let alive = || terminals.iter().filter(|terminal| terminal.alive);
+    alive()
+        .find(|terminal| terminal.state == State::NeedsYou)
+        .or_else(|| alive().max_by_key(|terminal| terminal.terminal))
+        .map(|terminal| terminal.terminal)
+        .ok_or_else(|| {
+            rcc_sandbox::Error::new(rcc_sandbox::Code::Terminal, "No program runs in the sandbox.")
+                .hint_is("`rcc claude` or `rcc shell` starts one.")
+        })
+}
+
+async fn stop(call: &Call, all: bool) -> anyhow::Result<u8> {
+    let sessions = if all {
+        Session::all(&Engine::connect(&call.host).await?).await?
+    } else {
+        vec![call.session().await?.2]
+    };
+    for session in &sessions {
+        session.stop().await?;
+        show::note(&format!("{} is stopped; project and conversation are kept.", session.id()));
+    }
+    if sessions.is_empty() {
+        show::note("no sandbox runs.");
+    }
+    Ok(0)
+}
+
+async fn net(call: &Call, state: OnOff) -> anyhow::Result<u8> {
+    let (_, project, session) = call.session().await?;
+    let network = Network::connect().await?;
+    match state {
+        OnOff::Off => {
+            session.disconnect(&network).await?;
+            show::note("the network is off; every connection is cut.");
+        }
+        OnOff::On => {
+            for dropped in session.connect(&network, &project, &call.host).await? {
+                show::note(&dropped.to_string());
+            }
+            show::note("the network is on.");
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,80 @@
+//! `rcc init` and `doctor`.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use rcc_sandbox::doctor::{self, Health};
+use rcc_sandbox::{Cancel, Engine, ImageChoice, Settings, Step, claude, image};
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::arguments::Opening;
+use crate::open::stop_on_interrupt;
+use crate::show::{self, Lines};
+
+/// Everything that is slow the first time, so that `rcc claude` is fast.
+pub async fn init(call: &Call, opening: &Opening) -> anyhow::Result<u8> {
+    let project = call.project()?;
+    let mut settings = Settings::load(&project, &call.host)?;
+    if let Some(image) = &opening.image {
+        settings.image = ImageChoice::parse(image)?.to_string();
+    }
+    let choice = ImageChoice::parse(&settings.image)?;
+    let engine = Engine::connect(&call.host).await?;
+    let build = image::find(&engine, &choice).await?.is_none() && !matches!(choice, ImageChoice::Named(_));
+    let fetch = claude::find(&call.host).is_none();
+    if (build || fetch) && !opening.yes && !agreed(build, fetch)? {
+        return Err(rcc_sandbox::Error::cancelled().into());
+    }
+    let cancel = Cancel::new();
+    let stop = stop_on_interrupt(&cancel);
+    let (lines, report) = Lines::begin();
+    let (image, claude) = tokio::join!(
+        report.step(Step::Image, image::find_or_build(&engine, &choice, &report, &cancel)),
+        report.step(Step::Claude, claude::find_or_fetch(&call.host, &report, &cancel)),
+    );
+    drop(lines);
+    stop.abort();
+    image?;
+    claude?;
+    settings.save(&project, &call.host)?;
+    show::note(&format!("{} is ready; `rcc claude` opens it.", project.name()));
+    Ok(0)
+}
+
+/// Asks once; without a terminal nobody can be asked, and nothing outside the
+/// person's own folders is changed.
+fn agreed(build: bool, fetch: bool) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    if build {
+        eprintln!("The sandbox image is built once, in about two minutes (about 1 GB).");
+    }
+    if fetch {
+        eprintln!("Claude Code is fetched once (about 180 MB) from your npm registry.");
+    }
+    eprint!("Go on? [Y/n] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
+}
+
+pub async fn doctor(call: &Call) -> anyhow::Result<u8> {
+    let lines = doctor::examine(&call.host).await;
+    let bad = lines.iter().any(|line| line.health == Health::Bad);
+    if call.json {
+        let lines = lines.iter().map(|line| {
+            json!({"name": line.name, "state": line.health.word(), "text": line.text, "hint": line.hint})
+        });
+        println!("{:#}", Value::Array(lines.collect()));
+    } else {
+        for line in &lines {
+            println!("{:<4}  {:<10} {}", line.health.word(), line.name, line.text);
+            if let Some(hint) = &line.hint {
+                println!("      {:<10} {hint}", "");
+            }
+        }
+    }
+    Ok(u8::from(bad))
+}

@@ -1,0 +1,58 @@
+//! The person's terminal in raw mode, and back on every way out.
+
+use std::io::{IsTerminal, Write};
+
+use rcc_sandbox::Size;
+use rustix::stdio;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+/// What programs may leave switched on: mouse, focus reports, bracketed paste,
+/// colour-scheme reports, key encodings, a hidden cursor, colours.
+const MODES_OFF: &str = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[<u\x1b[>4;0m\x1b[?25h\x1b[0m";
+
+/// The other screen, without moving the cursor where there was none.
+const MAIN_SCREEN: &str = "\x1b[?1047l";
+
+/// Raw mode for as long as it lives; a panic restores it, too.
+pub struct Raw {
+    before: Termios,
+    /// The program did not end by itself and may have left its screen behind.
+    pub broken_off: bool,
+}
+
+impl Raw {
+    /// Switches stdin to raw mode.
+    pub fn begin() -> std::io::Result<Self> {
+        let before = tcgetattr(stdio::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdio::stdin(), OptionalActions::Drain, &raw)?;
+        Ok(Self { before, broken_off: true })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let mut stdout = std::io::stdout();
+        // Nothing can be done about a terminal that is gone.
+        let _ = stdout.write_all(MODES_OFF.as_bytes());
+        if self.broken_off {
+            let _ = stdout.write_all(MAIN_SCREEN.as_bytes());
+        }
+        let _ = stdout.flush();
+        let _ = tcsetattr(stdio::stdin(), OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Both ends are a person's terminal.
+pub fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Size of the person's terminal.
+pub fn size() -> Size {
+    match tcgetwinsize(stdio::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => Size { columns: size.ws_col, rows: size.ws_row },
+        _ => Size::default(),
+    }
+}

@@ -1,0 +1,153 @@
+//! A sandbox's terminal on the person's terminal.
+
+use std::io::{Read, Write};
+
+use rcc_sandbox::{Code, Error, Session, Terminal, TerminalEvent, TerminalInput};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::raw::{Raw, size};
+
+/// Ctrl-], as a plain terminal sends it and as one with key encodings does.
+const PREFIX: [&[u8]; 2] = [b"\x1d", b"\x1b[93;5u"];
+
+/// How it went.
+enum Outcome {
+    Ended(i32),
+    Detached,
+    Lost,
+}
+
+/// Shows the terminal until its program ends or the person detaches; answers
+/// the exit code.
+pub async fn show(session: &Session, terminal: Terminal) -> anyhow::Result<u8> {
+    let number = terminal.number();
+    let mut raw = Raw::begin()?;
+    let outcome = carry(terminal).await;
+    raw.broken_off = !matches!(outcome, Ok(Outcome::Ended(0)));
+    drop(raw);
+    match outcome? {
+        Outcome::Ended(code) => Ok(u8::try_from(code).unwrap_or(1)),
+        Outcome::Detached => {
+            eprintln!("\nrcc: detached; `rcc attach {number}` shows it again.");
+            Ok(0)
+        }
+        Outcome::Lost => {
+            let why = match session.why_ended().await {
+                Ok(Some(why)) => why,
+                Ok(None) => "The connection to it broke; it still runs. `rcc attach` shows it again.".into(),
+                Err(_) => "It was stopped.".into(),
+            };
+            Err(Error::new(Code::Inside, why).title_is("The sandbox's terminal is gone.").into())
+        }
+    }
+}
+
+async fn carry(terminal: Terminal) -> anyhow::Result<Outcome> {
+    let (input, mut output) = terminal.split();
+    let mut keys = keys();
+    let mut resized = signal(SignalKind::window_change())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut detach = Detach::default();
+    loop {
+        tokio::select! {
+            event = output.next() => match event {
+                Some(TerminalEvent::Screen(bytes)) => write(&bytes)?,
+                Some(TerminalEvent::Output(bytes)) => {
+                    write(&bytes)?;
+                    // The terminal may have ended meanwhile; the next event says so.
+                    let _ = input.credit(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).await;
+                }
+                Some(TerminalEvent::Ended(ended)) => return Ok(Outcome::Ended(ended.exit_code())),
+                Some(TerminalEvent::Lost) | None => return Ok(Outcome::Lost),
+            },
+            typed = keys.recv() => {
+                let Some(typed) = typed else { return Ok(Outcome::Detached) };
+                if detach.take(&typed, &input).await {
+                    return Ok(Outcome::Detached);
+                }
+            }
+            _ = resized.recv() => { let _ = input.resize(size()).await; }
+            _ = hangup.recv() => return Ok(Outcome::Detached),
+            _ = terminate.recv() => return Ok(Outcome::Detached),
+        }
+    }
+}
+
+/// Waits for Ctrl-] and then d; everything else is typed.
+#[derive(Default)]
+struct Detach {
+    prefix: Option<Vec<u8>>,
+}
+
+impl Detach {
+    async fn take(&mut self, typed: &[u8], input: &TerminalInput) -> bool {
+        match self.decide(typed) {
+            None => true,
+            Some(bytes) => {
+                // A terminal that is gone says so by its output.
+                let _ = input.write(&bytes).await;
+                false
+            }
+        }
+    }
+
+    /// What is to be typed; `None` to detach.
+    fn decide(&mut self, typed: &[u8]) -> Option<Vec<u8>> {
+        match self.prefix.take() {
+            Some(_) if typed == b"d" => None,
+            // Twice: once for the program.
+            Some(prefix) if typed == prefix => Some(prefix),
+            Some(mut prefix) => {
+                prefix.extend_from_slice(typed);
+                Some(prefix)
+            }
+            None if PREFIX.contains(&typed) => {
+                self.prefix = Some(typed.to_vec());
+                Some(Vec::new())
+            }
+            None => Some(typed.to_vec()),
+        }
+    }
+}
+
+fn write(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// Keys from a thread of its own: a read of a terminal cannot be broken off.
+fn keys() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        let mut stdin = std::io::stdin().lock();
+        while let Ok(count @ 1..) = stdin.read(&mut buffer) {
+            if sender.blocking_send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_prefix_and_d_detach() {
+        for prefix in PREFIX {
+            let mut detach = Detach::default();
+            assert_eq!(detach.decide(b"d").unwrap(), b"d");
+            assert_eq!(detach.decide(prefix).unwrap(), b"");
+            assert_eq!(detach.decide(b"x").unwrap(), [prefix, b"x"].concat());
+            assert_eq!(detach.decide(prefix).unwrap(), b"");
+            assert_eq!(detach.decide(prefix).unwrap(), prefix);
+            assert_eq!(detach.decide(prefix).unwrap(), b"");
+            assert_eq!(detach.decide(b"d"), None);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The log of blocked hosts: one line of JSON each, kept for seven days in the
+//! person's state folder. It is written while any face of rcc is there, by one
+//! of them at a time.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::events::{Blocked, Events, NetworkEvent};
+use crate::host::{Host, make_dirs, write_atomically};
+use crate::lock::Lock;
+use crate::network::Network;
+use crate::session::Session;
+
+/// Names of hosts are personal data: none is kept longer, in seconds.
+const KEPT_S: u64 = 7 * 24 * 3600;
+
+/// Lines that are kept, at most.
+const MAX_LINES: usize = 50_000;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Seconds since 1970.
+    pub time: u64,
+    /// The project's id, or empty when its session was gone already.
+    pub project: String,
+    /// The project's folder, for display.
+    pub path: String,
+    /// The name, printable ASCII, or empty.
+    pub host: String,
+    /// The address, or empty.
+    pub address: String,
+    /// 0 when only a name was asked.
+    pub port: u16,
+    /// `tcp`, `udp` …
+    pub protocol: String,
+    /// The word of the helper.
+    pub reason: String,
+    /// How often.
+    pub count: u32,
+}
+
+impl Record {
+    /// The time of day and date in UTC, `2026-05-01 12:00:05Z`.
+    pub fn when(&self) -> String {
+        let (days, seconds) = (self.time / 86_400, self.time % 86_400);
+        let (year, month, day) = date(days);
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// The Gregorian date of a day since 1970 (Howard Hinnant, "chrono-compatible
+/// low-level date algorithms").
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+fn file(host: &Host) -> PathBuf {
+    host.state.join("blocked.jsonl")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What was blocked in the last seven days, oldest first.
+///
+/// # Errors
+/// `Code::Io`; a line that cannot be read is passed over.
+pub fn read(host: &Host) -> Result<Vec<Record>> {
+    let path = file(host);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", &path, e)),
+    };
+    let oldest = now().saturating_sub(KEPT_S);
+    let lines = BufReader::new(file).lines().map_while(std::result::Result::ok);
+    Ok(lines
+        .filter_map(|line| serde_json::from_str::<Record>(&line).ok())
+        .filter(|record| record.time >= oldest)
+        .collect())
+}
+
+/// Writes down what is blocked until the bus is gone, and tells `tell` each.
+/// Waits for as long as another face does it.
+///
+/// # Errors
+/// `Code::HelperMissing`, `Code::Io`.
+pub async fn record(host: &Host, engine: &Engine, network: &Network, tell: impl Fn(&Record)) -> Result<()> {
+    let _only_one = Lock::take(&host.runtime.join("log.lock")).await?;
+    tidy(host)?;
+    let path = file(host);
+    make_dirs(&host.state)?;
+    let mut log = File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| Error::io("write", &path, e))?;
+    watch(engine, network, |record| {
+        tell(record);
+        let mut line = serde_json::to_string(record).unwrap_or_default();
+        line.push('\n');
+        // A full disk must not end what is shown.
+        let _ = log.write_all(line.as_bytes());
+    })
+    .await
+}
+
+/// Tells what is blocked from now on, and writes it down unless another face
+/// does.
+///
+/// # Errors
+/// As [`record`].
+pub async fn follow(host: &Host, engine: &Engine, network: &Network, tell: impl Fn(&Record)) -> Result<()> {
+    tokio::select! {
+        ended = watch(engine, network, |record| tell(record)) => ended,
+        ended = record(host, engine, network, |_| ()) => ended,
+    }
+}
+
+async fn watch(engine: &Engine, network: &Network, mut tell: impl FnMut(&Record)) -> Result<()> {
+    let mut events = Events::watch(network).await?;
+    let mut projects = HashMap::new();
+    loop {
+        if let NetworkEvent::Blocked(blocked) = events.next().await? {
+            if !projects.contains_key(&blocked.attachment) {
+                projects = attachments(engine, network).await;
+            }
+            let (project, path) = projects.get(&blocked.attachment).cloned().unwrap_or_default();
+            tell(&describe(blocked, project, path));
+        }
+    }
+}
+
+/// Whose attachment is whose: project and path by attachment.
+async fn attachments(engine: &Engine, network: &Network) -> HashMap<u32, (String, String)> {
+    let mut projects = HashMap::new();
+    for session in Session::all(engine).await.unwrap_or_default() {
+        if let Ok(Some(attachment)) = session.attachment(network).await {
+            let path = crate::display::line(&session.path().to_string_lossy(), 4096);
+            projects.insert(attachment.id, (session.project_id().to_string(), path));
+        }
+    }
+    projects
+}
+
+fn describe(blocked: Blocked, project: String, path: String) -> Record {
+    Record {
+        time: now(),
+        project,
+        path,
+        host: blocked.host,
+        address: blocked.address,
+        port: blocked.port,
+        protocol: blocked.protocol,
+        reason: blocked.reason.map_or("other", |reason| reason.as_str()).to_string(),
+        count: blocked.count,
+    }
+}
+
+/// Takes out what is too old or too much.
+fn tidy(host: &Host) -> Result<()> {
+    let path = file(host);
+    let Ok(before) = fs::read_to_string(&path) else {
+        return Ok(());
+    };
+    let mut kept = read(host)?;
+    let surplus = kept.len().saturating_sub(MAX_LINES);
+    kept.drain(..surplus);
+    if kept.len() == before.lines().count() {
+        return Ok(());
+    }
+    let lines: String =
+        kept.iter().map(|record| serde_json::to_string(record).unwrap_or_default() + "\n").collect();
+    write_atomically(&path, lines.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: u64) -> Record {
+        let blocked = Blocked {
+            attachment: 1,
+            host: "a.example".into(),
+            address: String::new(),
+            port: 443,
+            protocol: "tcp".into(),
+            reason: None,
+            count: 2,
+        };
+        Record { time, ..describe(blocked, "p".into(), "/p".into()) }
+    }
+
+    #[test]
+    fn dates_are_the_calendars() {
+        assert_eq!(at(0).when(), "1970-01-01 00:00:00Z");
+        assert_eq!(at(951_782_400).when(), "2000-02-29 00:00:00Z");
+        assert_eq!(at(1_767_225_599).when(), "2025-12-31 23:59:59Z");
+    }
+
+    #[test]
+    fn old_lines_and_broken_lines_are_taken_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::testing::host(dir.path());
+        let recent = at(now() - 5);
+        let line = |record: &Record| serde_json::to_string(record).unwrap();
+        let text = format!("{}\nnot json\n{}\n", line(&at(now() - KEPT_S - 5)), line(&recent));
+        write_atomically(&file(&host), text.as_bytes()).unwrap();
+        tidy(&host).unwrap();
+        assert_eq!(fs::read_to_string(file(&host)).unwrap(), format!("{}\n", line(&recent)));
+        assert_eq!(read(&host).unwrap(), [recent]);
+    }
+}
