@@ -41,6 +41,30 @@ fn a_viewer_gets_what_it_granted_and_the_program_waits() {
 }
 
 #[test]
+fn the_last_words_of_a_program_reach_a_viewer_that_granted_too_little() {
+    let sandbox = Sandbox::new();
+    let mut client = sandbox.connect();
+    let script = format!(
+        "stty -echo; read x; head -c {INITIAL_CREDIT} /dev/zero | tr '\\0' x; echo the tail"
+    );
+    let terminal = sandbox.start(&mut client, &script);
+    client.attach(terminal);
+    std::thread::sleep(Duration::from_millis(300));
+    client.type_in("go\r");
+    let mut last_screen = Vec::new();
+    let code = client.find(|reply| match reply {
+        Reply::Screen(bytes) => {
+            last_screen = bytes;
+            None
+        }
+        Reply::Exited { code, .. } => Some(code),
+        _ => None,
+    });
+    assert_eq!(code, Some(0));
+    assert!(String::from_utf8_lossy(&last_screen).contains("the tail"));
+}
+
+#[test]
 fn a_flood_keeps_memory_bounded_and_ctrl_c_works_at_once() {
     let sandbox = Sandbox::new();
     let mut client = sandbox.connect();

@@ -181,9 +181,9 @@ impl Connection {
         }
     }
 
-    /// Queues output, or notes that it was left out. At most [`room`](Self::room) bytes.
+    /// Queues output, or notes that it was left out because there was no [`room`](Self::room) for it.
     pub fn send_output(&mut self, bytes: &[u8], now: Instant) {
-        if self.room() == 0 {
+        if self.room() < bytes.len() {
             if let Some(viewing) = &mut self.viewing {
                 viewing.starved.get_or_insert(now);
                 viewing.missed = true;

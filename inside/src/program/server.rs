@@ -135,7 +135,16 @@ impl Server {
             .filter_map(|(id, terminal)| Some((*id, terminal.finished(now)?)))
             .collect();
         for (id, exit) in finished {
-            let Some(terminal) = self.terminals.remove(&id) else { continue };
+            let Some(mut terminal) = self.terminals.remove(&id) else {
+                continue;
+            };
+            // A viewer without credit may have kept the last output waiting: then the last screen shows it.
+            let rest = terminal.read(MAX_DATA, false, now);
+            if !rest.is_empty() {
+                for connection in self.viewers(id) {
+                    connection.send_output(&rest, now);
+                }
+            }
             // The last state must not be lost to the interval between reports.
             let last = terminal.state(now);
             let ended = terminal.into_ended(now);

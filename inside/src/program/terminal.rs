@@ -59,7 +59,7 @@ pub struct Terminal {
     /// Nothing more will be read.
     drained: bool,
     quiet_until: Option<Instant>,
-    /// Bytes of one read: fewer while the model has much to do for each.
+    /// Bytes of one read: grows while the model is quick with them, and shrinks while it has much to do for each.
     read_bytes: usize,
     title_due: Option<Instant>,
     title_told: Option<Instant>,
@@ -82,7 +82,7 @@ impl Terminal {
             asked_to_end: false,
             drained: false,
             quiet_until: None,
-            read_bytes: READ_BYTES,
+            read_bytes: MIN_READ_BYTES,
             title_due: None,
             title_told: None,
         }
