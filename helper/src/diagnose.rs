@@ -1,0 +1,115 @@
+//! What works and what does not, in words.
+
+use rcc_dbus::Check;
+use rcc_policy::{Entry, Policy};
+
+use crate::control::Control;
+use crate::layout::RESOLVER_USER;
+
+fn check(name: &str, problem: Option<(&str, String)>, fine: &str) -> Check {
+    let (state, text) = match problem {
+        Some((state, text)) => (state.to_owned(), text),
+        None => ("ok".to_owned(), fine.to_owned()),
+    };
+    Check { name: name.to_owned(), state, text }
+}
+
+/// Every check of the helper.
+pub async fn checks(control: &Control) -> Vec<Check> {
+    let policy = control.policy().await;
+    let empty = policy.policy.entries.is_empty() && !policy.policy.defaults.allow_public;
+    let open = policy.policy.defaults.allow_public;
+    let policy_problem = if empty {
+        Some(("note", "The list of allowed hosts is empty: sandboxes reach nothing but what their owners add.".to_owned()))
+    } else if open {
+        Some((
+            "note",
+            "The whole public internet is allowed; only private ranges are blocked.".to_owned(),
+        ))
+    } else {
+        None
+    };
+    let host = control.host_table_stands().await;
+    let resolver = control.resolver.is_there();
+    let upstream = crate::resolver::parent::upstream(0, false);
+    vec![
+        check("gate", None, "The firewall's namespace stands."),
+        check(
+            "host-table",
+            (!host).then(|| ("bad", "The host's side of the firewall is missing; sandboxes are cut off until it stands.".to_owned())),
+            "The host's side of the firewall stands.",
+        ),
+        check(
+            "resolver",
+            (!resolver).then(|| ("bad", format!("The resolver does not run. Is there a user {RESOLVER_USER}?"))),
+            "The resolver runs.",
+        ),
+        check(
+            "upstream",
+            match upstream {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(("bad", "/etc/resolv.conf names no name server; sandboxes cannot resolve names.".to_owned())),
+                Err(error) => Some(("bad", format!("The computer's name server cannot be used: {error}."))),
+            },
+            "The computer's name server can be asked.",
+        ),
+        check("policy", policy_problem, "The list of allowed hosts is in force."),
+        check(
+            "ipv6",
+            Some(("note", "Sandboxes have IPv4 only; names answer with IPv4 addresses.".to_owned())),
+            "",
+        ),
+        check(
+            "shared-addresses",
+            Some(("note", "Two names on one address cannot be told apart.".to_owned())),
+            "",
+        ),
+    ]
+}
+
+/// The change between two policies, for the password prompt: at most a few names.
+pub fn describe_change(before: &Policy, after: &Policy) -> String {
+    const MOST: usize = 5;
+    let only_in = |one: &Policy, other: &Policy| -> Vec<String> {
+        one.entries.iter().filter(|e| !other.entries.contains(e)).map(Entry::to_string).collect()
+    };
+    let list = |mut names: Vec<String>| {
+        let more = names.len().saturating_sub(MOST);
+        names.truncate(MOST);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", names.join(", "))
+    };
+    let mut parts = Vec::new();
+    let added = only_in(after, before);
+    if !added.is_empty() {
+        parts.push(format!("allow {}", list(added)));
+    }
+    let removed = only_in(before, after);
+    if !removed.is_empty() {
+        parts.push(format!("no longer allow {}", list(removed)));
+    }
+    if before.defaults != after.defaults {
+        let defaults = &after.defaults;
+        parts.push(format!(
+            "defaults: private ranges {}, public internet {}, users may add {:?}",
+            if defaults.block_rfc1918 { "blocked" } else { "open by entries" },
+            if defaults.allow_public { "open" } else { "by entries" },
+            defaults.users_may_add,
+        ));
+    }
+    if parts.is_empty() { "comments only".to_owned() } else { parts.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_named() {
+        let parse = |text: &str| Policy::parse(format!("version: 1\n{text}").as_bytes()).unwrap();
+        let one = parse("whitelist:\n  - host: a.example\n    ports: [443]\n");
+        assert_eq!(describe_change(&Policy::default(), &one), "allow a.example tcp/443");
+        assert_eq!(describe_change(&one, &Policy::default()), "no longer allow a.example tcp/443");
+        assert_eq!(describe_change(&one, &one), "comments only");
+    }
+}

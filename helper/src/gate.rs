@@ -1,0 +1,152 @@
+//! The gate: made at boot, recognised afterwards, never patched. A gate that is
+//! not right is torn down and made anew, its link to the host first, so that in
+//! between everything is cut.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::host::{self, HostError, write_sysctl};
+use crate::layout::{GATE_ADDRESS, HOST_ADDRESS, LINK_PREFIX};
+use crate::netlink::Rtnl;
+use crate::netns::{self, NetnsError, Room};
+use crate::nft::NftError;
+use crate::rules::{self, HOST_LINK, UPLINK};
+
+/// The gate could not be made or found.
+#[derive(Debug, Error)]
+pub enum GateError {
+    /// Its namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The host's side.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Its rules.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// Its links.
+    #[error("cannot set up the gate's links: {0}")]
+    Links(#[from] io::Error),
+    /// It is not there, or not whole.
+    #[error("the gate is missing or not whole; `rcc-helper apply` makes it anew")]
+    NotWhole,
+}
+
+/// Makes the gate and the host's side of the link, or brings what stands up to
+/// date. Answers whether the gate was made anew.
+pub fn apply() -> Result<bool, GateError> {
+    crate::state::make_folder().map_err(GateError::Links)?;
+    let mut host = Rtnl::new()?;
+    host::check_pool(&mut host)?;
+    let whole = is_whole(&mut host);
+    if !whole {
+        tear_down(&mut host)?;
+    }
+    let result = set_up(&mut host, whole);
+    if result.is_err() && !whole {
+        // Half a gate is none.
+        let _ = tear_down(&mut host);
+    }
+    result.map(|()| !whole)
+}
+
+fn set_up(host: &mut Rtnl, whole: bool) -> Result<(), GateError> {
+    if !whole {
+        build(host)?;
+    }
+    let networks = host::networks(host)?;
+    // Rules before the link is up, on both sides.
+    let gate = Room::in_namespace("gate", netns::gate()?)?;
+    if !whole {
+        gate.run_blocking(move || rules::gate(&networks, &[]).commit())??;
+    }
+    host::apply_link_settings()?;
+    host::apply_forwarding(host)?;
+    host::apply_table(host)?;
+    if !whole {
+        gate.run_blocking(link_up)??;
+    }
+    let index = host.index(HOST_LINK)?;
+    Ok(host.set_up(index, true)?)
+}
+
+/// True when the host's end of the link has its other half in the namespace at
+/// the gate's path, and that half is up: it comes up last, after the rules.
+pub fn is_whole(host: &mut Rtnl) -> bool {
+    let Ok(Some(link)) = host.link(HOST_LINK) else { return false };
+    let Ok(namespace) = netns::gate() else { return false };
+    let Ok(gate) = Room::in_namespace("gate", namespace) else { return false };
+    let uplink = gate.run_blocking(|| Rtnl::new().and_then(|mut gate| gate.link(UPLINK)));
+    matches!(uplink, Ok(Ok(Some(uplink)))
+        if uplink.up && link.peer_index == Some(uplink.index) && uplink.peer_index == Some(link.index))
+}
+
+/// Removes the gate and everything of ours on the host.
+pub fn remove() -> Result<(), GateError> {
+    let mut rtnl = Rtnl::new()?;
+    let host = host::remove(&mut rtnl);
+    netns::remove_gate()?;
+    Ok(host?)
+}
+
+fn tear_down(host: &mut Rtnl) -> Result<(), GateError> {
+    host.remove_link(HOST_LINK)?;
+    Ok(netns::remove_gate()?)
+}
+
+fn build(host: &mut Rtnl) -> Result<(), GateError> {
+    netns::create_gate()?;
+    let namespace = netns::gate()?;
+    host.add_veth(HOST_LINK, None, UPLINK, None, netns::raw(&namespace))?;
+    let index = host.index(HOST_LINK)?;
+    host.add_address(index, HOST_ADDRESS, LINK_PREFIX)?;
+    // The kernel forgets a setting of a namespace that it does not know, so the
+    // gate's own thread writes them.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| -> Result<(), GateError> {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| GateError::Links(errno.into()))?;
+            settings()
+        });
+        thread.join().unwrap_or(Err(GateError::NotWhole))
+    })
+}
+
+/// Settings of the gate's namespace, for links that exist and that will.
+fn settings() -> Result<(), GateError> {
+    write_sysctl("ipv4/ip_forward", "1")?;
+    for which in ["all", "default", UPLINK] {
+        for (name, value) in [
+            ("rp_filter", "1"),
+            ("arp_ignore", "1"),
+            ("accept_redirects", "0"),
+            ("secure_redirects", "0"),
+            ("send_redirects", "0"),
+            ("accept_source_route", "0"),
+        ] {
+            write_sysctl(&format!("ipv4/conf/{which}/{name}"), value)?;
+        }
+    }
+    if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+        for which in ["all", "default"] {
+            write_sysctl(&format!("ipv6/conf/{which}/disable_ipv6"), "1")?;
+            write_sysctl(&format!("ipv6/conf/{which}/accept_ra"), "0")?;
+        }
+    }
+    // A connection is never picked up in its middle, or a flow that was cut
+    // would come back with its next packet (N15).
+    write_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
+    Ok(())
+}
+
+fn link_up() -> Result<(), GateError> {
+    let mut gate = Rtnl::new()?;
+    let lo = gate.index("lo")?;
+    gate.set_up(lo, true)?;
+    let uplink = gate.index(UPLINK)?;
+    gate.add_address(uplink, GATE_ADDRESS, LINK_PREFIX)?;
+    gate.set_up(uplink, true)?;
+    gate.add_route(uplink, None, Some(HOST_ADDRESS))?;
+    Ok(())
+}

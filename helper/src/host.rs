@@ -1,0 +1,252 @@
+//! The host's side of the link: its table, its routing rules, forwarding.
+//!
+//! What stood there before is written down and put back by [`remove`].
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::layout::{GATE_ADDRESS, POOL, STATE_FOLDER};
+use crate::netlink::{Action, Rtnl, Rule};
+use crate::nft::{NftError, Transaction};
+use crate::rules::{HOST_LINK, host_table};
+
+/// The host's side could not be set up.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// Its table.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// Links, routes, rules.
+    #[error("cannot set up the host's side of the link: {0}")]
+    Netlink(#[from] io::Error),
+    /// A setting under /proc/sys, or the record of what it was.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pool is in use.
+    #[error("the host has a route to {0}, inside {POOL}, which sandboxes use; nothing was changed")]
+    PoolInUse(IpNet),
+}
+
+/// Priority of the rule for what comes from the gate, of the kernel's rule for
+/// addresses of the host itself after we moved it, and of the place behind it.
+const FROM_GATE: u32 = 0;
+const LOCAL: u32 = 1;
+const BEHIND_LOCAL: u32 = 2;
+/// `RT_TABLE_LOCAL`.
+const TABLE_LOCAL: u8 = 255;
+
+/// What comes from the gate is never looked up among the host's own addresses.
+/// Unlike a table of nftables this survives `nft flush ruleset` (N2, N12).
+fn routing_rules() -> [Rule; 3] {
+    [
+        Rule { priority: LOCAL, from_link: None, action: Action::Table(TABLE_LOCAL) },
+        Rule { priority: BEHIND_LOCAL, from_link: None, action: Action::Nothing },
+        Rule {
+            priority: FROM_GATE,
+            from_link: Some(HOST_LINK),
+            action: Action::Goto(BEHIND_LOCAL),
+        },
+    ]
+}
+
+/// The kernel's own first rule, which stands before all others until we move it.
+fn kernels_rule() -> Rule {
+    Rule { priority: 0, from_link: None, action: Action::Table(TABLE_LOCAL) }
+}
+
+/// Refuses when something of the host's is reached inside the pool.
+pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
+    let own = rtnl.link(HOST_LINK)?.map(|link| link.index);
+    for (address, prefix, link) in rtnl.routes()? {
+        let net = ipnet::Ipv4Net::new(address, prefix).unwrap_or(POOL).trunc();
+        let inside = prefix > 0 && (POOL.contains(&net) || net.contains(&POOL));
+        if inside && Some(link) != own {
+            return Err(HostError::PoolInUse(net.into()));
+        }
+    }
+    Ok(())
+}
+
+/// Puts up table and routing rules. Can be called again at any time.
+pub fn apply_table(rtnl: &mut Rtnl) -> Result<(), HostError> {
+    host_table(GATE_ADDRESS, Record::read().only_ours()).commit()?;
+    let standing = rtnl.rules()?;
+    for rule in routing_rules() {
+        if !standing.iter().any(|other| rule.is(other)) {
+            rtnl.add_rule(&rule)?;
+        }
+    }
+    // Only after its copy stands: the host is never without.
+    if standing.iter().any(|other| kernels_rule().is(other)) {
+        rtnl.remove_rule(&kernels_rule())?;
+    }
+    Ok(())
+}
+
+/// Turns forwarding on where the gate's traffic passes: on [`HOST_LINK`] and the
+/// links of default routes, and nowhere else.
+pub fn apply_forwarding(rtnl: &mut Rtnl) -> Result<(), HostError> {
+    let mut record = Record::read();
+    if record.global.is_none() {
+        record.global = Some(read_flag("all"));
+    }
+    let mut links = default_links(rtnl)?;
+    links.push(HOST_LINK.to_owned());
+    for link in links {
+        if !read_flag(&link) {
+            if link != HOST_LINK && !record.links.contains(&link) {
+                record.links.push(link.clone());
+            }
+            // Written down before it is done.
+            record.write()?;
+            write_flag(&link, true)?;
+        }
+    }
+    record.write()
+}
+
+/// Settings of the host's end of the link itself.
+pub fn apply_link_settings() -> Result<(), HostError> {
+    write_sysctl(&format!("ipv4/conf/{HOST_LINK}/rp_filter"), "1")?;
+    write_sysctl(&format!("ipv4/conf/{HOST_LINK}/accept_redirects"), "0")?;
+    write_sysctl(&format!("ipv4/conf/{HOST_LINK}/send_redirects"), "0")?;
+    // A kernel without IPv6 has no such file, and nothing to turn off.
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        write_sysctl(&format!("ipv6/conf/{HOST_LINK}/disable_ipv6"), "1")?;
+    }
+    Ok(())
+}
+
+/// True while the link to the gate is up and the routing rules stand.
+pub fn stands(rtnl: &mut Rtnl) -> io::Result<bool> {
+    let standing = rtnl.rules()?;
+    let rules = routing_rules().iter().all(|rule| standing.iter().any(|other| rule.is(other)));
+    Ok(rules && rtnl.link(HOST_LINK)?.is_some_and(|link| link.up))
+}
+
+/// Undoes everything on the host. Goes on after an error and reports the first.
+pub fn remove(rtnl: &mut Rtnl) -> Result<(), HostError> {
+    let mut first = Ok(());
+    let mut note = |result: Result<(), HostError>| {
+        if first.is_ok() {
+            first = result;
+        }
+    };
+    note(rtnl.remove_link(HOST_LINK).map_err(HostError::from));
+    let standing = rtnl.rules().unwrap_or_default();
+    if !standing.iter().any(|other| kernels_rule().is(other)) {
+        note(rtnl.add_rule(&kernels_rule()).map_err(HostError::from));
+    }
+    for rule in routing_rules().iter().rev() {
+        if standing.iter().any(|other| rule.is(other)) {
+            note(rtnl.remove_rule(rule).map_err(HostError::from));
+        }
+    }
+    for link in Record::read().links {
+        if Path::new(&format!("/proc/sys/net/ipv4/conf/{link}")).exists() {
+            note(write_flag(&link, false));
+        }
+    }
+    let mut t = Transaction::new();
+    t.remove_table();
+    note(t.commit().map_err(HostError::from));
+    let _ = fs::remove_file(Record::path());
+    first
+}
+
+/// The host's own addresses, and whole networks that it made in software
+/// (Docker's, libvirt's): step 2 of the gate.
+pub fn networks(rtnl: &mut Rtnl) -> io::Result<Vec<IpNet>> {
+    let default = default_links(rtnl)?;
+    let links = rtnl.links()?;
+    let bridges: Vec<u32> = links
+        .iter()
+        // A bridge with the default route behind it is the LAN itself.
+        .filter(|link| link.kind == "bridge" && !default.contains(&link.name))
+        .map(|link| link.index)
+        .collect();
+    let addresses = rtnl.addresses()?;
+    Ok(addresses
+        .into_iter()
+        .filter_map(|(link, address, prefix)| {
+            let length = match address {
+                IpAddr::V4(_) if bridges.contains(&link) => prefix,
+                IpAddr::V6(_) if bridges.contains(&link) => prefix,
+                IpAddr::V4(_) => 32,
+                IpAddr::V6(_) => 128,
+            };
+            IpNet::new(address, length).ok().map(|net| net.trunc())
+        })
+        .collect())
+}
+
+fn default_links(rtnl: &mut Rtnl) -> io::Result<Vec<String>> {
+    let links = rtnl.links()?;
+    let mut names: Vec<String> = rtnl
+        .routes()?
+        .into_iter()
+        .filter(|(_, prefix, _)| *prefix == 0)
+        .filter_map(|(_, _, index)| links.iter().find(|link| link.index == index))
+        .map(|link| link.name.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// What forwarding was before: whether it was on for the whole host, and the
+/// links on which we turned it on.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Record {
+    global: Option<bool>,
+    links: Vec<String>,
+}
+
+impl Record {
+    fn path() -> PathBuf {
+        Path::new(STATE_FOLDER).join("forwarding.json")
+    }
+
+    fn read() -> Self {
+        fs::read(Self::path())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// Nobody but us wants forwarding on this host.
+    fn only_ours(&self) -> bool {
+        self.global == Some(false)
+    }
+
+    fn write(&self) -> Result<(), HostError> {
+        let json = serde_json::to_vec(self).map_err(io::Error::from);
+        let written = json.and_then(|json| crate::state::write_atomically(&Self::path(), &json));
+        written.map_err(|source| HostError::Write { path: Self::path(), source })
+    }
+}
+
+fn read_flag(link: &str) -> bool {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/forwarding"))
+        .is_ok_and(|text| text.trim() == "1")
+}
+
+fn write_flag(link: &str, on: bool) -> Result<(), HostError> {
+    write_sysctl(&format!("ipv4/conf/{link}/forwarding"), if on { "1" } else { "0" })
+}
+
+/// Writes a setting of the calling thread's network namespace.
+pub fn write_sysctl(name: &str, value: &str) -> Result<(), HostError> {
+    let path = Path::new("/proc/sys/net").join(name);
+    fs::write(&path, value).map_err(|source| HostError::Write { path, source })
+}

@@ -1,0 +1,29 @@
+//! Where things are, and which addresses are whose.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+/// The administrator's file.
+pub const POLICY_FILE: &str = "/etc/rcc/network-whitelist.yaml";
+/// The helper's state, lost at a reboot as the firewall is.
+pub const STATE_FOLDER: &str = "/run/rcc";
+/// The user that the resolver's child becomes.
+pub const RESOLVER_USER: &str = "rcc-resolver";
+
+/// Addresses of links and sandboxes: a /20 out of the range for benchmarks
+/// (RFC 2544), which no network routes.
+pub const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 20);
+/// The host's end of the link between host and gate.
+pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The gate's end.
+pub const GATE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// Prefix length of that link.
+pub const LINK_PREFIX: u8 = 30;
+/// First and last address for sandboxes, as offsets in the pool.
+pub const SANDBOXES: std::ops::RangeInclusive<u32> = 16..=4094;
+
+/// The `offset`th address of the pool.
+pub fn pool_address(offset: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(POOL.network()) + offset)
+}

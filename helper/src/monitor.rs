@@ -1,0 +1,349 @@
+//! The service while it runs: the bus, the resolver's process, and what the
+//! kernel tells. Every task ends the process when it fails: the walls stand in
+//! the kernel, and the service is started anew.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rcc_dbus::{BUS_NAME, BlockedReason, OBJECT_PATH};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+use zbus::object_server::SignalEmitter;
+
+use crate::control::{Blocked, Control, Event, Publication, Published};
+use crate::netns::Room;
+use crate::nfnetlink;
+use crate::nft::TABLE;
+use crate::policy_file::InForce;
+use crate::resolver::parent::{self, Bucket};
+use crate::resolver::wire::{self, FromResolver, ToResolver};
+use crate::rules::LOG_GROUP;
+use crate::service::Helper;
+use crate::watchers::Watchers;
+
+/// Groups of rtnetlink (linux/rtnetlink.h).
+const LINKS: u32 = 1;
+const ADDRESSES_4: u32 = 5;
+const ADDRESSES_6: u32 = 9;
+/// How long the service stays when nobody needs it.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often what was blocked is told, and timed rules are looked at.
+const TOLD: Duration = Duration::from_millis(200);
+const EXPIRY: Duration = Duration::from_secs(1);
+/// Publications that wait for their transaction, and sockets made a second.
+const WAITING: usize = 4_096;
+const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
+
+/// Serves until told to end, or until nobody needs it.
+pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
+    let policy = InForce::read().unwrap_or_else(|error| {
+        // Fail closed: a file that does not read allows nothing.
+        error!(%error, "the list of allowed hosts does not read; nothing is allowed");
+        InForce::default()
+    });
+    // Sockets belong to the namespace of the thread that makes them.
+    let logged = gate.run(|| nfnetlink::nflog(LOG_GROUP)).await??;
+    let gate_links = gate.run(|| listen(&[LINKS])).await??;
+    let host_changes = host.run(|| listen(&[LINKS, ADDRESSES_4, ADDRESSES_6])).await??;
+    let tables = host.run(nfnetlink::nftables_events).await??;
+
+    let (control, events) = Control::start(gate, host, policy).await?;
+    let watchers = Arc::new(Watchers::default());
+    let (publish, publications) = mpsc::channel(WAITING);
+    let helper = Helper::new(control.clone(), watchers.clone());
+    let connection = zbus::connection::Builder::system()?
+        .serve_at(OBJECT_PATH, helper)?
+        .name(BUS_NAME)?
+        .build()
+        .await
+        .context("cannot serve on the system bus")?;
+    info!(event = "start", version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = supervise_resolver(control.clone(), empty, publish) => result?,
+        result = publish_in_batches(control.clone(), publications) => result,
+        result = read_log(control.clone(), logged) => result?,
+        result = follow(gate_links, || control.sweep()) => result?,
+        result = follow(host_changes, || async {
+            if let Err(error) = control.host_changed().await {
+                warn!(%error, "the host's addresses could not be taken over");
+            }
+        }) => result?,
+        result = guard_host_table(control.clone(), tables) => result?,
+        result = tell(connection.clone(), watchers.clone(), events) => result?,
+        result = forget_leavers(connection.clone(), watchers.clone()) => result?,
+        () = tick(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),
+        _ = terminate.recv() => info!(event = "stop", "told to end"),
+        _ = interrupt.recv() => info!(event = "stop", "told to end"),
+    }
+    control.flush().await;
+    connection.release_name(BUS_NAME).await?;
+    Ok(())
+}
+
+fn listen(groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
+    socket.set_non_blocking(true)?;
+    Ok(socket)
+}
+
+/// The next datagram. A socket that overflowed lost some: that counts as one too.
+async fn datagram(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
+    loop {
+        let mut ready = socket.readable().await?;
+        match socket.get_ref().recv_from_full() {
+            Ok((data, _)) => return Ok(data),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Does something after each burst of changes.
+async fn follow<F: Future<Output = ()>>(
+    socket: Socket,
+    mut act: impl FnMut() -> F,
+) -> anyhow::Result<()> {
+    let socket = crate::fd::watch(socket)?;
+    loop {
+        datagram(&socket).await?;
+        // Changes come in bursts.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        while let Ok(result) = tokio::time::timeout(Duration::ZERO, datagram(&socket)).await {
+            result?;
+        }
+        act().await;
+    }
+}
+
+async fn read_log(control: Arc<Control>, socket: Socket) -> anyhow::Result<()> {
+    let socket = crate::fd::watch(socket)?;
+    loop {
+        for packet in nfnetlink::logged(&datagram(&socket).await?) {
+            let Some(reason) = BlockedReason::from_wire(&packet.reason) else { continue };
+            let what = Blocked {
+                id: 0,
+                host: String::new(),
+                address: packet.destination.to_string(),
+                port: packet.port,
+                protocol: packet.protocol,
+                reason,
+            };
+            control.refused(what, Some(packet.link)).await;
+        }
+    }
+}
+
+/// `nft flush ruleset`, a reload of a firewall: our table comes back at once (N12).
+async fn guard_host_table(control: Arc<Control>, socket: Socket) -> anyhow::Result<()> {
+    let socket = crate::fd::watch(socket)?;
+    loop {
+        let data = datagram(&socket).await?;
+        if data.is_empty() || nfnetlink::says_table_removed(&data, TABLE) {
+            control.restore_host().await;
+        }
+    }
+}
+
+async fn tick(control: Arc<Control>, watchers: Arc<Watchers>) {
+    let mut told = tokio::time::interval(TOLD);
+    let mut expiry = tokio::time::interval(EXPIRY);
+    for timer in [&mut told, &mut expiry] {
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    }
+    loop {
+        // No wake-ups while nothing happens: without a sandbox the timers rest.
+        if !control.in_use().await {
+            if watchers.idle() >= IDLE {
+                return;
+            }
+            tokio::time::sleep(EXPIRY).await;
+            continue;
+        }
+        tokio::select! {
+            _ = told.tick() => control.flush().await,
+            _ = expiry.tick() => control.expire().await,
+        }
+    }
+}
+
+// The resolver.
+
+struct Waiting {
+    publication: Publication,
+    done: oneshot::Sender<Published>,
+}
+
+async fn supervise_resolver(
+    control: Arc<Control>,
+    empty: Room,
+    publish: mpsc::Sender<Waiting>,
+) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let started = std::time::Instant::now();
+        match parent::start(&empty).await {
+            Ok((mut child, socket)) => {
+                control.resolver.set(Some(socket.clone()));
+                if let Err(error) = control.brief_resolver().await {
+                    error!(%error, "the resolver could not be told the rules");
+                }
+                serve_resolver(&control, &socket, &publish).await;
+                control.resolver.set(None);
+                let _ = child.kill();
+                let status = tokio::task::spawn_blocking(move || child.wait()).await;
+                warn!(event = "resolver-ended", ?status, "the resolver ended and is started anew");
+            }
+            Err(error) => error!(%error, "the resolver cannot be started"),
+        }
+        // One that keeps ending is not started in a loop.
+        pause = if started.elapsed() > Duration::from_secs(10) {
+            Duration::from_millis(50)
+        } else {
+            (pause * 2).min(Duration::from_secs(5))
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn serve_resolver(
+    control: &Arc<Control>,
+    socket: &AsyncFd<std::os::fd::OwnedFd>,
+    publish: &mpsc::Sender<Waiting>,
+) {
+    let (rate, burst) = UPSTREAM_RATE;
+    let mut sockets = Bucket::new(rate, burst);
+    while let Some(message) = parent::listen(socket).await {
+        match message {
+            FromResolver::Connect { request, server, tcp } => {
+                let made = sockets.take().then(|| parent::upstream(server, tcp));
+                let made = match made {
+                    Some(Ok(made)) => made,
+                    Some(Err(error)) => {
+                        warn!(%error, "no socket to a name server");
+                        None
+                    }
+                    None => None,
+                };
+                let fds: Vec<_> = made.iter().map(wire::number).collect();
+                control.resolver.tell(&ToResolver::Upstream { request }, &fds).await;
+            }
+            FromResolver::Publish {
+                request,
+                id,
+                revision,
+                administrators,
+                users,
+                addresses,
+                ttl,
+            } => {
+                let publication =
+                    Publication { id, revision, administrators, users, addresses, ttl };
+                let (done, published) = oneshot::channel();
+                let queued = publish.try_send(Waiting { publication, done }).is_ok();
+                let control = control.clone();
+                tokio::spawn(async move {
+                    let published =
+                        if queued { published.await.unwrap_or(Err(())) } else { Err(()) };
+                    let failed = published.is_err();
+                    let addresses = published.unwrap_or_default();
+                    let message = ToResolver::Published { request, addresses, failed };
+                    control.resolver.tell(&message, &[]).await;
+                });
+            }
+            FromResolver::Refused { id, name, limit } => {
+                // Canonical, or it is not repeated.
+                let Ok(name) = name.parse::<rcc_policy::Name>() else { continue };
+                let reason = if limit { BlockedReason::Limit } else { BlockedReason::NotAllowed };
+                let what = Blocked {
+                    id,
+                    host: if limit { String::new() } else { name.to_string() },
+                    address: String::new(),
+                    port: 0,
+                    protocol: String::new(),
+                    reason,
+                };
+                control.refused(what, None).await;
+            }
+        }
+    }
+}
+
+/// Many answers, one transaction: what comes while one is under way waits for
+/// the next.
+async fn publish_in_batches(control: Arc<Control>, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, 256).await > 0 {
+        let (publications, done): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|one| (one.publication, one.done)).unzip();
+        let results = control.publish(&publications).await;
+        for (done, result) in done.into_iter().zip(results) {
+            let _ = done.send(result);
+        }
+    }
+}
+
+// The bus.
+
+async fn tell(
+    connection: zbus::Connection,
+    watchers: Arc<Watchers>,
+    mut events: mpsc::UnboundedReceiver<Event>,
+) -> anyhow::Result<()> {
+    while let Some(event) = events.recv().await {
+        let uid = match &event {
+            Event::Blocked { uid, .. } | Event::Detached { uid, .. } => Some(*uid),
+            Event::PolicyChanged { .. } => None,
+        };
+        for name in watchers.of(uid) {
+            let emitter = SignalEmitter::new(&connection, OBJECT_PATH)?.set_destination(name);
+            let sent = match &event {
+                Event::Blocked { what, count, .. } => {
+                    Helper::blocked(
+                        &emitter,
+                        what.id,
+                        &what.host,
+                        &what.address,
+                        what.port,
+                        &what.protocol,
+                        what.reason.as_str(),
+                        *count,
+                    )
+                    .await
+                }
+                Event::Detached { id, reason, .. } => Helper::detached(&emitter, *id, reason).await,
+                Event::PolicyChanged { version } => Helper::policy_changed(&emitter, version).await,
+            };
+            sent?;
+        }
+    }
+    Ok(())
+}
+
+async fn forget_leavers(
+    connection: zbus::Connection,
+    watchers: Arc<Watchers>,
+) -> anyhow::Result<()> {
+    let bus = zbus::fdo::DBusProxy::new(&connection).await?;
+    let mut changes = bus.receive_name_owner_changed().await?;
+    while let Some(change) = changes.next().await {
+        let change = change.args()?;
+        if change.new_owner().is_none() {
+            watchers.remove(change.name().as_str());
+        }
+    }
+    anyhow::bail!("the system bus is gone")
+}

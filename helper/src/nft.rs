@@ -1,0 +1,476 @@
+//! Writing to nf_tables: typed statements of the `nftables` crate, one atomic
+//! transaction at a time. Nothing here reads rules back: what stands in the
+//! kernel is replaced whole, never matched and patched.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use nftables::batch::Batch;
+use nftables::expr::{
+    BinaryOperation, CT, Elem, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression,
+    Payload, PayloadField, Prefix, RT, RTKey, Range, SetItem, TcpOption, Verdict,
+};
+use nftables::schema::{
+    Chain, Element, FlushObject, NfCmd, NfListObject, Rule, Set, SetFlag, SetType, SetTypeValue,
+    Table,
+};
+use nftables::stmt::{
+    CTCount, Counter, JumpTarget, Limit, Log, Mangle, Match, NAT, Operator, Reject, RejectType,
+    Statement, VerdictMap,
+};
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
+use thiserror::Error;
+
+/// Everything of ours, in the gate and on the host, is in `table inet rcc`.
+pub const TABLE: &str = "rcc";
+
+/// The program, with its full path: a root service asks no `PATH`.
+const NFT: &str = "/usr/sbin/nft";
+
+/// A transaction that the kernel or the program refused; nothing of it holds.
+#[derive(Debug, Error)]
+pub enum NftError {
+    /// The program could not be run.
+    #[error("cannot run {NFT}: {0}")]
+    Run(#[from] std::io::Error),
+    /// The transaction could not be written as JSON.
+    #[error("cannot write the nftables transaction: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// The program said no.
+    #[error("nftables refused the transaction: {0}")]
+    Refused(String),
+}
+
+/// One atomic transaction.
+#[derive(Default)]
+pub struct Transaction {
+    batch: Batch<'static>,
+    len: usize,
+}
+
+impl Transaction {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn add(&mut self, object: NfListObject<'static>) {
+        self.len += 1;
+        self.batch.add(object);
+    }
+
+    fn delete(&mut self, object: NfListObject<'static>) {
+        self.len += 1;
+        self.batch.delete(object);
+    }
+
+    /// Makes the table when it is not there.
+    pub fn table(&mut self) {
+        self.add(NfListObject::Table(table()));
+    }
+
+    /// Removes the table with all that is in it; it may be missing.
+    pub fn remove_table(&mut self) {
+        self.table();
+        self.delete(NfListObject::Table(table()));
+    }
+
+    /// Makes an empty regular chain, or empties the one that is there.
+    pub fn chain(&mut self, name: &str) {
+        self.add(NfListObject::Chain(chain(name)));
+        self.flush_chain(name);
+    }
+
+    /// Makes an empty base chain, or empties the one that is there.
+    pub fn base_chain(
+        &mut self,
+        name: &str,
+        kind: NfChainType,
+        hook: NfHook,
+        priority: i32,
+        policy: NfChainPolicy,
+    ) {
+        self.add(NfListObject::Chain(Chain {
+            _type: Some(kind),
+            hook: Some(hook),
+            prio: Some(priority),
+            policy: Some(policy),
+            ..chain(name)
+        }));
+        self.flush_chain(name);
+    }
+
+    fn flush_chain(&mut self, name: &str) {
+        self.len += 1;
+        self.batch.add_cmd(NfCmd::Flush(FlushObject::Chain(chain(name))));
+    }
+
+    /// Removes a chain that nothing jumps to any more.
+    pub fn remove_chain(&mut self, name: &str) {
+        self.delete(NfListObject::Chain(chain(name)));
+    }
+
+    /// Appends a rule.
+    pub fn rule(&mut self, chain: &str, statements: Vec<Statement<'static>>) {
+        self.add(NfListObject::Rule(Rule {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            chain: chain.to_owned().into(),
+            expr: statements.into(),
+            ..Rule::default()
+        }));
+    }
+
+    /// Makes a set when it is not there.
+    pub fn set(&mut self, name: &str, types: &[SetType], flags: &[SetFlag]) {
+        let set_type = match types {
+            [one] => SetTypeValue::Single(*one),
+            many => SetTypeValue::Concatenated(Cow::Owned(many.to_vec())),
+        };
+        self.add(NfListObject::Set(Box::new(Set {
+            set_type,
+            flags: (!flags.is_empty()).then(|| flags.iter().cloned().collect()),
+            ..set(name)
+        })));
+    }
+
+    /// Takes all elements out of a set.
+    pub fn flush_set(&mut self, name: &str) {
+        self.len += 1;
+        self.batch.add_cmd(NfCmd::Flush(FlushObject::Set(Box::new(set(name)))));
+    }
+
+    /// Removes a set that no rule names any more.
+    pub fn remove_set(&mut self, name: &str) {
+        self.delete(NfListObject::Set(Box::new(set(name))));
+    }
+
+    /// Puts elements into a set. An empty list is nothing to do.
+    pub fn elements(&mut self, set: &str, elements: Vec<Expression<'static>>) {
+        if !elements.is_empty() {
+            self.add(NfListObject::Element(element(set, elements)));
+        }
+    }
+
+    /// Takes elements out; each must be there.
+    pub fn remove_elements(&mut self, set: &str, elements: Vec<Expression<'static>>) {
+        if !elements.is_empty() {
+            self.delete(NfListObject::Element(element(set, elements)));
+        }
+    }
+
+    /// Hands the transaction to the kernel, in the network namespace of the
+    /// calling thread. Either all of it holds afterwards or nothing.
+    pub fn commit(self) -> Result<(), NftError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut json = serde_json::to_value(self.batch.to_nftables())?;
+        write_bare_words_as_objects(&mut json);
+        let json = serde_json::to_vec(&json)?;
+        let mut child = Command::new(NFT)
+            .args(["-j", "-f", "-"])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // nft reads all of its input before it writes a word, so this cannot deadlock.
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&json));
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            return Err(NftError::Refused(text.lines().take(6).collect::<Vec<_>>().join(" ")));
+        }
+        Ok(written?)
+    }
+}
+
+/// The crate writes a statement without arguments (`notrack`) as a bare word,
+/// and nft takes only objects in the list of a rule's statements.
+fn write_bare_words_as_objects(json: &mut serde_json::Value) {
+    let commands = json.get_mut("nftables").and_then(serde_json::Value::as_array_mut);
+    for command in commands.into_iter().flatten() {
+        let statements = command.pointer_mut("/add/rule/expr").and_then(|e| e.as_array_mut());
+        for statement in statements.into_iter().flatten() {
+            if let Some(word) = statement.as_str() {
+                *statement = serde_json::json!({ word: null });
+            }
+        }
+    }
+}
+
+fn table() -> Table<'static> {
+    Table { family: NfFamily::INet, name: TABLE.into(), handle: None }
+}
+
+fn chain(name: &str) -> Chain<'static> {
+    Chain {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.to_owned().into(),
+        ..Chain::default()
+    }
+}
+
+fn set(name: &str) -> Set<'static> {
+    Set {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.to_owned().into(),
+        ..Set::default()
+    }
+}
+
+fn element(set: &str, elements: Vec<Expression<'static>>) -> Element<'static> {
+    Element {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: set.to_owned().into(),
+        elem: elements.into(),
+    }
+}
+
+// Expressions.
+
+/// A word, an address, an interface name, or `@set`.
+pub fn text(text: impl Into<String>) -> Expression<'static> {
+    Expression::String(Cow::Owned(text.into()))
+}
+
+/// A number.
+pub fn number(number: u32) -> Expression<'static> {
+    Expression::Number(number)
+}
+
+fn named(expression: NamedExpression<'static>) -> Expression<'static> {
+    Expression::Named(expression)
+}
+
+/// A header field.
+pub fn payload(protocol: &'static str, field: &'static str) -> Expression<'static> {
+    named(NamedExpression::Payload(Payload::PayloadField(PayloadField {
+        protocol: protocol.into(),
+        field: field.into(),
+    })))
+}
+
+/// Meta data of the packet.
+pub fn meta(key: MetaKey) -> Expression<'static> {
+    named(NamedExpression::Meta(Meta { key }))
+}
+
+/// Conntrack data of the packet.
+pub fn ct(key: &'static str) -> Expression<'static> {
+    named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }))
+}
+
+/// Several keys as one.
+pub fn concat(parts: Vec<Expression<'static>>) -> Expression<'static> {
+    named(NamedExpression::Concat(parts))
+}
+
+/// An anonymous set of words.
+pub fn any_of(items: &[&str]) -> Expression<'static> {
+    named(NamedExpression::Set(items.iter().map(|item| SetItem::Element(text(*item))).collect()))
+}
+
+/// `address/length`.
+pub fn prefix(net: ipnet::IpNet) -> Expression<'static> {
+    if net.prefix_len() == net.max_prefix_len() {
+        return text(net.addr().to_string());
+    }
+    named(NamedExpression::Prefix(Prefix {
+        addr: Box::new(text(net.network().to_string())),
+        len: u32::from(net.prefix_len()),
+    }))
+}
+
+/// A set element that the kernel takes out after so many seconds.
+pub fn timed(value: Expression<'static>, seconds: u32) -> Expression<'static> {
+    named(NamedExpression::Elem(Elem {
+        val: Box::new(value),
+        timeout: Some(seconds),
+        ..Elem::default()
+    }))
+}
+
+/// Where the routing table of this namespace would send the destination.
+pub fn fib_destination_type() -> Expression<'static> {
+    named(NamedExpression::Fib(Fib {
+        result: FibResult::Type,
+        flags: HashSet::from([FibFlag::Daddr]),
+    }))
+}
+
+/// `left & right`.
+pub fn bits(left: Expression<'static>, right: Expression<'static>) -> Expression<'static> {
+    Expression::BinaryOperation(Box::new(BinaryOperation::AND(left, right)))
+}
+
+// Statements.
+
+fn compare(
+    op: Operator,
+    left: Expression<'static>,
+    right: Expression<'static>,
+) -> Statement<'static> {
+    Statement::Match(Match { left, right, op })
+}
+
+/// `left == right`, or membership when `right` is a set.
+pub fn is(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
+    compare(Operator::EQ, left, right)
+}
+
+/// `left != right`.
+pub fn is_not(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
+    compare(Operator::NEQ, left, right)
+}
+
+/// `left in right`, for flags.
+pub fn has(left: Expression<'static>, right: &[&str]) -> Statement<'static> {
+    let right = match right {
+        [one] => text(*one),
+        many => Expression::List(many.iter().map(|word| text(*word)).collect()),
+    };
+    compare(Operator::IN, left, right)
+}
+
+/// Arrived by this interface; `s*` means any of ours.
+pub fn from(interface: &'static str) -> Statement<'static> {
+    is(meta(MetaKey::Iifname), text(interface))
+}
+
+/// Leaves by this interface.
+pub fn to(interface: &'static str) -> Statement<'static> {
+    is(meta(MetaKey::Oifname), text(interface))
+}
+
+/// Verdict.
+pub fn accept() -> Statement<'static> {
+    Statement::Accept(None)
+}
+
+/// Verdict.
+pub fn discard() -> Statement<'static> {
+    Statement::Drop(None)
+}
+
+/// Counts packets.
+pub fn counter() -> Statement<'static> {
+    Statement::Counter(Counter::Anonymous(None))
+}
+
+/// Calls a chain.
+pub fn jump(chain: &str) -> Statement<'static> {
+    Statement::Jump(JumpTarget { target: chain.to_owned().into() })
+}
+
+/// Hands over to a chain.
+pub fn goto(chain: &str) -> Statement<'static> {
+    Statement::Goto(JumpTarget { target: chain.to_owned().into() })
+}
+
+/// At most so many a second, more for a moment; beyond it the rule does not match.
+pub fn at_most(per_second: u32, burst: u32) -> Statement<'static> {
+    Statement::Limit(limit(per_second, burst, None))
+}
+
+/// The rule matches only beyond so many a second.
+pub fn beyond(per_second: u32, burst: u32) -> Statement<'static> {
+    Statement::Limit(limit(per_second, burst, Some(true)))
+}
+
+fn limit(rate: u32, burst: u32, inv: Option<bool>) -> Limit<'static> {
+    Limit {
+        rate,
+        rate_unit: None,
+        per: Some("second".into()),
+        burst: Some(burst),
+        burst_unit: None,
+        inv,
+    }
+}
+
+/// Matches while more than so many flows that passed this rule are alive.
+pub fn flows_over(count: u32) -> Statement<'static> {
+    Statement::CTCount(CTCount { val: number(count), inv: Some(true) })
+}
+
+/// Sends the head of the packet to listeners of the NFLOG group.
+pub fn log(group: u32, prefix: &str) -> Statement<'static> {
+    Statement::Log(Some(Log {
+        prefix: Some(prefix.to_owned().into()),
+        group: Some(group),
+        // Headers of IPv6 and TCP, no data.
+        snaplen: Some(64),
+        queue_threshold: None,
+        level: None,
+        flags: None,
+    }))
+}
+
+/// Writes the mark of the flow.
+pub fn set_mark(mark: u32) -> Statement<'static> {
+    Statement::Mangle(Mangle { key: ct("mark"), value: number(mark) })
+}
+
+/// Lowers the segment size of a handshake to what the route carries.
+pub fn clamp_segment_size() -> Statement<'static> {
+    Statement::Mangle(Mangle {
+        key: named(NamedExpression::TcpOption(TcpOption {
+            name: "maxseg".into(),
+            field: Some("size".into()),
+        })),
+        value: named(NamedExpression::RT(RT { key: RTKey::MTU, family: None })),
+    })
+}
+
+/// Ends a TCP connection attempt at once.
+pub fn reset() -> Statement<'static> {
+    Statement::Reject(Some(Reject::new(Some(RejectType::TCPReset), None)))
+}
+
+/// Answers "administratively prohibited".
+pub fn prohibit() -> Statement<'static> {
+    Statement::Reject(Some(Reject::new(Some(RejectType::ICMPX), Some(RejectCode::AdminProhibited))))
+}
+
+/// Leaves the packet out of conntrack.
+pub fn untracked() -> Statement<'static> {
+    Statement::Notrack
+}
+
+/// Hides the source behind the outgoing interface; `ports` for TCP and UDP.
+pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
+    let port = ports.map(|(low, high)| {
+        Expression::Range(Box::new(Range { range: [number(low), number(high)] }))
+    });
+    Statement::Masquerade(port.is_some().then_some(NAT {
+        addr: None,
+        family: None,
+        port,
+        flags: None,
+    }))
+}
+
+/// Hands over to a chain by the interface that the packet came in on.
+pub fn dispatch(chains: &[(String, String)]) -> Statement<'static> {
+    let items = chains.iter().map(|(interface, chain)| {
+        let goto = Verdict::Goto(JumpTarget { target: chain.clone().into() });
+        SetItem::Mapping(text(interface.as_str()), Expression::Verdict(goto))
+    });
+    Statement::VerdictMap(VerdictMap {
+        key: meta(MetaKey::Iifname),
+        data: named(NamedExpression::Set(items.collect())),
+    })
+}

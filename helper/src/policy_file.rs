@@ -1,0 +1,128 @@
+//! The administrator's file: reading it, and replacing it whole.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rcc_policy::{MAX_DOCUMENT, Policy, PolicyError};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::layout::POLICY_FILE;
+
+/// The file as it is in force.
+#[derive(Debug, Clone, Default)]
+pub struct InForce {
+    /// Its bytes.
+    pub document: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub version: String,
+    /// Its meaning.
+    pub policy: Policy,
+}
+
+/// The file could not be read or written.
+#[derive(Debug, Error)]
+pub enum PolicyFileError {
+    /// The system said no.
+    #[error("cannot use {POLICY_FILE}: {0}")]
+    Io(#[from] io::Error),
+    /// It is not a policy.
+    #[error("{POLICY_FILE}, {0}")]
+    Invalid(#[from] PolicyError),
+}
+
+impl InForce {
+    /// Reads the file. Without one nothing is allowed.
+    pub fn read() -> Result<Self, PolicyFileError> {
+        let mut bytes = Vec::new();
+        // Never through a link that somebody put in its place.
+        let file =
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(POLICY_FILE);
+        match file {
+            Ok(file) => file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::of(String::new(), Policy::default()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let policy = Policy::parse(&bytes)?;
+        // Parsed, so it is UTF-8.
+        Ok(Self::of(String::from_utf8_lossy(&bytes).into_owned(), policy))
+    }
+
+    /// Takes a document that is to be the file.
+    pub fn parse(document: String) -> Result<Self, PolicyError> {
+        let policy = Policy::parse(document.as_bytes())?;
+        Ok(Self::of(document, policy))
+    }
+
+    fn of(document: String, policy: Policy) -> Self {
+        let digest = Sha256::digest(document.as_bytes());
+        let version = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { document, version, policy }
+    }
+
+    /// Makes the file this.
+    pub fn write(&self) -> io::Result<()> {
+        let path = Path::new(POLICY_FILE);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        crate::state::write_atomically(path, self.document.as_bytes())
+    }
+
+    /// True when `new` allows nothing that this does not.
+    pub fn is_narrowed_by(&self, new: &Self) -> bool {
+        let (old, new) = (&self.policy, &new.policy);
+        let order = |may: rcc_policy::UsersMayAdd| may as u8;
+        let kept = |entry: &rcc_policy::Entry| {
+            old.entries.iter().any(|other| {
+                other.target() == entry.target()
+                    && other.protocol() == entry.protocol()
+                    && (other.private() || !entry.private())
+                    && entry.ports().iter().all(|port| other.ports().contains(port))
+            })
+        };
+        new.entries.iter().all(kept)
+            && (old.defaults.allow_public || !new.defaults.allow_public)
+            && (new.defaults.block_rfc1918 || !old.defaults.block_rfc1918)
+            && order(new.defaults.users_may_add) <= order(old.defaults.users_may_add)
+            && (new.defaults.attach == old.defaults.attach
+                || new.defaults.attach == rcc_policy::MayAttach::Nobody)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(rest: &str) -> InForce {
+        InForce::parse(format!("version: 1\n{rest}")).unwrap()
+    }
+
+    #[test]
+    fn widening_is_told_from_narrowing() {
+        let old = document("whitelist:\n  - host: a.example\n    ports: [80, 443]\n");
+        for narrower in [
+            "",
+            "whitelist:\n  - host: a.example\n    ports: [443]\n",
+            "defaults:\n  users_may_add: none\nwhitelist:\n  - host: a.example\n    ports: [443]\n",
+            "defaults:\n  attach: nobody\n",
+        ] {
+            assert!(old.is_narrowed_by(&document(narrower)), "{narrower}");
+        }
+        for wider in [
+            "whitelist:\n  - host: b.example\n    ports: [443]\n",
+            "whitelist:\n  - host: a.example\n    ports: [22]\n",
+            "whitelist:\n  - host: a.example\n    ports: [443]\n    private: true\n",
+            "defaults:\n  allow_public: true\n",
+            "defaults:\n  block_rfc1918: false\n",
+            "defaults:\n  users_may_add: private\n",
+            "defaults:\n  attach: group rcc-users\n",
+        ] {
+            assert!(!old.is_narrowed_by(&document(wider)), "{wider}");
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The firewall as pure functions from what should hold to one transaction.
+//! `docs/security.md` is the specification; the numbers of the steps are those
+//! of the section "The gate" in `docs/architecture.md`.
+//!
+//! No rule ever writes a set: only the helper does.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use nftables::expr::{Expression, MetaKey};
+use nftables::schema::{SetFlag, SetType};
+use nftables::types::{NfChainPolicy, NfChainType, NfHook};
+use rcc_dbus::BlockedReason;
+use rcc_policy::{Defaults, Entry, NEVER, PRIVATE, Protocol, Reach, Target};
+
+use crate::nft::{
+    Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
+    discard, dispatch, fib_destination_type, flows_over, from, goto, has, is, is_not, jump, log,
+    masquerade, meta, number, payload, prefix, prohibit, reset, set_mark, text, timed, to,
+    untracked,
+};
+
+/// NFLOG group in the gate that carries what was refused.
+pub const LOG_GROUP: u32 = 7;
+/// Where sandboxes find their gateway and resolver.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The gate's end of the link to the host.
+pub const UPLINK: &str = "uplink0";
+/// The host's end.
+pub const HOST_LINK: &str = "rcc0";
+
+/// Flows that one sandbox may hold at once, and open in a second (step 0).
+const FLOWS_AT_ONCE: u32 = 2_048;
+const FLOWS_A_SECOND: u32 = 500;
+
+/// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
+const BEFORE_DEFRAG: i32 = -450;
+/// `NF_IP_PRI_RAW`.
+const RAW: i32 = -300;
+/// `NF_IP_PRI_NAT_SRC`.
+const SOURCE_NAT: i32 = 100;
+
+/// The interface in the gate of attachment `id`.
+pub fn link_name(id: u32) -> String {
+    format!("s{id}")
+}
+
+fn chain_name(id: u32) -> String {
+    format!("a_{id}")
+}
+
+/// The four sets of an attachment: networks by rule and addresses by name, for
+/// private reach (step 4) and public reach (step 6).
+fn set_name(id: u32, by_name: bool, reach: Reach) -> String {
+    let source = if by_name { "name" } else { "net" };
+    let reach = match reach {
+        Reach::Private => "private",
+        Reach::Public => "public",
+    };
+    format!("{source}_{reach}_{id}")
+}
+
+/// Everything in the gate that does not belong to one sandbox. Attachments that
+/// stand already are dispatched to and otherwise left as they are.
+pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
+    let mut t = Transaction::new();
+    t.table();
+    let address = [SetType::Ipv4Addr];
+    t.set("never4", &address, &[SetFlag::Interval]);
+    t.set("private4", &address, &[SetFlag::Interval]);
+    t.set("host4", &address, &[SetFlag::Interval]);
+    t.set("own4", &[SetType::Ifname, SetType::Ipv4Addr], &[]);
+    let v4 = |nets: &[IpNet]| -> Vec<Expression<'static>> {
+        nets.iter().filter(|net| matches!(net, IpNet::V4(_))).copied().map(prefix).collect()
+    };
+    t.flush_set("never4");
+    t.elements("never4", v4(NEVER));
+    t.flush_set("private4");
+    t.elements("private4", v4(PRIVATE));
+    host(&mut t, host_networks);
+
+    let drop = NfChainPolicy::Drop;
+    let pass = NfChainPolicy::Accept;
+    let filter = NfChainType::Filter;
+    t.base_chain("c_arrive", filter, NfHook::Prerouting, BEFORE_DEFRAG, pass);
+    t.base_chain("c_leave", filter, NfHook::Output, BEFORE_DEFRAG, pass);
+    t.base_chain("c_input", filter, NfHook::Input, 0, drop);
+    t.base_chain("c_output", filter, NfHook::Output, 0, drop);
+    t.base_chain("c_forward", filter, NfHook::Forward, 0, drop);
+    t.base_chain("c_nat", NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT, pass);
+    for chain in ["c_refuse", "c_never", "c_limit", "c_check", "c_dispatch"] {
+        t.chain(chain);
+    }
+
+    arrive(&mut t);
+    to_the_gate_itself(&mut t);
+    forward(&mut t);
+    t.rule("c_nat", vec![to(UPLINK), masquerade(None)]);
+    dispatcher(&mut t, attached);
+    t
+}
+
+/// Replaces the host's own addresses and its networks made in software (step 2).
+pub fn host_networks(networks: &[IpNet]) -> Transaction {
+    let mut t = Transaction::new();
+    host(&mut t, networks);
+    t
+}
+
+fn host(t: &mut Transaction, networks: &[IpNet]) {
+    // The kernel refuses overlapping intervals: keep the widest of each.
+    let v4: Vec<_> = networks
+        .iter()
+        .filter_map(|net| match net {
+            IpNet::V4(net) => Some(net.trunc()),
+            IpNet::V6(_) => None,
+        })
+        .collect();
+    t.flush_set("host4");
+    let widest = ipnet::Ipv4Net::aggregate(&v4);
+    t.elements("host4", widest.into_iter().map(|net| prefix(IpNet::V4(net))).collect());
+}
+
+/// What may not even reach conntrack.
+fn arrive(t: &mut Transaction) {
+    let chain = "c_arrive";
+    t.rule(chain, vec![is(meta(MetaKey::Nfproto), text("ipv6")), counter(), discard()]);
+    // More-fragments flag or an offset.
+    let fragment = bits(payload("ip", "frag-off"), number(0x3fff));
+    t.rule(chain, vec![from("s*"), is_not(fragment, number(0)), counter(), discard()]);
+    // Longer than five words: options.
+    t.rule(
+        chain,
+        vec![from("s*"), is_not(payload("ip", "hdrlength"), number(5)), counter(), discard()],
+    );
+    // Step 1: the sandbox's own source address, and no other (N8).
+    let source = concat(vec![meta(MetaKey::Iifname), payload("ip", "saddr")]);
+    t.rule(chain, vec![from("s*"), is_not(source, text("@own4")), counter(), discard()]);
+    // Questions are answered by a socket of each sandbox; a flow for each would
+    // let a sandbox fill the table.
+    for protocol in ["udp", "tcp"] {
+        t.rule(
+            chain,
+            vec![
+                from("s*"),
+                is(payload("ip", "daddr"), text(GATEWAY.to_string())),
+                is(payload(protocol, "dport"), number(53)),
+                untracked(),
+            ],
+        );
+        t.rule(
+            "c_leave",
+            vec![
+                to("s*"),
+                is(payload("ip", "saddr"), text(GATEWAY.to_string())),
+                is(payload(protocol, "sport"), number(53)),
+                untracked(),
+            ],
+        );
+    }
+}
+
+fn to_the_gate_itself(t: &mut Transaction) {
+    let established = || has(ct("state"), &["established", "related"]);
+    let gateway = || is(payload("ip", "daddr"), text(GATEWAY.to_string()));
+    for protocol in ["udp", "tcp"] {
+        let question = is(payload(protocol, "dport"), number(53));
+        t.rule("c_input", vec![from("s*"), gateway(), question, accept()]);
+        let answer = is(payload(protocol, "sport"), number(53));
+        t.rule("c_output", vec![to("s*"), answer, accept()]);
+    }
+    let echo = is(payload("icmp", "type"), text("echo-request"));
+    t.rule("c_input", vec![from("s*"), gateway(), echo, at_most(10, 10), accept()]);
+    t.rule("c_input", vec![from(UPLINK), established(), accept()]);
+
+    // While the helper restarts nobody listens: silence makes a client ask
+    // again, "port unreachable" would make it give up (N11).
+    t.rule(
+        "c_output",
+        vec![
+            is(payload("icmp", "type"), text("destination-unreachable")),
+            is(payload("icmp", "code"), text("port-unreachable")),
+            discard(),
+        ],
+    );
+    t.rule("c_output", vec![established(), accept()]);
+    let errors = any_of(&["destination-unreachable", "time-exceeded", "parameter-problem"]);
+    t.rule("c_output", vec![is(payload("icmp", "type"), errors), accept()]);
+    t.rule("c_output", vec![to("s*"), has(payload("tcp", "flags"), &["rst"]), accept()]);
+}
+
+fn forward(t: &mut Transaction) {
+    let chain = "c_forward";
+    let syn = is(bits(payload("tcp", "flags"), any_of_flags()), text("syn"));
+    t.rule(chain, vec![syn, clamp_segment_size()]);
+    t.rule(
+        chain,
+        vec![
+            from(UPLINK),
+            is(ct("direction"), text("reply")),
+            has(ct("state"), &["established"]),
+            accept(),
+        ],
+    );
+    t.rule(
+        chain,
+        vec![
+            from(UPLINK),
+            is(meta(MetaKey::L4proto), text("icmp")),
+            has(ct("state"), &["related"]),
+            accept(),
+        ],
+    );
+    t.rule(chain, vec![from(UPLINK), counter(), discard()]);
+    // Step 1, second half: out of the uplink, so never to another sandbox (N13).
+    t.rule(chain, vec![is_not(meta(MetaKey::Oifname), text(UPLINK)), counter(), discard()]);
+    t.rule(chain, vec![jump("c_dispatch")]);
+
+    // Step 2.
+    for set in ["@never4", "@host4"] {
+        t.rule("c_check", vec![is(payload("ip", "daddr"), text(set)), goto("c_never")]);
+    }
+    let protocols = any_of(&["tcp", "udp", "icmp"]);
+    t.rule("c_check", vec![is_not(meta(MetaKey::L4proto), protocols), goto("c_never")]);
+    t.rule("c_check", vec![is_not(payload("icmp", "type"), text("echo-request")), discard()]);
+    t.rule("c_check", vec![is(meta(MetaKey::L4proto), text("icmp")), beyond(10, 10), discard()]);
+
+    t.rule("c_never", vec![at_most(20, 40), report(BlockedReason::Never)]);
+    t.rule("c_never", vec![goto("c_refuse")]);
+    t.rule("c_limit", vec![at_most(1, 2), report(BlockedReason::Limit)]);
+    t.rule("c_limit", vec![counter(), discard()]);
+    t.rule("c_refuse", vec![counter()]);
+    t.rule("c_refuse", vec![is(meta(MetaKey::L4proto), text("tcp")), reset()]);
+    t.rule("c_refuse", vec![prohibit()]);
+}
+
+fn any_of_flags() -> Expression<'static> {
+    Expression::BinaryOperation(Box::new(nftables::expr::BinaryOperation::OR(vec![
+        text("syn"),
+        text("rst"),
+    ])))
+}
+
+fn report(reason: BlockedReason) -> nftables::stmt::Statement<'static> {
+    log(LOG_GROUP, reason.as_str())
+}
+
+fn dispatcher(t: &mut Transaction, attached: &[u32]) {
+    t.chain("c_dispatch");
+    if !attached.is_empty() {
+        let chains: Vec<_> = attached.iter().map(|id| (link_name(*id), chain_name(*id))).collect();
+        t.rule("c_dispatch", vec![dispatch(&chains)]);
+    }
+}
+
+/// What holds for one sandbox.
+#[derive(Debug, Clone)]
+pub struct AttachmentRules<'a> {
+    /// Its number.
+    pub id: u32,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The administrator's defaults.
+    pub defaults: &'a Defaults,
+    /// The administrator's entries and the user's.
+    pub entries: Vec<&'a Entry>,
+    /// Addresses that the resolver gave out and that still hold.
+    pub answers: Vec<Answered<'a>>,
+    /// Mark of flows that were accepted under these rules. Unique over all
+    /// attachments and generations, never 0.
+    pub generation: u32,
+    /// False: nothing passes.
+    pub connected: bool,
+}
+
+/// An address for an entry, for so many seconds more.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// The entry whose ports it opens.
+    pub entry: &'a Entry,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// What is left of its life, in seconds, at least 1.
+    pub seconds: u32,
+}
+
+/// Makes chain and sets of an attachment, or replaces all that is in them, in
+/// one transaction. `attached` are all that stand afterwards, this one too.
+pub fn attachment(rules: &AttachmentRules<'_>, attached: &[u32]) -> Transaction {
+    let mut t = Transaction::new();
+    let id = rules.id;
+    let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
+    for reach in [Reach::Private, Reach::Public] {
+        let (nets, names) = (set_name(id, false, reach), set_name(id, true, reach));
+        t.set(&nets, &key, &[SetFlag::Interval]);
+        t.set(&names, &key, &[SetFlag::Timeout]);
+        t.flush_set(&nets);
+        t.flush_set(&names);
+        t.elements(&nets, networks(&rules.entries, reach));
+    }
+    for answer in &rules.answers {
+        answered(&mut t, id, answer);
+    }
+    t.elements("own4", vec![own(id, rules.address)]);
+    fill_chain(&mut t, rules);
+    dispatcher(&mut t, attached);
+    t
+}
+
+fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
+    concat(vec![text(link_name(id)), text(address.to_string())])
+}
+
+fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
+    let id = rules.id;
+    let chain = chain_name(id);
+    t.chain(&chain);
+    if !rules.connected {
+        t.rule(&chain, vec![at_most(2, 4), report(BlockedReason::Disconnected)]);
+        t.rule(&chain, vec![goto("c_refuse")]);
+        return;
+    }
+    // Step 0.
+    let new = || has(ct("state"), &["new"]);
+    t.rule(&chain, vec![new(), beyond(FLOWS_A_SECOND, FLOWS_A_SECOND), goto("c_limit")]);
+    t.rule(&chain, vec![new(), flows_over(FLOWS_AT_ONCE), goto("c_limit")]);
+    t.rule(&chain, vec![jump("c_check")]);
+    // Step 3.
+    t.rule(
+        &chain,
+        vec![
+            is(ct("direction"), text("original")),
+            has(ct("state"), &["established"]),
+            is(ct("mark"), number(rules.generation)),
+            accept(),
+        ],
+    );
+    // A packet of a connection that conntrack does not know opens nothing.
+    t.rule(&chain, vec![has(ct("state"), &["invalid"]), counter(), discard()]);
+    let flow =
+        || concat(vec![payload("ip", "daddr"), meta(MetaKey::L4proto), payload("th", "dport")]);
+    let mark = || set_mark(rules.generation);
+    let allow = |t: &mut Transaction, reach| {
+        for by_name in [false, true] {
+            let set = text(format!("@{}", set_name(id, by_name, reach)));
+            t.rule(&chain, vec![is(flow(), set), mark(), accept()]);
+        }
+    };
+    // Steps 4 to 7.
+    allow(t, Reach::Private);
+    if rules.defaults.block_rfc1918 {
+        let private = || is(payload("ip", "daddr"), text("@private4"));
+        t.rule(&chain, vec![private(), at_most(20, 40), report(BlockedReason::Private)]);
+        t.rule(&chain, vec![private(), goto("c_refuse")]);
+    }
+    allow(t, Reach::Public);
+    if rules.defaults.allow_public {
+        let public = is_not(payload("ip", "daddr"), text("@private4"));
+        t.rule(&chain, vec![public, mark(), accept()]);
+    }
+    t.rule(&chain, vec![at_most(20, 40), report(BlockedReason::NotAllowed)]);
+    t.rule(&chain, vec![goto("c_refuse")]);
+}
+
+/// The `ip:` entries of one reach as elements. Overlapping ones are joined, as
+/// the kernel refuses them.
+fn networks(entries: &[&Entry], reach: Reach) -> Vec<Expression<'static>> {
+    use std::collections::BTreeMap;
+    let mut by_port: BTreeMap<(Protocol, u16), Vec<ipnet::Ipv4Net>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.reach() == reach) {
+        let Target::Net(IpNet::V4(net)) = entry.target() else { continue };
+        for port in entry.ports() {
+            by_port.entry((entry.protocol(), *port)).or_default().push(*net);
+        }
+    }
+    let mut elements = Vec::new();
+    for ((protocol, port), nets) in by_port {
+        for net in ipnet::Ipv4Net::aggregate(&nets) {
+            elements.push(flow_element(prefix(IpNet::V4(net)), protocol, port));
+        }
+    }
+    elements
+}
+
+fn flow_element(
+    address: Expression<'static>,
+    protocol: Protocol,
+    port: u16,
+) -> Expression<'static> {
+    concat(vec![address, text(protocol.to_string()), number(u32::from(port))])
+}
+
+/// Opens an address that the resolver found. Written twice with a removal in
+/// between, so that an element that is there already gets the new life; all in
+/// one transaction.
+pub fn answered(t: &mut Transaction, id: u32, answer: &Answered<'_>) {
+    let set = set_name(id, true, answer.entry.reach());
+    let address = || text(answer.address.to_string());
+    let element = |port| flow_element(address(), answer.entry.protocol(), port);
+    for port in answer.entry.ports() {
+        t.elements(&set, vec![timed(element(*port), answer.seconds)]);
+        t.remove_elements(&set, vec![element(*port)]);
+        t.elements(&set, vec![timed(element(*port), answer.seconds)]);
+    }
+}
+
+/// Removes all that belongs to an attachment. `attached` are all that stand afterwards.
+pub fn detached(id: u32, address: Ipv4Addr, attached: &[u32]) -> Transaction {
+    let mut t = Transaction::new();
+    dispatcher(&mut t, attached);
+    // An add before each removal makes the removal safe when it is gone already.
+    t.chain(&chain_name(id));
+    t.remove_chain(&chain_name(id));
+    let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
+    for reach in [Reach::Private, Reach::Public] {
+        for (by_name, flag) in [(false, SetFlag::Interval), (true, SetFlag::Timeout)] {
+            let name = set_name(id, by_name, reach);
+            t.set(&name, &key, &[flag]);
+            t.remove_set(&name);
+        }
+    }
+    t.elements("own4", vec![own(id, address)]);
+    t.remove_elements("own4", vec![own(id, address)]);
+    t
+}
+
+/// The table on the host: what comes from the gate never reaches the host
+/// itself, and leaves under the host's address.
+pub fn host_table(gate: Ipv4Addr, only_forwarding_is_ours: bool) -> Transaction {
+    let mut t = Transaction::new();
+    t.table();
+    let pass = NfChainPolicy::Accept;
+    t.base_chain("h_arrive", NfChainType::Filter, NfHook::Prerouting, RAW, pass);
+    t.base_chain("h_forward", NfChainType::Filter, NfHook::Forward, 0, pass);
+    t.base_chain("h_nat", NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT, pass);
+
+    let link = || from(HOST_LINK);
+    let gate_address = || text(gate.to_string());
+    t.rule(
+        "h_arrive",
+        vec![link(), is(meta(MetaKey::Nfproto), text("ipv6")), counter(), discard()],
+    );
+    let not_ours = is_not(payload("ip", "saddr"), gate_address());
+    t.rule("h_arrive", vec![link(), not_ours, counter(), discard()]);
+    // Asks the routing table, so an address that the host got a packet ago counts (N2).
+    let kinds = any_of(&["local", "broadcast", "multicast", "anycast"]);
+    t.rule("h_arrive", vec![link(), is(fib_destination_type(), kinds), counter(), discard()]);
+
+    let back = has(ct("state"), &["established", "related"]);
+    t.rule("h_forward", vec![to(HOST_LINK), back, accept()]);
+    t.rule("h_forward", vec![to(HOST_LINK), counter(), discard()]);
+    if only_forwarding_is_ours {
+        // Forwarding is on only for the gate: the computer must not become a router (N19).
+        let other = is_not(meta(MetaKey::Iifname), text(HOST_LINK));
+        t.rule("h_forward", vec![other, counter(), discard()]);
+    }
+
+    // Services that trust source ports below 1024 must not trust a sandbox (H9).
+    let ours = || is(payload("ip", "saddr"), gate_address());
+    let away = || is_not(meta(MetaKey::Oifname), text(HOST_LINK));
+    let with_ports = is(meta(MetaKey::L4proto), any_of(&["tcp", "udp"]));
+    t.rule("h_nat", vec![ours(), away(), with_ports, masquerade(Some((1024, 65535)))]);
+    t.rule("h_nat", vec![ours(), away(), masquerade(None)]);
+    t
+}
+
+/// True for an address that an answer may carry: `private` when its entry says so.
+pub fn answer_may_open(address: IpAddr, private: bool) -> bool {
+    match rcc_policy::classify(address) {
+        rcc_policy::Range::Never => false,
+        rcc_policy::Range::Private => private,
+        rcc_policy::Range::Public => true,
+    }
+}

@@ -1,0 +1,319 @@
+//! The interface on the bus: each method parses, asks who is calling and whether
+//! they may, and hands checked values to [`Control`]. Nothing is read again after
+//! the check, and no method needs `&mut self`: a password prompt blocks nobody.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rcc_dbus::{
+    Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Rule, RuleDropped, action,
+};
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::zvariant::OwnedFd;
+
+use crate::auth::{Caller, action_of, authorise};
+use crate::control::Control;
+use crate::diagnose;
+use crate::policy_file::InForce;
+use crate::resolver::parent::Bucket;
+use crate::watchers::Watchers;
+
+/// How often one user may attach, and refresh, in a second and in a burst.
+const ATTACH_RATE: (f64, f64) = (20.0, 100.0);
+const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub struct Helper {
+    control: Arc<Control>,
+    watchers: Arc<Watchers>,
+    attaching: Mutex<HashMap<u32, Bucket>>,
+    refreshed: Mutex<HashMap<u32, Instant>>,
+}
+
+type Answer<T> = Result<T, HelperError>;
+
+impl Helper {
+    /// The interface over `control`.
+    pub fn new(control: Arc<Control>, watchers: Arc<Watchers>) -> Self {
+        Self { control, watchers, attaching: Mutex::default(), refreshed: Mutex::default() }
+    }
+
+    /// Who is calling, if polkit lets them call `method`.
+    async fn admit(
+        &self,
+        method: &str,
+        connection: &zbus::Connection,
+        header: &Header<'_>,
+    ) -> Answer<Caller> {
+        let action = action_of(method)?;
+        self.watchers.note_activity();
+        let caller = Caller::of(connection, header).await?;
+        authorise(connection, header, action, &HashMap::new()).await?;
+        Ok(caller)
+    }
+
+    /// Admits the caller to attachment `id`: to their own by the method's action,
+    /// to another's as an administrator. Answers whether it is another's. Somebody
+    /// else's id looks like one that does not exist to who may not control it (H1).
+    async fn admit_to(
+        &self,
+        method: &str,
+        id: u32,
+        connection: &zbus::Connection,
+        header: &Header<'_>,
+    ) -> Answer<bool> {
+        let caller = self.admit(method, connection, header).await?;
+        let none =
+            || HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.");
+        match self.control.owner(id).await {
+            Some(owner) if owner == caller.uid => Ok(false),
+            // Also for a number that does not exist: whether polkit is asked would
+            // tell which ones do.
+            _ => {
+                let details = HashMap::from([("what", method)]);
+                match authorise(connection, header, action::CONTROL_OTHERS, &details).await {
+                    Ok(()) if self.control.owner(id).await.is_some() => Ok(true),
+                    _ => Err(none()),
+                }
+            }
+        }
+    }
+}
+
+#[zbus::interface(name = "dev.rcc.Helper1")]
+impl Helper {
+    async fn attach(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        netns: OwnedFd,
+        rules: Vec<Rule>,
+    ) -> Result<Attachment, HelperError> {
+        let caller = self.admit("Attach", connection, &header).await?;
+        caller.check_may_attach(&self.control.policy().await.policy.defaults.attach)?;
+        let soon = |buckets: &mut HashMap<u32, Bucket>| {
+            let (rate, burst) = ATTACH_RATE;
+            !buckets.entry(caller.uid).or_insert_with(|| Bucket::new(rate, burst)).take()
+        };
+        if self.attaching.lock().map_or(true, |mut buckets| soon(&mut buckets)) {
+            let text = "You open sandboxes faster than the firewall takes them; wait a moment.";
+            return Err(HelperError::new(Code::LimitReached, text));
+        }
+        self.control.attach(caller.uid, netns.into(), &rules).await
+    }
+
+    #[zbus(out_args("dropped"))]
+    async fn set_rules(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        id: u32,
+        rules: Vec<Rule>,
+        expires_in: u32,
+    ) -> Result<Vec<RuleDropped>, HelperError> {
+        self.admit_to("SetRules", id, connection, &header).await?;
+        self.control.set_rules(id, &rules, expires_in).await
+    }
+
+    async fn set_connected(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        id: u32,
+        connected: bool,
+    ) -> Result<(), HelperError> {
+        let administrator = self.admit_to("SetConnected", id, connection, &header).await?;
+        self.control.set_connected(id, connected, administrator).await
+    }
+
+    async fn detach(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        id: u32,
+    ) -> Result<(), HelperError> {
+        let administrator = self.admit_to("Detach", id, connection, &header).await?;
+        self.control.detach(id, administrator).await
+    }
+
+    #[zbus(out_args("attachments"))]
+    async fn list(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        others: bool,
+    ) -> Result<Vec<AttachmentInfo>, HelperError> {
+        let caller = self.admit("List", connection, &header).await?;
+        if others {
+            let details = HashMap::from([("what", "List")]);
+            authorise(connection, &header, action::CONTROL_OTHERS, &details).await?;
+        }
+        Ok(self.control.list((!others).then_some(caller.uid)).await)
+    }
+
+    async fn watch(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), HelperError> {
+        let caller = self.admit("Watch", connection, &header).await?;
+        self.watchers.add(caller)
+    }
+
+    #[zbus(out_args("document", "version"))]
+    async fn get_policy(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(String, String), HelperError> {
+        self.admit("GetPolicy", connection, &header).await?;
+        let policy = self.control.policy().await;
+        Ok((policy.document, policy.version))
+    }
+
+    #[zbus(out_args("checks"))]
+    async fn diagnose(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<Check>, HelperError> {
+        self.admit("Diagnose", connection, &header).await?;
+        Ok(diagnose::checks(&self.control).await)
+    }
+
+    #[zbus(out_args("version"))]
+    async fn replace_policy(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        document: String,
+        expected_version: String,
+    ) -> Result<String, HelperError> {
+        action_of("ReplacePolicy")?;
+        self.watchers.note_activity();
+        // Who it is goes into the log before anything is asked of polkit.
+        let caller = Caller::of(connection, &header).await?;
+        let fresh = InForce::parse(document)
+            .map_err(|error| HelperError::new(Code::InvalidPolicy, error.to_string()))?;
+        let before = self.control.policy().await;
+        let conflict = || {
+            let text = "The list of allowed hosts was changed meanwhile; look at it again.";
+            HelperError::new(Code::VersionConflict, text)
+        };
+        if before.version != expected_version {
+            return Err(conflict());
+        }
+        let narrower = before.is_narrowed_by(&fresh);
+        let action = if narrower { action::EDIT_POLICY_NARROW } else { action::EDIT_POLICY_WIDEN };
+        let change = diagnose::describe_change(&before.policy, &fresh.policy);
+        authorise(connection, &header, action, &HashMap::from([("change", change.as_str())]))
+            .await?;
+        // The prompt may have taken minutes.
+        if self.control.policy().await.version != expected_version {
+            return Err(conflict());
+        }
+        fresh.write().map_err(|error| {
+            HelperError::new(
+                Code::Failed,
+                format!("The list of allowed hosts could not be written: {error}."),
+            )
+        })?;
+        let version = fresh.version.clone();
+        tracing::info!(
+            event = "policy-edit",
+            uid = caller.uid,
+            version,
+            narrower,
+            "the policy was edited"
+        );
+        self.control.use_policy(fresh).await?;
+        Ok(version)
+    }
+
+    async fn refresh(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), HelperError> {
+        let caller = self.admit("Refresh", connection, &header).await?;
+        let early = |times: &mut HashMap<u32, Instant>| {
+            let early = times.get(&caller.uid).is_some_and(|time| time.elapsed() < REFRESH_PAUSE);
+            if !early {
+                times.insert(caller.uid, Instant::now());
+            }
+            early
+        };
+        if self.refreshed.lock().map_or(true, |mut times| early(&mut times)) {
+            let text = "The firewall was refreshed a moment ago; once in ten seconds is enough.";
+            return Err(HelperError::new(Code::LimitReached, text));
+        }
+        let policy = InForce::read()
+            .map_err(|error| HelperError::new(Code::InvalidPolicy, error.to_string()))?;
+        self.control.use_policy(policy).await?;
+        self.control.host_changed().await?;
+        self.control.restore_host().await;
+        Ok(())
+    }
+
+    #[zbus(out_args("protocol", "release"))]
+    async fn version(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(u32, String), HelperError> {
+        self.admit("Version", connection, &header).await?;
+        Ok((PROTOCOL, env!("CARGO_PKG_VERSION").to_owned()))
+    }
+
+    #[zbus(signal)]
+    #[allow(clippy::too_many_arguments)]
+    pub async fn blocked(
+        emitter: &SignalEmitter<'_>,
+        id: u32,
+        host: &str,
+        address: &str,
+        port: u16,
+        protocol: &str,
+        reason: &str,
+        count: u32,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub async fn detached(emitter: &SignalEmitter<'_>, id: u32, reason: &str) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub async fn policy_changed(emitter: &SignalEmitter<'_>, version: &str) -> zbus::Result<()>;
+}
+
+/// The methods of the interface, for the test that holds them against
+/// [`crate::auth::METHODS`].
+#[cfg(test)]
+fn introspection() -> String {
+    // Without a bus there is no object; the interface describes itself.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../dbus/dev.rcc.Helper1.xml");
+    std::fs::read_to_string(path).expect("the contract's XML")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_has_an_action_and_every_action_a_method() {
+        let xml = introspection();
+        let methods: Vec<&str> = xml
+            .split("<method name=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        assert!(!methods.is_empty());
+        for method in &methods {
+            assert!(action_of(method).is_ok(), "{method} has no action");
+        }
+        for (method, _) in crate::auth::METHODS {
+            assert!(methods.contains(method), "{method} is not in the contract");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Who is told of events: bus names that asked, each for its own uid.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rcc_dbus::{Code, HelperError};
+use zbus::names::BusName;
+
+use crate::auth::Caller;
+
+/// Names that one user may register: windows and followers of a log.
+const MOST_PER_USER: usize = 16;
+
+/// See the module.
+pub struct Watchers {
+    names: Mutex<HashMap<String, u32>>,
+    active: Mutex<Instant>,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { names: Mutex::default(), active: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Watchers {
+    /// Registers the caller.
+    pub fn add(&self, caller: Caller) -> Result<(), HelperError> {
+        let full =
+            || HelperError::new(Code::LimitReached, "You watch the firewall too often already.");
+        let mut names = self.names.lock().map_err(|_| full())?;
+        let own = names.values().filter(|uid| **uid == caller.uid).count();
+        if own >= MOST_PER_USER && !names.contains_key(&caller.name) {
+            return Err(full());
+        }
+        names.insert(caller.name, caller.uid);
+        Ok(())
+    }
+
+    /// Forgets a name that left the bus.
+    pub fn remove(&self, name: &str) {
+        if let Ok(mut names) = self.names.lock() {
+            names.remove(name);
+        }
+    }
+
+    /// The names to tell: those of `uid`, or all.
+    pub fn of(&self, uid: Option<u32>) -> Vec<BusName<'static>> {
+        let Ok(names) = self.names.lock() else { return Vec::new() };
+        names
+            .iter()
+            .filter(|(_, own)| uid.is_none_or(|uid| uid == **own))
+            .filter_map(|(name, _)| BusName::try_from(name.clone()).ok())
+            .collect()
+    }
+
+    /// Somebody called.
+    pub fn note_activity(&self) {
+        if let Ok(mut active) = self.active.lock() {
+            *active = Instant::now();
+        }
+    }
+
+    /// For how long nobody has called or watched.
+    pub fn idle(&self) -> Duration {
+        let watched = self.names.lock().is_ok_and(|names| !names.is_empty());
+        if watched {
+            self.note_activity();
+        }
+        self.active.lock().map_or(Duration::ZERO, |active| active.elapsed())
+    }
+}
