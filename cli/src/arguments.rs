@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand};
 
 /// Run Claude Code in a sandbox it cannot leave.
 #[derive(Debug, Parser)]
-#[command(name = "rcc", version, propagate_version = true, disable_help_subcommand = true)]
-#[command(after_help = "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\
-Exit codes: the program's own; 1 doctor found something bad; 2 usage; 125 an error of rcc's; 130 stopped.")]
+#[command(name = "rcc", version, disable_help_subcommand = true)]
+#[command(
+    after_help = "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\
+Exit codes: the program's own; 1 doctor found something bad; 2 usage; 125 an error of rcc's; 130 stopped."
+)]
 pub struct Arguments {
     /// Print what lists as JSON, and errors too
     #[arg(long, global = true)]
@@ -140,7 +142,8 @@ fn time(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => return Err("write a number and s, m or h, for instance 10m".into()),
     };
-    let number: u64 = number.parse().map_err(|_| "write a number and s, m or h, for instance 10m".to_string())?;
+    let number: u64 =
+        number.parse().map_err(|_| "write a number and s, m or h, for instance 10m".to_string())?;
     match number.checked_mul(factor) {
         Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
         _ => Err("it can be 1s to 24h".into()),
@@ -164,9 +167,15 @@ mod tests {
     #[test]
     fn claudes_own_arguments_pass_through() {
         let parsed = parse(&["claude", "--offline", "-p", "hi", "--model", "x"]).unwrap();
-        let Command::Claude { opening, arguments, .. } = parsed.command else { panic!("not claude") };
+        let Command::Claude { opening, arguments, .. } = parsed.command else {
+            panic!("not claude")
+        };
         assert!(opening.offline);
         assert_eq!(arguments, ["-p", "hi", "--model", "x"]);
+        let parsed = parse(&["claude", "--version"]).unwrap();
+        assert!(
+            matches!(parsed.command, Command::Claude { arguments, .. } if arguments == ["--version"])
+        );
         let parsed = parse(&["run", "--", "ls", "--json"]).unwrap();
         assert!(!parsed.json);
         let Command::Run { command, .. } = parsed.command else { panic!("not run") };
@@ -179,7 +188,9 @@ mod tests {
         assert!(parse(&["allow", "a.example", "--session", "--all"]).is_err());
         assert_eq!(parse(&["allow", "a.example", "--project"]).unwrap().project, Some(None));
         assert_eq!(parse(&["--project", "x", "ls"]).unwrap().project, Some(Some("x".into())));
-        let Command::Allow { reach, .. } = parse(&["allow", "a.example", "--for", "10m"]).unwrap().command else {
+        let Command::Allow { reach, .. } =
+            parse(&["allow", "a.example", "--for", "10m"]).unwrap().command
+        else {
             panic!("not allow")
         };
         assert_eq!(reach.duration, Some(Duration::from_secs(600)));

@@ -47,13 +47,19 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
     };
     match arguments.command {
         Command::Init(opening) => setup::init(&call, &opening).await,
-        Command::Claude { opening, ask, arguments } => claude(&call, &opening, ask, arguments).await,
+        Command::Claude { opening, ask, arguments } => {
+            claude(&call, &opening, ask, arguments).await
+        }
         Command::Shell(opening) => start(&call, &opening, Program::Shell).await,
-        Command::Run { opening, command } => start(&call, &opening, Program::Command(command)).await,
+        Command::Run { opening, command } => {
+            start(&call, &opening, Program::Command(command)).await
+        }
         Command::Ls => list::ls(&call).await,
         Command::Attach { terminal } => attach(&call, terminal).await,
         Command::Stop { all } => stop(&call, all).await,
-        Command::Allow { host, reach, private } => hosts::allow(&call, &host, &reach, private).await,
+        Command::Allow { host, reach, private } => {
+            hosts::allow(&call, &host, &reach, private).await
+        }
         Command::Deny { host, reach } => hosts::deny(&call, &host, &reach).await,
         Command::Log { follow } => hosts::log(&call, follow).await,
         Command::Net { state } => net(&call, state).await,
@@ -61,7 +67,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
     }
 }
 
-async fn claude(call: &Call, opening: &Opening, ask: bool, arguments: Vec<String>) -> anyhow::Result<u8> {
+async fn claude(
+    call: &Call,
+    opening: &Opening,
+    ask: bool,
+    arguments: Vec<String>,
+) -> anyhow::Result<u8> {
     let settings = Settings::load(&call.project()?, &call.host)?;
     let act_without_asking = settings.act_without_asking && !ask;
     start(call, opening, Program::Claude { arguments, act_without_asking }).await
@@ -74,7 +85,9 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
     let claude = matches!(program, Program::Claude { .. });
     let session = open::open(&call.host, call.folder.clone(), opening, claude, &handed).await?;
     let network = Network::connect().await.ok();
-    if !opening.offline && session.network_state(network.as_ref()).await == rcc_sandbox::NetworkState::Offline {
+    if !opening.offline
+        && session.network_state(network.as_ref()).await == rcc_sandbox::NetworkState::Offline
+    {
         show::note("this sandbox was started offline; `rcc net on` connects it.");
     }
     let recording = network.map(|network| tokio::spawn(record(network, call.host.clone())));
@@ -105,7 +118,9 @@ async fn attach(call: &Call, terminal: Option<u32>) -> anyhow::Result<u8> {
             rcc_sandbox::Code::Terminal,
             "Standard input and output are not a terminal.",
         )
-        .hint_is("Run `rcc attach` in a terminal, or `rcc run -- CMD` for output that can be piped.")
+        .hint_is(
+            "Run `rcc attach` in a terminal, or `rcc run -- CMD` for output that can be piped.",
+        )
         .into());
     }
     let number = match terminal {

@@ -36,7 +36,11 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<rcc_sandbox::Error>() {
             Some(error) => {
                 show::error(error, json);
-                ExitCode::from(if error.code() == rcc_sandbox::Code::Cancelled { 130 } else { FAILED })
+                ExitCode::from(if error.code() == rcc_sandbox::Code::Cancelled {
+                    130
+                } else {
+                    FAILED
+                })
             }
             None => {
                 eprintln!("rcc: {error:#}");
@@ -47,7 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(commands::run(arguments));
     // A thread that waits for a key on stdin must not hold the end up.
     runtime.shutdown_background();

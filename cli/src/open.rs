@@ -9,7 +9,13 @@ use crate::show::Lines;
 
 /// Opens the project's session, or finds the one that runs. Ctrl-C undoes what
 /// was begun.
-pub async fn open(host: &Host, folder: PathBuf, opening: &Opening, claude: bool, handed: &Handed) -> anyhow::Result<Session> {
+pub async fn open(
+    host: &Host,
+    folder: PathBuf,
+    opening: &Opening,
+    claude: bool,
+    handed: &Handed,
+) -> anyhow::Result<Session> {
     let request = OpenRequest {
         folder,
         image: opening.image.as_deref().map(ImageChoice::parse).transpose()?,
@@ -28,20 +34,28 @@ pub async fn open(host: &Host, folder: PathBuf, opening: &Opening, claude: bool,
         && let Some(image) = &request.image
         && session.image() != image.to_string()
     {
-        crate::show::note(&format!("the sandbox runs already, with the image {}.", session.image()));
+        crate::show::note(&format!(
+            "the sandbox runs already, with the image {}.",
+            session.image()
+        ));
     }
     Ok(session)
 }
 
-/// Ctrl-C and TERM say stop; whatever runs then tidies up.
+/// Ctrl-C, TERM and a closed window say stop; whatever runs then tidies up.
 pub fn stop_on_interrupt(cancel: &Cancel) -> tokio::task::JoinHandle<()> {
     let cancel = cancel.clone();
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+        let (Ok(mut terminate), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+        else {
+            return;
+        };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
         cancel.cancel();
     })

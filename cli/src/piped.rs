@@ -14,7 +14,12 @@ const INTERRUPT: i32 = 2;
 const TERMINATE: i32 = 15;
 
 /// Runs it to its end; answers its exit code.
-pub async fn run(session: &Session, program: &Program, handed: &Handed, host: &Host) -> anyhow::Result<u8> {
+pub async fn run(
+    session: &Session,
+    program: &Program,
+    handed: &Handed,
+    host: &Host,
+) -> anyhow::Result<u8> {
     let ExecPipes { id, mut output, input } = session.start_piped(program, handed, host).await?;
     // Claude waits for the end of a pipe; a person's terminal never ends.
     let forward = !(matches!(program, Program::Claude { .. }) && std::io::stdin().is_terminal());

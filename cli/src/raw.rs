@@ -52,7 +52,9 @@ pub fn is_interactive() -> bool {
 /// Size of the person's terminal.
 pub fn size() -> Size {
     match tcgetwinsize(stdio::stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => Size { columns: size.ws_col, rows: size.ws_row },
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            Size { columns: size.ws_col, rows: size.ws_row }
+        }
         _ => Size::default(),
     }
 }

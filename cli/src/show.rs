@@ -65,7 +65,10 @@ struct Running {
 impl Lines {
     /// Begins; must be called within the runtime.
     pub fn begin() -> (Self, Reporter) {
-        let state = Arc::new(Mutex::new(State { terminal: std::io::stderr().is_terminal(), ..State::default() }));
+        let state = Arc::new(Mutex::new(State {
+            terminal: std::io::stderr().is_terminal(),
+            ..State::default()
+        }));
         let ticking = state.clone();
         let ticker = tokio::spawn(async move {
             loop {
@@ -138,14 +141,20 @@ impl State {
     }
 
     fn draw(&mut self) {
-        let slow: Vec<String> =
-            self.running.iter().filter(|running| running.begun.elapsed() >= PATIENCE).map(Running::text).collect();
+        let slow: Vec<String> = self
+            .running
+            .iter()
+            .filter(|running| running.begun.elapsed() >= PATIENCE)
+            .map(Running::text)
+            .collect();
         if slow.is_empty() {
             return;
         }
         if self.terminal {
-            let columns = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(80, |size| size.ws_col);
-            let text = rcc_sandbox::display::line(&slow.join("   "), usize::from(columns.max(20)) - 2);
+            let columns = rustix::termios::tcgetwinsize(rustix::stdio::stderr())
+                .map_or(80, |size| size.ws_col);
+            let text =
+                rcc_sandbox::display::line(&slow.join("   "), usize::from(columns.max(20)) - 2);
             eprint!("\r\x1b[K{text}");
             let _ = std::io::stderr().flush();
             self.open_line = true;
@@ -186,7 +195,11 @@ impl Running {
             Some((done, None)) => format!(" {} MB", mb(done)),
             None => String::new(),
         };
-        let doing = if self.doing.is_empty() || self.amount.is_some() { String::new() } else { format!(": {}", self.doing) };
+        let doing = if self.doing.is_empty() || self.amount.is_some() {
+            String::new()
+        } else {
+            format!(": {}", self.doing)
+        };
         format!("… {}{amount}{doing}", self.step.title())
     }
 }

@@ -35,7 +35,9 @@ pub async fn show(session: &Session, terminal: Terminal) -> anyhow::Result<u8> {
         Outcome::Lost => {
             let why = match session.why_ended().await {
                 Ok(Some(why)) => why,
-                Ok(None) => "The connection to it broke; it still runs. `rcc attach` shows it again.".into(),
+                Ok(None) => {
+                    "The connection to it broke; it still runs. `rcc attach` shows it again.".into()
+                }
                 Err(_) => "It was stopped.".into(),
             };
             Err(Error::new(Code::Inside, why).title_is("The sandbox's terminal is gone.").into())
@@ -103,11 +105,18 @@ impl Detach {
                 prefix.extend_from_slice(typed);
                 Some(prefix)
             }
-            None if PREFIX.contains(&typed) => {
-                self.prefix = Some(typed.to_vec());
-                Some(Vec::new())
+            None => {
+                match PREFIX.iter().find_map(|prefix| Some((prefix, typed.strip_prefix(*prefix)?)))
+                {
+                    Some((prefix, b"")) => {
+                        self.prefix = Some(prefix.to_vec());
+                        Some(Vec::new())
+                    }
+                    // Typed fast, both came at once.
+                    Some((_, b"d")) => None,
+                    _ => Some(typed.to_vec()),
+                }
             }
-            None => Some(typed.to_vec()),
         }
     }
 }
@@ -148,6 +157,9 @@ mod tests {
             assert_eq!(detach.decide(prefix).unwrap(), prefix);
             assert_eq!(detach.decide(prefix).unwrap(), b"");
             assert_eq!(detach.decide(b"d"), None);
+            assert_eq!(detach.decide(&[prefix, b"d"].concat()), None);
+            let pasted = [prefix, b"do not"].concat();
+            assert_eq!(detach.decide(&pasted).unwrap(), pasted);
         }
     }
 }

@@ -104,7 +104,12 @@ pub fn read(host: &Host) -> Result<Vec<Record>> {
 ///
 /// # Errors
 /// `Code::HelperMissing`, `Code::Io`.
-pub async fn record(host: &Host, engine: &Engine, network: &Network, tell: impl Fn(&Record)) -> Result<()> {
+pub async fn record(
+    host: &Host,
+    engine: &Engine,
+    network: &Network,
+    tell: impl Fn(&Record),
+) -> Result<()> {
     let _only_one = Lock::take(&host.runtime.join("log.lock")).await?;
     tidy(host)?;
     let path = file(host);
@@ -130,7 +135,12 @@ pub async fn record(host: &Host, engine: &Engine, network: &Network, tell: impl 
 ///
 /// # Errors
 /// As [`record`].
-pub async fn follow(host: &Host, engine: &Engine, network: &Network, tell: impl Fn(&Record)) -> Result<()> {
+pub async fn follow(
+    host: &Host,
+    engine: &Engine,
+    network: &Network,
+    tell: impl Fn(&Record),
+) -> Result<()> {
     tokio::select! {
         ended = watch(engine, network, |record| tell(record)) => ended,
         ended = record(host, engine, network, |_| ()) => ended,
@@ -189,8 +199,10 @@ fn tidy(host: &Host) -> Result<()> {
     if kept.len() == before.lines().count() {
         return Ok(());
     }
-    let lines: String =
-        kept.iter().map(|record| serde_json::to_string(record).unwrap_or_default() + "\n").collect();
+    let lines: String = kept
+        .iter()
+        .map(|record| serde_json::to_string(record).unwrap_or_default() + "\n")
+        .collect();
     write_atomically(&path, lines.as_bytes())
 }
 

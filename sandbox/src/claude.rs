@@ -53,7 +53,12 @@ pub async fn find_or_fetch(host: &Host, report: &Reporter, cancel: &Cancel) -> R
 ///
 /// # Errors
 /// As [`find_or_fetch`].
-pub async fn fetch(host: &Host, version: Option<&str>, report: &Reporter, cancel: &Cancel) -> Result<Claude> {
+pub async fn fetch(
+    host: &Host,
+    version: Option<&str>,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<Claude> {
     let registry = npm::registry(host).await?;
     let request = fetch::Request {
         registry,
@@ -63,9 +68,10 @@ pub async fn fetch(host: &Host, version: Option<&str>, report: &Reporter, cancel
         report: report.clone(),
         cancel: cancel.clone(),
     };
-    let version = tokio::task::spawn_blocking(move || fetch::run(&request))
-        .await
-        .map_err(|e| Error::new(Code::ClaudeFetch, format!("The download ended unexpectedly: {e}.")))??;
+    let version =
+        tokio::task::spawn_blocking(move || fetch::run(&request)).await.map_err(|e| {
+            Error::new(Code::ClaudeFetch, format!("The download ended unexpectedly: {e}."))
+        })??;
     forget_old(host, &version);
     newest_fetched(host)
         .ok_or_else(|| Error::new(Code::ClaudeFetch, "The program was unpacked and is not usable."))
@@ -87,7 +93,8 @@ fn store(host: &Host) -> PathBuf {
 fn installed(host: &Host) -> Option<Claude> {
     let on_path = crate::programs::find("claude").and_then(|path| usable(&path));
     let versions = host.home.join(".local/share/claude/versions");
-    let path = on_path.or_else(|| by_version(&versions).into_iter().find_map(|(path, _)| usable(&path)))?;
+    let path = on_path
+        .or_else(|| by_version(&versions).into_iter().find_map(|(path, _)| usable(&path)))?;
     let version = path
         .file_name()
         .and_then(|name| name.to_str())
@@ -98,7 +105,11 @@ fn installed(host: &Host) -> Option<Claude> {
 
 fn newest_fetched(host: &Host) -> Option<Claude> {
     by_version(&store(host)).into_iter().find_map(|(folder, version)| {
-        usable(&folder.join("claude")).map(|path| Claude { path, version: Some(version), fetched: true })
+        usable(&folder.join("claude")).map(|path| Claude {
+            path,
+            version: Some(version),
+            fetched: true,
+        })
     })
 }
 
@@ -166,7 +177,8 @@ mod tests {
         }
         assert_eq!(newest_fetched(&host).unwrap().version.as_deref(), Some("2.1.100"));
         forget_old(&host, "2.1.100");
-        let left: Vec<_> = by_version(&store(&host)).into_iter().map(|(_, version)| version).collect();
+        let left: Vec<_> =
+            by_version(&store(&host)).into_iter().map(|(_, version)| version).collect();
         assert_eq!(left, ["2.1.100", "2.1.10"]);
     }
 

@@ -67,18 +67,31 @@ pub async fn examine(host: &Host) -> Vec<Line> {
             let info = engine.info();
             let layers = info.hardening();
             let layers = if layers.is_empty() { "no seccomp".into() } else { layers.join(", ") };
-            let health = if info.hardening().contains(&"seccomp") { Health::Good } else { Health::Note };
-            lines.push(Line::new("engine", health, format!("Podman {}, rootless; {layers}.", info.version())));
+            let health =
+                if info.hardening().contains(&"seccomp") { Health::Good } else { Health::Note };
+            lines.push(Line::new(
+                "engine",
+                health,
+                format!("Podman {}, rootless; {layers}.", info.version()),
+            ));
             let limits = info.limits(&LimitsWanted::default());
             lines.push(match limits.note {
-                None => Line::new("limits", Health::Good, "Memory, processes and CPU time of a sandbox are limited."),
+                None => Line::new(
+                    "limits",
+                    Health::Good,
+                    "Memory, processes and CPU time of a sandbox are limited.",
+                ),
                 Some(note) => Line::new("limits", Health::Note, note),
             });
             lines.push(match image::find(&engine, &ImageChoice::Dev).await {
-                Ok(Some(reference)) => Line::new("image", Health::Good, format!("{reference} is there.")),
-                Ok(None) if programs::find("mmdebstrap").is_some() => {
-                    Line::new("image", Health::Note, "It is built when the first sandbox starts, in about two minutes.")
+                Ok(Some(reference)) => {
+                    Line::new("image", Health::Good, format!("{reference} is there."))
                 }
+                Ok(None) if programs::find("mmdebstrap").is_some() => Line::new(
+                    "image",
+                    Health::Note,
+                    "It is built when the first sandbox starts, in about two minutes.",
+                ),
                 Ok(None) => {
                     let missing = Error::new(crate::Code::ImageTool, "There is no image yet.");
                     Line::bad("image", &missing)
@@ -95,9 +108,17 @@ pub async fn examine(host: &Host) -> Vec<Line> {
     lines.push(match claude::find(host) {
         Some(claude) => {
             let version = claude.version.map_or_else(String::new, |version| format!(" {version}"));
-            Line::new("claude", Health::Good, format!("Claude Code{version} at {}.", claude.path.display()))
+            Line::new(
+                "claude",
+                Health::Good,
+                format!("Claude Code{version} at {}.", claude.path.display()),
+            )
         }
-        None => Line::new("claude", Health::Note, "It is fetched when the first sandbox starts, about 180 MB."),
+        None => Line::new(
+            "claude",
+            Health::Note,
+            "It is fetched when the first sandbox starts, about 180 MB.",
+        ),
     });
     firewall(&mut lines).await;
     lines

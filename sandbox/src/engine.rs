@@ -16,8 +16,8 @@ use crate::host::Host;
 
 pub use api::{ExecPipes, Found};
 pub use container::{ContainerSpec, HOME, MountSpec, WORKSPACE, label};
-pub(crate) use service::tail;
 pub use info::{EngineInfo, Limits, LimitsWanted};
+pub(crate) use service::tail;
 
 /// The oldest release that rcc was tried with.
 pub const OLDEST_PODMAN: (u32, u32) = (4, 3);
@@ -49,7 +49,7 @@ impl Engine {
     /// [`Code::NoSubordinateIds`], [`Code::Cgroups`].
     pub async fn connect(host: &Host) -> Result<Self> {
         let socket = service::socket(host).await?;
-        let info = info::ask(&socket).await?;
+        let info = info::of(&socket, &host.runtime.join("engine.json")).await?;
         info.check(&host.user)?;
         let docker = client(&socket, CALL_TIMEOUT)?;
         Ok(Self { docker, socket, info: Arc::new(info) })

@@ -70,15 +70,19 @@ impl Events {
                 count: arguments.count,
             }))
         });
-        let detached = helper.receive_detached().await.map_err(failed)?.filter_map(async |signal| {
-            let arguments = signal.args().ok()?;
-            Some(NetworkEvent::Detached {
-                attachment: arguments.id,
-                reason: crate::display::line(arguments.reason, 200),
-            })
-        });
-        let changed =
-            helper.receive_policy_changed().await.map_err(failed)?.map(|_| NetworkEvent::PolicyChanged);
+        let detached =
+            helper.receive_detached().await.map_err(failed)?.filter_map(async |signal| {
+                let arguments = signal.args().ok()?;
+                Some(NetworkEvent::Detached {
+                    attachment: arguments.id,
+                    reason: crate::display::line(arguments.reason, 200),
+                })
+            });
+        let changed = helper
+            .receive_policy_changed()
+            .await
+            .map_err(failed)?
+            .map(|_| NetworkEvent::PolicyChanged);
         helper.watch().await.map_err(failed)?;
         let streams: Vec<Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>> =
             vec![Box::pin(blocked), Box::pin(detached), Box::pin(changed)];
@@ -90,9 +94,8 @@ impl Events {
     /// # Errors
     /// [`Code::HelperMissing`] when the bus is gone.
     pub async fn next(&mut self) -> Result<NetworkEvent> {
-        self.stream
-            .next()
-            .await
-            .ok_or_else(|| Error::new(Code::HelperMissing, "The connection to the system bus ended."))
+        self.stream.next().await.ok_or_else(|| {
+            Error::new(Code::HelperMissing, "The connection to the system bus ended.")
+        })
     }
 }

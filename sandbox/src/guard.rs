@@ -68,10 +68,14 @@ pub struct GuardMount {
 /// # Errors
 /// [`Code::Guard`] when the project vanished or cannot be read.
 pub fn plan(project: &Path) -> Result<Plan> {
-    let root = rustix::fs::open(project, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| {
-            Error::new(Code::Guard, format!("The project {} cannot be read: {e}.", project.display()))
-        })?;
+    let root = rustix::fs::open(
+        project,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| {
+        Error::new(Code::Guard, format!("The project {} cannot be read: {e}.", project.display()))
+    })?;
     let mut plan = Plan::default();
     let mut guarded = BTreeSet::new();
     let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
@@ -116,7 +120,10 @@ pub fn plan(project: &Path) -> Result<Plan> {
     // A folder sorts before what is in it.
     plan.mounts.sort();
     if !matches!(kind(&root, Path::new(".rcc.yaml")), Kind::Missing) {
-        plan.notes.push("The project's .rcc.yaml is ignored: what is in the folder is the agent's to write.".into());
+        plan.notes.push(
+            "The project's .rcc.yaml is ignored: what is in the folder is the agent's to write."
+                .into(),
+        );
     }
     Ok(plan)
 }

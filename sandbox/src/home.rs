@@ -10,7 +10,9 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
@@ -26,9 +28,14 @@ const MAX_FILE: u64 = 8 << 20;
 /// # Errors
 /// [`Code::SandboxStart`] when the volume itself cannot be opened.
 pub(crate) fn seed(root: &Path, api_key: Option<&str>) -> Result<()> {
-    let home = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
-        Error::new(Code::SandboxStart, format!("The agent's home {} cannot be opened: {e}.", root.display()))
-    })?;
+    let home =
+        rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| {
+                Error::new(
+                    Code::SandboxStart,
+                    format!("The agent's home {} cannot be opened: {e}.", root.display()),
+                )
+            })?;
     merge(&home, ".claude.json", |state| {
         state.insert("hasCompletedOnboarding".into(), true.into());
         within(state, "projects", |projects| {
@@ -42,7 +49,12 @@ pub(crate) fn seed(root: &Path, api_key: Option<&str>) -> Result<()> {
     });
     match mkdirat(&home, ".claude", Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
-        Err(e) => return Err(Error::new(Code::SandboxStart, format!("The agent's home cannot be written: {e}."))),
+        Err(e) => {
+            return Err(Error::new(
+                Code::SandboxStart,
+                format!("The agent's home cannot be written: {e}."),
+            ));
+        }
     }
     if let Ok(claude) = beneath(&home, ".claude", OFlags::RDONLY | OFlags::DIRECTORY) {
         merge(&claude, "settings.json", |settings| {
@@ -68,7 +80,11 @@ fn approve(responses: &mut Map<String, Value>, key: &str) {
 }
 
 /// Changes the object under `key`, which takes the place of anything else there.
-fn within(parent: &mut Map<String, Value>, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+fn within(
+    parent: &mut Map<String, Value>,
+    key: &str,
+    change: impl FnOnce(&mut Map<String, Value>),
+) {
     let mut object = match parent.remove(key) {
         Some(Value::Object(object)) => object,
         _ => Map::new(),
@@ -158,12 +174,19 @@ mod tests {
     #[test]
     fn what_claude_wrote_stays() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(".claude.json"), r#"{"theme":"dark","projects":{"/workspace":{"n":1}}}"#).unwrap();
+        fs::write(
+            dir.path().join(".claude.json"),
+            r#"{"theme":"dark","projects":{"/workspace":{"n":1}}}"#,
+        )
+        .unwrap();
         seed(dir.path(), None).unwrap();
         seed(dir.path(), None).unwrap();
         let state = json_of(&dir.path().join(".claude.json"));
         assert_eq!(state["theme"], "dark");
-        assert_eq!(state["projects"]["/workspace"], json!({"n": 1, "hasTrustDialogAccepted": true}));
+        assert_eq!(
+            state["projects"]["/workspace"],
+            json!({"n": 1, "hasTrustDialogAccepted": true})
+        );
         fs::write(dir.path().join(".claude.json"), "not json").unwrap();
         seed(dir.path(), None).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(".claude.json")).unwrap(), "not json");
@@ -185,7 +208,8 @@ mod tests {
     #[test]
     fn a_fifo_does_not_hold_the_host_up() {
         let dir = tempfile::tempdir().unwrap();
-        nix::unistd::mkfifo(&dir.path().join(".claude.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(&dir.path().join(".claude.json"), nix::sys::stat::Mode::S_IRWXU)
+            .unwrap();
         seed(dir.path(), None).unwrap();
     }
 }

@@ -52,7 +52,8 @@ impl Host {
             .or_else(|| user.as_ref().map(|user| user.dir.clone()))
             .filter(|home| home.is_absolute())
             .ok_or_else(|| Error::new(Code::Environment, "HOME is not set."))?;
-        let home = fs::canonicalize(&home).map_err(|e| Error::io("find your home folder", &home, e))?;
+        let home =
+            fs::canonicalize(&home).map_err(|e| Error::io("find your home folder", &home, e))?;
         let runtime_root = runtime_root(uid)?;
         let runtime = runtime_root.join("rcc");
         private_dir(&runtime)?;

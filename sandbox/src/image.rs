@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::host::Host;
+use crate::lock::Lock;
 use crate::progress::{Cancel, Reporter, or_cancelled};
 
 /// Raised when something outside the recipe changes the result.
@@ -101,6 +103,7 @@ pub async fn find(engine: &Engine, choice: &ImageChoice) -> Result<Option<String
 /// [`Code::ImageMissing`], [`Code::ImageTool`], [`Code::ImageBuild`],
 /// [`Code::Cancelled`]; nothing half made is left behind.
 pub async fn find_or_build(
+    host: &Host,
     engine: &Engine,
     choice: &ImageChoice,
     report: &Reporter,
@@ -113,6 +116,11 @@ pub async fn find_or_build(
         return Err(Error::new(Code::ImageMissing, format!("The engine has no image {choice}.")));
     };
     let recipe = read(name, text)?;
+    // Two projects that are opened at once need one image.
+    let _lock = or_cancelled(cancel, Lock::take(&host.runtime.join("image.lock"))).await?;
+    if let Some(reference) = or_cancelled(cancel, find(engine, choice)).await? {
+        return Ok(reference);
+    }
     let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
     let reference = tag(name, text, &sources.suite);
     build::run(engine, &reference, &recipe, &sources, report, cancel).await?;
@@ -128,8 +136,10 @@ async fn reference(choice: &ImageChoice) -> Result<String> {
 }
 
 fn read(name: &str, text: &str) -> Result<Recipe> {
-    toml::from_str(text)
-        .map_err(|e| Error::new(Code::ImageBuild, format!("The recipe {name} is not valid.")).with_detail(e.to_string()))
+    toml::from_str(text).map_err(|e| {
+        Error::new(Code::ImageBuild, format!("The recipe {name} is not valid."))
+            .with_detail(e.to_string())
+    })
 }
 
 fn tag(name: &str, recipe: &str, suite: &str) -> String {
@@ -150,7 +160,11 @@ mod tests {
             assert!(dev.packages.contains(package), "{package}");
         }
         for package in &dev.packages {
-            assert!(package.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c)));
+            assert!(
+                package
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
+            );
         }
     }
 

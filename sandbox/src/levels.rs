@@ -25,7 +25,9 @@ impl Level<'_> {
     pub fn path(&self, host: &Host) -> PathBuf {
         match self {
             Self::All => host.config.join("hosts.yaml"),
-            Self::Project(project) => host.config.join("projects").join(format!("{}.yaml", project.id())),
+            Self::Project(project) => {
+                host.config.join("projects").join(format!("{}.yaml", project.id()))
+            }
         }
     }
 }
@@ -40,9 +42,9 @@ pub fn read(level: &Level<'_>, host: &Host) -> Result<Vec<Entry>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    UserRules::parse(text.as_bytes()).map(|rules| rules.entries).map_err(|e| {
-        Error::new(Code::Settings, format!("{}, {e}.", path.display()))
-    })
+    UserRules::parse(text.as_bytes())
+        .map(|rules| rules.entries)
+        .map_err(|e| Error::new(Code::Settings, format!("{}, {e}.", path.display())))
 }
 
 /// What a session of `project` asks for: all projects' entries, then its own.
@@ -77,7 +79,9 @@ pub fn remove(level: &Level<'_>, host: &Host, entry: &Entry) -> Result<bool> {
     if before == 0 {
         return Ok(false);
     }
-    edit(level, host, |text| rcc_policy::remove_entry(text, entry.target(), Some(entry.protocol())))?;
+    edit(level, host, |text| {
+        rcc_policy::remove_entry(text, entry.target(), Some(entry.protocol()))
+    })?;
     Ok(read(level, host)?.len() != before)
 }
 
@@ -88,7 +92,8 @@ fn edit(
 ) -> Result<()> {
     let path = level.path(host);
     let text = document(&path)?;
-    let changed = change(&text).map_err(|e| Error::new(Code::Settings, format!("{}: {e}.", path.display())))?;
+    let changed = change(&text)
+        .map_err(|e| Error::new(Code::Settings, format!("{}: {e}.", path.display())))?;
     if changed == text { Ok(()) } else { write_atomically(&path, changed.as_bytes()) }
 }
 
@@ -96,7 +101,9 @@ fn document(path: &Path) -> Result<String> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(e) => Err(Error::new(Code::Settings, format!("{} cannot be read: {e}.", path.display()))),
+        Err(e) => {
+            Err(Error::new(Code::Settings, format!("{} cannot be read: {e}.", path.display())))
+        }
     }
 }
 
@@ -148,7 +155,12 @@ mod tests {
         write_atomically(&path, b"version: 1\n# the build needs it\nwhitelist:\n  - host: a.example.org # why\n    ports: [443]\n").unwrap();
         add(&level, &host, &parse_host("b.example.org", false).unwrap()).unwrap();
         let text = fs::read_to_string(path).unwrap();
-        assert!(text.contains("# the build needs it") && text.contains("# why") && text.contains("b.example.org"), "{text}");
+        assert!(
+            text.contains("# the build needs it")
+                && text.contains("# why")
+                && text.contains("b.example.org"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -165,7 +177,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_host_is_said_with_its_name() {
-        for bad in ["", "a b", "*.com", "127.0.0.1", "a.example:0", "a.example:x", "evil\x1b[2J.example"] {
+        for bad in
+            ["", "a b", "*.com", "127.0.0.1", "a.example:0", "a.example:x", "evil\x1b[2J.example"]
+        {
             let error = parse_host(bad, false).unwrap_err();
             assert_eq!(error.code(), Code::Rule, "{bad}");
             assert!(!error.to_string().chars().any(char::is_control), "{bad}");

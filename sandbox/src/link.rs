@@ -45,11 +45,14 @@ impl Namespaces {
         let pid = Pid::from_raw(first.pid)
             .filter(|_| first.running)
             .ok_or_else(|| gone("The sandbox has ended already.".into()))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|e| gone(format!("The sandbox's first process {} cannot be held: {e}.", first.pid)))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| {
+            gone(format!("The sandbox's first process {} cannot be held: {e}.", first.pid))
+        })?;
         let open = |name: &str| {
             let path = PathBuf::from(format!("/proc/{}/ns/{name}", first.pid));
-            File::open(&path).map(OwnedFd::from).map_err(|e| gone(format!("{} cannot be opened: {e}.", path.display())))
+            File::open(&path)
+                .map(OwnedFd::from)
+                .map_err(|e| gone(format!("{} cannot be opened: {e}.", path.display())))
         };
         let namespaces = Self { net: open("net")?, user: open("user")? };
         if has_ended(pidfd.as_fd()) || engine.state(container).await?.pid != first.pid {
@@ -70,9 +73,12 @@ impl Namespaces {
     pub async fn configure(&self, attachment: &Attachment) -> Result<()> {
         let failed = |why: String| Error::new(Code::Link, why);
         let plan = child::Plan::from(attachment);
-        let plan = serde_json::to_string(&plan).map_err(|e| failed(format!("The link cannot be described: {e}.")))?;
+        let plan = serde_json::to_string(&plan)
+            .map_err(|e| failed(format!("The link cannot be described: {e}.")))?;
         let copy = |fd: &OwnedFd| {
-            fd.try_clone().map(Stdio::from).map_err(|e| failed(format!("A namespace cannot be handed on: {e}.")))
+            fd.try_clone()
+                .map(Stdio::from)
+                .map_err(|e| failed(format!("A namespace cannot be handed on: {e}.")))
         };
         // The namespaces travel as stdin and stdout: nothing has to be inherited by number.
         let child = tokio::process::Command::new("/proc/self/exe")
@@ -84,11 +90,17 @@ impl Namespaces {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| failed(format!("rcc could not start itself for setting up the link: {e}.")))?;
+            .map_err(|e| {
+                failed(format!("rcc could not start itself for setting up the link: {e}."))
+            })?;
         let output = tokio::time::timeout(CHILD_PATIENCE, child.wait_with_output())
             .await
-            .map_err(|_| failed("Setting up the sandbox's end of the link took more than 10 seconds.".into()))?
-            .map_err(|e| failed(format!("Setting up the sandbox's end of the link was interrupted: {e}.")))?;
+            .map_err(|_| {
+                failed("Setting up the sandbox's end of the link took more than 10 seconds.".into())
+            })?
+            .map_err(|e| {
+                failed(format!("Setting up the sandbox's end of the link was interrupted: {e}."))
+            })?;
         if output.status.success() {
             return Ok(());
         }

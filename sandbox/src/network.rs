@@ -58,7 +58,11 @@ impl Network {
         bounded(async { Ok(self.helper.diagnose().await?) }).await
     }
 
-    pub(crate) async fn attach(&self, namespaces: &Namespaces, rules: &[Entry]) -> Result<Attachment> {
+    pub(crate) async fn attach(
+        &self,
+        namespaces: &Namespaces,
+        rules: &[Entry],
+    ) -> Result<Attachment> {
         let rules = wire(rules)?;
         bounded(async { Ok(self.helper.attach(namespaces.net().into(), rules).await?) }).await
     }
@@ -84,7 +88,12 @@ impl Network {
         bounded(async { Ok(self.helper.set_connected(id, connected).await?) }).await
     }
 
-    pub(crate) async fn set_rules(&self, id: u32, rules: Vec<Rule>, expires_in: u32) -> Result<Vec<RuleDropped>> {
+    pub(crate) async fn set_rules(
+        &self,
+        id: u32,
+        rules: Vec<Rule>,
+        expires_in: u32,
+    ) -> Result<Vec<RuleDropped>> {
         bounded(async { Ok(self.helper.set_rules(id, rules, expires_in).await?) }).await
     }
 
@@ -111,13 +120,17 @@ pub(crate) fn wire(entries: &[Entry]) -> Result<Vec<Rule>> {
 
 /// Inode of the network namespace of a process.
 pub(crate) fn netns_inode(pid: i32) -> Option<u64> {
-    (pid > 0).then(|| std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|meta| meta.ino())).flatten()
+    (pid > 0)
+        .then(|| std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|meta| meta.ino()))
+        .flatten()
 }
 
 async fn bounded<T>(call: impl Future<Output = std::result::Result<T, HelperError>>) -> Result<T> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(answer) => answer.map_err(|e| explain(&e)),
-        Err(_) => Err(Error::new(Code::HelperMissing, "It was asked and said nothing for 30 seconds.")),
+        Err(_) => {
+            Err(Error::new(Code::HelperMissing, "It was asked and said nothing for 30 seconds."))
+        }
     }
 }
 
@@ -127,7 +140,8 @@ pub(crate) fn explain(error: &HelperError) -> Error {
             Error::new(Code::HelperRefused, sentence(message)).with_detail(code.as_str())
         }
         HelperError::Unreachable(why) => {
-            Error::new(Code::HelperMissing, "It is not installed, or it could not be started.").with_detail(why)
+            Error::new(Code::HelperMissing, "It is not installed, or it could not be started.")
+                .with_detail(why)
         }
         HelperError::Bus(why) => {
             Error::new(Code::HelperMissing, "The system bus does not answer.").with_detail(why)
@@ -158,7 +172,8 @@ mod tests {
     #[test]
     fn more_rules_than_the_helper_takes_are_refused_here() {
         let entry = |n: usize| {
-            Entry::new(&format!("h{n}.example.org"), &[443], rcc_policy::Protocol::Tcp, false).unwrap()
+            Entry::new(&format!("h{n}.example.org"), &[443], rcc_policy::Protocol::Tcp, false)
+                .unwrap()
         };
         let many: Vec<_> = (0..=rcc_dbus::MAX_RULES_PER_CALL).map(entry).collect();
         assert_eq!(wire(&many).unwrap_err().code(), Code::Rule);

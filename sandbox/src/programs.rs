@@ -40,9 +40,6 @@ pub(crate) fn inside() -> Result<PathBuf> {
         }
     }
     let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-    Err(Error::new(
-        Code::InsideMissing,
-        "The program that runs inside each sandbox was not found.",
-    )
-    .with_detail(format!("Looked for it at: {}", looked.join(", "))))
+    Err(Error::new(Code::InsideMissing, "The program that runs inside each sandbox was not found.")
+        .with_detail(format!("Looked for it at: {}", looked.join(", "))))
 }

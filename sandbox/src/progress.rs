@@ -133,7 +133,10 @@ impl std::fmt::Debug for Reporter {
 
 /// `work`, or [`Error::cancelled`] as soon as the person says stop. For work that
 /// may be dropped anywhere.
-pub(crate) async fn or_cancelled<T>(cancel: &Cancel, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn or_cancelled<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::cancelled()),

@@ -24,13 +24,15 @@ impl Project {
     /// [`Code::FolderMissing`] and [`Code::FolderRefused`], with the reason.
     pub fn open(path: &Path, host: &Host) -> Result<Self> {
         let cannot = |why: String| {
-            Error::new(Code::FolderMissing, why).title_is(format!("Cannot open {}.", path.display()))
+            Error::new(Code::FolderMissing, why)
+                .title_is(format!("Cannot open {}.", path.display()))
         };
         let canonical = fs::canonicalize(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => cannot("There is no such folder.".into()),
             _ => cannot(format!("The path cannot be followed: {e}.")),
         })?;
-        let meta = fs::metadata(&canonical).map_err(|e| cannot(format!("It cannot be looked at: {e}.")))?;
+        let meta = fs::metadata(&canonical)
+            .map_err(|e| cannot(format!("It cannot be looked at: {e}.")))?;
         if !meta.is_dir() {
             return Err(cannot("It is not a folder.".into())
                 .hint_is("Choose the folder that the file is in."));
@@ -66,7 +68,10 @@ impl Project {
 
     /// The folder's name, harmless for display.
     pub fn name(&self) -> String {
-        crate::display::line(&self.path.file_name().unwrap_or(OsStr::new("/")).to_string_lossy(), 80)
+        crate::display::line(
+            &self.path.file_name().unwrap_or(OsStr::new("/")).to_string_lossy(),
+            80,
+        )
     }
 
     /// A short word for container names: `[a-z0-9-]`, 1 to 24 characters.
@@ -100,28 +105,64 @@ struct Refusal {
 
 /// Folders of the system that hold no projects.
 const SYSTEM: &[&str] = &[
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
-    "/sbin", "/sys", "/usr",
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root",
+    "/run", "/sbin", "/sys", "/usr",
 ];
 
 /// System folders that are refused themselves, while folders deeper inside may
 /// well be projects.
-const SHALLOW: &[&str] = &["/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
+const SHALLOW: &[&str] =
+    &["/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
 
 /// Hidden folders below the home that hold keys, sessions or start-up files.
 /// `.config` and `.local` stand for all of them: what a desktop starts is there.
 const HIDDEN: &[&str] = &[
-    ".android", ".ansible", ".aws", ".azure", ".bashrc.d", ".cargo", ".cache", ".claude", ".config",
-    ".docker", ".gcloud", ".gnome", ".gnupg", ".kde", ".kube", ".local", ".m2", ".mozilla", ".netrc",
-    ".npm", ".password-store", ".pki", ".profile.d", ".rustup", ".ssh", ".thunderbird", ".var", ".vim",
-    ".vscode", ".emacs.d", ".oh-my-zsh", ".minikube", ".gem", ".gradle", ".terraform.d", ".wine",
+    ".android",
+    ".ansible",
+    ".aws",
+    ".azure",
+    ".bashrc.d",
+    ".cargo",
+    ".cache",
+    ".claude",
+    ".config",
+    ".docker",
+    ".gcloud",
+    ".gnome",
+    ".gnupg",
+    ".kde",
+    ".kube",
+    ".local",
+    ".m2",
+    ".mozilla",
+    ".netrc",
+    ".npm",
+    ".password-store",
+    ".pki",
+    ".profile.d",
+    ".rustup",
+    ".ssh",
+    ".thunderbird",
+    ".var",
+    ".vim",
+    ".vscode",
+    ".emacs.d",
+    ".oh-my-zsh",
+    ".minikube",
+    ".gem",
+    ".gradle",
+    ".terraform.d",
+    ".wine",
 ];
 
 fn refusal(path: &Path, home: &Path, own: &[PathBuf]) -> Option<Refusal> {
     let refuse = |name: &str, body: &str| Some(Refusal { name: name.into(), body: body.into() });
     let shown = path.display().to_string();
     if path == Path::new("/") {
-        return refuse("the whole computer", "Claude could then reach every file that you can reach.");
+        return refuse(
+            "the whole computer",
+            "Claude could then reach every file that you can reach.",
+        );
     }
     if path == home {
         return refuse(
@@ -130,12 +171,18 @@ fn refusal(path: &Path, home: &Path, own: &[PathBuf]) -> Option<Refusal> {
         );
     }
     if home.starts_with(path) {
-        return refuse(&shown, "Your home folder is in it, with keys and passwords of every program.");
+        return refuse(
+            &shown,
+            "Your home folder is in it, with keys and passwords of every program.",
+        );
     }
     if let Some(own) = own.iter().find(|own| path.starts_with(own) || own.starts_with(path)) {
         return refuse(
             &shown,
-            &format!("rcc's own files or the sockets of your session are in {}; Claude could change what guards it.", own.display()),
+            &format!(
+                "rcc's own files or the sockets of your session are in {}; Claude could change what guards it.",
+                own.display()
+            ),
         );
     }
     if let Ok(below) = path.strip_prefix(home) {
@@ -145,7 +192,10 @@ fn refusal(path: &Path, home: &Path, own: &[PathBuf]) -> Option<Refusal> {
         {
             return refuse(
                 &shown,
-                &format!("~/{} holds keys, settings or programs of yours.", first.to_string_lossy()),
+                &format!(
+                    "~/{} holds keys, settings or programs of yours.",
+                    first.to_string_lossy()
+                ),
             );
         }
         return None;
@@ -174,9 +224,25 @@ mod tests {
     #[test]
     fn folders_that_hold_more_than_a_project_are_refused() {
         for path in [
-            "/", "/home", "/home/ann", "/home/bob", "/home/ann/.ssh", "/home/ann/.ssh/deep", "/home/ann/.config",
-            "/home/ann/.config/app", "/etc", "/etc/x", "/usr/src", "/proc/self/cwd", "/tmp", "/run/user/1000/x",
-            "/root/work", "/data", "/data/run/1000", "/data/run/1000/sub", "/home/ann/.local/share/rcc",
+            "/",
+            "/home",
+            "/home/ann",
+            "/home/bob",
+            "/home/ann/.ssh",
+            "/home/ann/.ssh/deep",
+            "/home/ann/.config",
+            "/home/ann/.config/app",
+            "/etc",
+            "/etc/x",
+            "/usr/src",
+            "/proc/self/cwd",
+            "/tmp",
+            "/run/user/1000/x",
+            "/root/work",
+            "/data",
+            "/data/run/1000",
+            "/data/run/1000/sub",
+            "/home/ann/.local/share/rcc",
         ] {
             assert!(refused(path), "{path} was accepted");
         }
@@ -185,8 +251,16 @@ mod tests {
     #[test]
     fn ordinary_project_folders_are_accepted() {
         for path in [
-            "/home/ann/code", "/home/ann/code/.ssh-tool", "/home/ann/.dotfiles", "/srv/web", "/tmp/x",
-            "/home/ann/a b:c,d\ne", "/home/annex/code", "/data/projects", "/etcetera", "/opt/thing",
+            "/home/ann/code",
+            "/home/ann/code/.ssh-tool",
+            "/home/ann/.dotfiles",
+            "/srv/web",
+            "/tmp/x",
+            "/home/ann/a b:c,d\ne",
+            "/home/annex/code",
+            "/data/projects",
+            "/etcetera",
+            "/opt/thing",
         ] {
             assert!(!refused(path), "{path} was refused");
         }
@@ -224,6 +298,9 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(Project::open(&file, &host).unwrap_err().code(), Code::FolderMissing);
-        assert_eq!(Project::open(&dir.path().join("no"), &host).unwrap_err().code(), Code::FolderMissing);
+        assert_eq!(
+            Project::open(&dir.path().join("no"), &host).unwrap_err().code(),
+            Code::FolderMissing
+        );
     }
 }

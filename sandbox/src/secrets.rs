@@ -38,7 +38,11 @@ impl Handed {
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| {
                 // The file is the host's; inside it stands where it was mounted.
-                if name == "NODE_EXTRA_CA_CERTS" { (name, EXTRA_CERTIFICATES.to_string()) } else { (name, value) }
+                if name == "NODE_EXTRA_CA_CERTS" {
+                    (name, EXTRA_CERTIFICATES.to_string())
+                } else {
+                    (name, value)
+                }
             })
             .collect();
         Self { variables }
@@ -57,7 +61,10 @@ impl Handed {
 
     /// The API key, whose last characters Claude Code wants to see approved.
     pub(crate) fn api_key(&self) -> Option<&str> {
-        self.variables.iter().find(|(name, _)| name == "ANTHROPIC_API_KEY").map(|(_, value)| value.as_str())
+        self.variables
+            .iter()
+            .find(|(name, _)| name == "ANTHROPIC_API_KEY")
+            .map(|(_, value)| value.as_str())
     }
 }
 

@@ -100,7 +100,8 @@ pub enum Program {
 impl Program {
     /// Program and arguments inside.
     pub fn argv(&self) -> Vec<String> {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_string()).collect::<Vec<_>>();
+        let words =
+            |words: &[&str]| words.iter().map(|word| (*word).to_string()).collect::<Vec<_>>();
         match self {
             Self::Claude { arguments, act_without_asking } => {
                 let mut argv = vec![PROGRAM_INSIDE.to_string()];
@@ -110,9 +111,11 @@ impl Program {
                 argv.extend(arguments.iter().cloned());
                 argv
             }
-            Self::Shell => {
-                words(&["/bin/sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; fi; exec sh"])
-            }
+            Self::Shell => words(&[
+                "/bin/sh",
+                "-c",
+                "if command -v bash >/dev/null 2>&1; then exec bash; fi; exec sh",
+            ]),
             Self::Command(argv) => argv.clone(),
         }
     }
@@ -129,9 +132,21 @@ impl Program {
 
 /// Commands of Claude Code's that are no conversation, and a choice already made.
 fn chooses_itself(arguments: &[String]) -> bool {
-    const COMMANDS: [&str; 10] =
-        ["agents", "auth", "config", "doctor", "install", "mcp", "plugin", "setup-token", "update", "upgrade"];
-    let made = |word: &String| word.starts_with("--permission-mode") || word == "--dangerously-skip-permissions";
+    const COMMANDS: [&str; 10] = [
+        "agents",
+        "auth",
+        "config",
+        "doctor",
+        "install",
+        "mcp",
+        "plugin",
+        "setup-token",
+        "update",
+        "upgrade",
+    ];
+    let made = |word: &String| {
+        word.starts_with("--permission-mode") || word == "--dangerously-skip-permissions"
+    };
     arguments.first().is_some_and(|first| COMMANDS.contains(&first.as_str()))
         || arguments.iter().take_while(|word| *word != "--").any(made)
 }
@@ -156,7 +171,10 @@ impl Session {
     /// [`Code::NoSession`], [`Code::Engine`].
     pub async fn of_project(engine: &Engine, project: &Project) -> Result<Self> {
         Self::find(engine, project).await?.ok_or_else(|| {
-            Error::new(Code::NoSession, format!("No sandbox runs for {}.", project.path().display()))
+            Error::new(
+                Code::NoSession,
+                format!("No sandbox runs for {}.", project.path().display()),
+            )
         })
     }
 
@@ -167,7 +185,11 @@ impl Session {
     pub async fn all(engine: &Engine) -> Result<Vec<Self>> {
         let mut found = engine.find(None).await?;
         found.sort_by(|a, b| a.created.cmp(&b.created).then(a.id.cmp(&b.id)));
-        Ok(found.into_iter().filter(|found| found.running).map(|found| Self::of(engine, found)).collect())
+        Ok(found
+            .into_iter()
+            .filter(|found| found.running)
+            .map(|found| Self::of(engine, found))
+            .collect())
     }
 
     /// The session's name.
@@ -233,7 +255,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Code::HelperMissing`], [`Code::HelperRefused`], [`Code::Link`].
-    pub async fn connect(&self, network: &Network, project: &Project, host: &Host) -> Result<Vec<DroppedRule>> {
+    pub async fn connect(
+        &self,
+        network: &Network,
+        project: &Project,
+        host: &Host,
+    ) -> Result<Vec<DroppedRule>> {
         match self.attachment(network).await? {
             Some(attachment) => {
                 network.set_connected(attachment.id, true).await?;
@@ -261,7 +288,13 @@ impl Session {
     ///
     /// # Errors
     /// [`Code::Terminal`], [`Code::Inside`], [`Code::Engine`].
-    pub async fn start(&self, program: &Program, size: Size, handed: &Handed, host: &Host) -> Result<Terminal> {
+    pub async fn start(
+        &self,
+        program: &Program,
+        size: Size,
+        handed: &Handed,
+        host: &Host,
+    ) -> Result<Terminal> {
         self.check(program)?;
         let start = Start {
             argv: program.argv(),
@@ -276,7 +309,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::start`].
-    pub async fn start_piped(&self, program: &Program, handed: &Handed, host: &Host) -> Result<ExecPipes> {
+    pub async fn start_piped(
+        &self,
+        program: &Program,
+        handed: &Handed,
+        host: &Host,
+    ) -> Result<ExecPipes> {
         self.check(program)?;
         let mut environment = self.environment(handed, host).await?;
         environment.retain(|(name, _)| name != "TERM" && name != "COLORTERM");

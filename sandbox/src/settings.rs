@@ -28,7 +28,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { path: String::new(), image: "dev".into(), act_without_asking: true, memory_mib: None }
+        Self {
+            path: String::new(),
+            image: "dev".into(),
+            act_without_asking: true,
+            memory_mib: None,
+        }
     }
 }
 
@@ -49,10 +54,16 @@ impl Settings {
                 let path = project.path().to_string_lossy().into_owned();
                 return Ok(Self { path, ..Self::default() });
             }
-            Err(e) => return Err(Error::new(Code::Settings, format!("{} cannot be read: {e}.", path.display()))),
+            Err(e) => {
+                return Err(Error::new(
+                    Code::Settings,
+                    format!("{} cannot be read: {e}.", path.display()),
+                ));
+            }
         };
         let settings: Self = toml::from_str(&text).map_err(|e| {
-            Error::new(Code::Settings, format!("{} is not valid.", path.display())).with_detail(e.to_string())
+            Error::new(Code::Settings, format!("{} is not valid.", path.display()))
+                .with_detail(e.to_string())
         })?;
         match settings.memory_mib {
             Some(mib) if !(256..=1 << 24).contains(&mib) => Err(Error::new(
@@ -119,7 +130,11 @@ mod tests {
         assert_eq!(Settings::all(&host).unwrap(), [settings]);
         for bad in ["imgae = \"dev\"\n", "memory-mib = 1\n", "memory-mib = \"x\"\n"] {
             fs::write(Settings::file(&project, &host), bad).unwrap();
-            assert_eq!(Settings::load(&project, &host).unwrap_err().code(), Code::Settings, "{bad}");
+            assert_eq!(
+                Settings::load(&project, &host).unwrap_err().code(),
+                Code::Settings,
+                "{bad}"
+            );
         }
     }
 }

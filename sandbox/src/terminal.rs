@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 
-pub use client::Watch;
 pub(crate) use client::Client;
+pub use client::Watch;
 pub(crate) use environment::environment;
 
 /// Where programs are looked up when the image says nothing else.
@@ -96,7 +96,12 @@ pub(crate) struct Start {
 }
 
 impl Terminal {
-    pub(crate) async fn start(engine: &Engine, container: &str, start: Start, size: Size) -> Result<Self> {
+    pub(crate) async fn start(
+        engine: &Engine,
+        container: &str,
+        start: Start,
+        size: Size,
+    ) -> Result<Self> {
         let mut client = Client::connect(engine, container).await?;
         let program = start.argv.first().cloned().unwrap_or_default();
         let request = Request::Start {
@@ -114,7 +119,11 @@ impl Terminal {
                 Reply::Error { code, message } => {
                     return Err(Error::new(
                         Code::Terminal,
-                        format!("`{}`: {}.", crate::display::line(&program, 80), message.trim_end_matches('.')),
+                        format!(
+                            "`{}`: {}.",
+                            crate::display::line(&program, 80),
+                            message.trim_end_matches('.')
+                        ),
                     )
                     .with_detail(format!("{code:?}")));
                 }
@@ -124,21 +133,34 @@ impl Terminal {
         Self::attached(client, number, size, false).await
     }
 
-    pub(crate) async fn attach(engine: &Engine, container: &str, number: u32, size: Size) -> Result<Self> {
+    pub(crate) async fn attach(
+        engine: &Engine,
+        container: &str,
+        number: u32,
+        size: Size,
+    ) -> Result<Self> {
         let client = Client::connect(engine, container).await?;
         Self::attached(client, number, size, true).await
     }
 
     async fn attached(mut client: Client, number: u32, size: Size, history: bool) -> Result<Self> {
         client
-            .send(&Request::Attach { terminal: number, cols: size.columns, rows: size.rows, history })
+            .send(&Request::Attach {
+                terminal: number,
+                cols: size.columns,
+                rows: size.rows,
+                history,
+            })
             .await?;
         let first = loop {
             match client.answer().await? {
                 Reply::Screen(bytes) => break TerminalEvent::Screen(bytes.into()),
                 Reply::Error { message, .. } => {
-                    return Err(Error::new(Code::Terminal, format!("Terminal {number}: {message}"))
-                        .hint_is("`rcc ls` lists the terminals that are there."));
+                    return Err(Error::new(
+                        Code::Terminal,
+                        format!("Terminal {number}: {message}"),
+                    )
+                    .hint_is("`rcc ls` lists the terminals that are there."));
                 }
                 _ => {}
             }

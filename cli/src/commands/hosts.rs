@@ -41,7 +41,9 @@ pub async fn allow(call: &Call, host: &str, reach: &Reach, private: bool) -> any
     let engine = Engine::connect(&call.host).await?;
     let network = Network::connect().await;
     if network.is_err() && matches!(scope, Scope::Project | Scope::All) {
-        show::note("the firewall service does not answer; running sandboxes learn of it when they are connected again.");
+        show::note(
+            "the firewall service does not answer; running sandboxes learn of it when they are connected again.",
+        );
     }
     allow_host(&call.host, &engine, network.ok().as_ref(), &project, &entry, scope).await?;
     show::note(&format!("{entry} is allowed {}.", words(scope)));
@@ -57,12 +59,15 @@ pub async fn deny(call: &Call, host: &str, reach: &Reach) -> anyhow::Result<u8> 
     if let Err(error) = &network {
         show::note(&format!("running sandboxes keep it: {error}"));
     }
-    let found = deny_host(&call.host, &engine, network.as_ref().ok(), &project, &entry, scope).await?;
+    let found =
+        deny_host(&call.host, &engine, network.as_ref().ok(), &project, &entry, scope).await?;
     let target = display::host(&entry.target().to_string());
     if found {
         show::note(&format!("{target} is taken back {}.", words(scope)));
     } else {
-        show::note(&format!("{target} was not allowed by you; if it is reachable, the administrator's list allows it."));
+        show::note(&format!(
+            "{target} was not allowed by you; if it is reachable, the administrator's list allows it."
+        ));
     }
     // Narrowing must not fail silently.
     network.map(|_| 0).map_err(Into::into)
@@ -91,8 +96,15 @@ fn print(record: &Record, json: bool) {
     } else {
         let what = if record.host.is_empty() { &record.address } else { &record.host };
         let port = if record.port == 0 { String::new() } else { format!(":{}", record.port) };
-        let times = if record.count > 1 { format!(" ({} times)", record.count) } else { String::new() };
-        format!("{}  {}  {what}{port} {}  {}{times}", record.when(), record.path, record.protocol, record.reason)
+        let times =
+            if record.count > 1 { format!(" ({} times)", record.count) } else { String::new() };
+        format!(
+            "{}  {}  {what}{port} {}  {}{times}",
+            record.when(),
+            record.path,
+            record.protocol,
+            record.reason
+        )
     };
     // `rcc log -f | head` ends when nobody reads any more.
     if writeln!(std::io::stdout(), "{line}").is_err() {

@@ -28,7 +28,8 @@ pub async fn ls(call: &Call) -> anyhow::Result<u8> {
 fn print(info: &SessionInfo) {
     println!("{}  {}  {}  {}", info.path, info.image, info.network.word(), age(info.since));
     for terminal in &info.terminals {
-        let detail = terminal.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        let detail =
+            terminal.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
         println!("  {:>3}  {:<8} {}{detail}", terminal.terminal, terminal.name, state(terminal));
     }
 }
@@ -36,6 +37,8 @@ fn print(info: &SessionInfo) {
 fn state(terminal: &TerminalInfo) -> &'static str {
     match terminal.state {
         _ if !terminal.alive => "ended",
+        // Only Claude says what it does.
+        _ if terminal.name != "claude" => "running",
         State::Starting => "starting",
         State::Working => "working",
         State::NeedsYou => "needs you",

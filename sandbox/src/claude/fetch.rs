@@ -107,7 +107,8 @@ fn agent() -> ureq::Agent {
 
 fn choose(agent: &ureq::Agent, request: &Request) -> Result<(String, Dist)> {
     let url = format!("{}{}", request.registry.url, request.package.replace('/', "%2f"));
-    let mut answer = get(agent, request, &url, "application/vnd.npm.install-v1+json, application/json")?;
+    let mut answer =
+        get(agent, request, &url, "application/vnd.npm.install-v1+json, application/json")?;
     let metadata: Metadata = answer
         .body_mut()
         .with_config()
@@ -116,14 +117,23 @@ fn choose(agent: &ureq::Agent, request: &Request) -> Result<(String, Dist)> {
         .map_err(|e| failed(&url, &e.to_string()))?;
     let wanted = match &request.version {
         Some(version) => version.clone(),
-        None => metadata.tags.get("latest").cloned().ok_or_else(|| failed(&url, "it names no latest version"))?,
+        None => metadata
+            .tags
+            .get("latest")
+            .cloned()
+            .ok_or_else(|| failed(&url, "it names no latest version"))?,
     };
     // It becomes the name of a folder.
     if super::parse(&wanted).is_none() {
-        return Err(failed(&url, &format!("`{}` is not a version", crate::display::line(&wanted, 40))));
+        return Err(failed(
+            &url,
+            &format!("`{}` is not a version", crate::display::line(&wanted, 40)),
+        ));
     }
     let mut versions = metadata.versions;
-    let version = versions.remove(&wanted).ok_or_else(|| failed(&url, &format!("it has no version {wanted}")))?;
+    let version = versions
+        .remove(&wanted)
+        .ok_or_else(|| failed(&url, &format!("it has no version {wanted}")))?;
     Ok((wanted, version.dist))
 }
 
@@ -131,7 +141,10 @@ fn choose(agent: &ureq::Agent, request: &Request) -> Result<(String, Dist)> {
 fn download(agent: &ureq::Agent, request: &Request, dist: &Dist, scratch: &Path) -> Result<File> {
     let url = &dist.tarball;
     let expected = dist.integrity.as_deref().and_then(sha512_of).ok_or_else(|| {
-        Error::new(Code::ClaudeHash, "The registry publishes no SHA-512 fingerprint for it; nothing was downloaded.")
+        Error::new(
+            Code::ClaudeHash,
+            "The registry publishes no SHA-512 fingerprint for it; nothing was downloaded.",
+        )
     })?;
     let mut answer = get(agent, request, url, "*/*")?;
     let total = answer.body().content_length();
@@ -178,7 +191,12 @@ fn sha512_of(integrity: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(encoded.split('?').next()?).ok().filter(|hash| hash.len() == 64)
 }
 
-fn get(agent: &ureq::Agent, request: &Request, url: &str, accept: &str) -> Result<ureq::http::Response<ureq::Body>> {
+fn get(
+    agent: &ureq::Agent,
+    request: &Request,
+    url: &str,
+    accept: &str,
+) -> Result<ureq::http::Response<ureq::Body>> {
     let mut call = agent.get(url).header("accept", accept);
     // The token belongs to the registry, not to wherever an archive may lie.
     if let Some(authorization) = &request.registry.authorization
@@ -192,13 +210,19 @@ fn get(agent: &ureq::Agent, request: &Request, url: &str, accept: &str) -> Resul
 fn failed(url: &str, why: &str) -> Error {
     Error::new(
         Code::ClaudeFetch,
-        format!("{}: {}.", crate::display::line(url, 200), crate::display::line(why.trim_end_matches('.'), 200)),
+        format!(
+            "{}: {}.",
+            crate::display::line(url, 200),
+            crate::display::line(why.trim_end_matches('.'), 200)
+        ),
     )
 }
 
 /// Takes the one file out of the archive: no path, link or mode in it is used.
 fn unpack(archive: File, target: &Path, cancel: &Cancel) -> Result<()> {
-    let broken = |why: String| Error::new(Code::ClaudeFetch, format!("The archive cannot be unpacked: {why}."));
+    let broken = |why: String| {
+        Error::new(Code::ClaudeFetch, format!("The archive cannot be unpacked: {why}."))
+    };
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     let members = archive.entries().map_err(|e| broken(e.to_string()))?;
     for member in members {

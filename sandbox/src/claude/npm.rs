@@ -26,7 +26,8 @@ pub(super) async fn registry(host: &Host) -> Result<Registry> {
         env::var_os("NPM_CONFIG_USERCONFIG").map_or_else(|| host.home.join(".npmrc"), Into::into),
     )
     .unwrap_or_default();
-    let from_environment = ["NPM_CONFIG_REGISTRY", "npm_config_registry"].iter().find_map(|name| env::var(name).ok());
+    let from_environment =
+        ["NPM_CONFIG_REGISTRY", "npm_config_registry"].iter().find_map(|name| env::var(name).ok());
     let url = match setting(&npmrc, "@anthropic-ai:registry").or(from_environment) {
         Some(url) => Some(url),
         None => match ask_npm(host).await {
@@ -108,7 +109,10 @@ mod tests {
         assert_eq!(setting(npmrc, "registry").as_deref(), Some("http://b.example"));
         assert_eq!(setting(npmrc, "empty"), None);
         assert_eq!(setting(npmrc, "other"), None);
-        assert_eq!(setting("a=${CARGO_PKG_NAME}", "a").as_deref(), env::var("CARGO_PKG_NAME").ok().as_deref());
+        assert_eq!(
+            setting("a=${CARGO_PKG_NAME}", "a").as_deref(),
+            env::var("CARGO_PKG_NAME").ok().as_deref()
+        );
     }
 
     #[test]

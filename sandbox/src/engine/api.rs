@@ -12,9 +12,9 @@ use bollard::query_parameters as query;
 use futures_util::{Stream, StreamExt};
 use tokio::io::AsyncWrite;
 
+use super::Engine;
 use super::container::{ContainerSpec, label};
 use super::service::tail;
-use super::Engine;
 use crate::error::{Code, Error, Result};
 
 /// A container of rcc's, from its labels.
@@ -53,7 +53,8 @@ pub struct ExecPipes {
 impl Engine {
     /// Containers with rcc's label, of one project or all.
     pub(crate) async fn find(&self, project: Option<&str>) -> Result<Vec<Found>> {
-        let filter = project.map_or_else(|| label::PROJECT.to_string(), |id| format!("{}={id}", label::PROJECT));
+        let filter = project
+            .map_or_else(|| label::PROJECT.to_string(), |id| format!("{}={id}", label::PROJECT));
         let options = query::ListContainersOptionsBuilder::default()
             .all(true)
             .filters(&HashMap::from([("label", vec![filter.as_str()])]))
@@ -108,7 +109,8 @@ impl Engine {
 
     /// What its first process wrote, at most the last 2,000 characters.
     pub(crate) async fn log_tail(&self, container: &str) -> String {
-        let options = query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail("50").build();
+        let options =
+            query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail("50").build();
         let mut lines = self.docker().logs(container, Some(options));
         let mut text = String::new();
         while let Some(Ok(line)) = lines.next().await {
@@ -149,10 +151,14 @@ impl Engine {
             ..CreateExecOptions::default()
         };
         let what = "start a program in the sandbox";
-        let exec = self.docker().create_exec(container, options).await.map_err(|e| failed(what, &e))?;
-        let start = StartExecOptions { detach: false, tty: false, output_capacity: Some(256 << 10) };
+        let exec =
+            self.docker().create_exec(container, options).await.map_err(|e| failed(what, &e))?;
+        let start =
+            StartExecOptions { detach: false, tty: false, output_capacity: Some(256 << 10) };
         match self.docker().start_exec(&exec.id, Some(start)).await.map_err(|e| failed(what, &e))? {
-            StartExecResults::Attached { output, input } => Ok(ExecPipes { id: exec.id, output, input }),
+            StartExecResults::Attached { output, input } => {
+                Ok(ExecPipes { id: exec.id, output, input })
+            }
             StartExecResults::Detached => {
                 Err(Error::new(Code::Engine, "The engine started the program without its streams."))
             }
@@ -161,8 +167,11 @@ impl Engine {
 
     /// Exit code of a program that has ended.
     pub(crate) async fn exec_exit_code(&self, exec: &str) -> Result<Option<i64>> {
-        let answer =
-            self.docker().inspect_exec(exec).await.map_err(|e| failed("ask how the program ended", &e))?;
+        let answer = self
+            .docker()
+            .inspect_exec(exec)
+            .await
+            .map_err(|e| failed("ask how the program ended", &e))?;
         Ok(if answer.running == Some(true) { None } else { answer.exit_code })
     }
 
@@ -172,18 +181,23 @@ impl Engine {
     pub(crate) async fn exec_signal(&self, container: &str, exec: &str, signal: i32) -> Result<()> {
         let what = "send a signal to the program";
         let answer = self.docker().inspect_exec(exec).await.map_err(|e| failed(what, &e))?;
-        let pid = answer.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = answer
+            .pid
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw);
         let (Some(pid), Some(true)) = (pid, answer.running) else {
             return Ok(());
         };
         let gone = |e| Error::new(Code::Engine, format!("Could not {what}: {e}."));
         // Held before it is looked at, so that its number cannot become another's.
-        let Ok(held) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        let Ok(held) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        else {
             return Ok(());
         };
         let namespace = crate::network::netns_inode(pid.as_raw_nonzero().get());
         let containers = crate::network::netns_inode(self.state(container).await?.pid);
-        let signal = if signal == 2 { rustix::process::Signal::INT } else { rustix::process::Signal::TERM };
+        let signal =
+            if signal == 2 { rustix::process::Signal::INT } else { rustix::process::Signal::TERM };
         if namespace.is_some() && namespace == containers {
             rustix::process::pidfd_send_signal(held, signal).map_err(gone)?;
         }
@@ -226,14 +240,36 @@ impl Engine {
             Err(e) => Err(failed("look for the image", &e)),
         }
     }
+
+    /// Gives an image its name, and takes the one that it had.
+    pub(crate) async fn rename_image(&self, from: &str, to: &str) -> Result<()> {
+        let (repository, tag) = to.rsplit_once(':').unwrap_or((to, "latest"));
+        let options = query::TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+        self.docker()
+            .tag_image(from, Some(options))
+            .await
+            .map_err(|e| failed("name the image", &e))?;
+        self.forget_image(from).await;
+        Ok(())
+    }
+
+    /// Takes a name away from an image, and the image if that was its last.
+    pub(crate) async fn forget_image(&self, reference: &str) {
+        // It costs only disk space if this fails.
+        let _ =
+            self.docker().remove_image(reference, None::<query::RemoveImageOptions>, None).await;
+    }
 }
 
 pub(crate) fn failed(what: &str, error: &ApiError) -> Error {
     let code = match error {
-        ApiError::DockerResponseServerError { .. } | ApiError::DockerStreamError { .. } => Code::Engine,
+        ApiError::DockerResponseServerError { .. } | ApiError::DockerStreamError { .. } => {
+            Code::Engine
+        }
         _ => Code::EngineUnreachable,
     };
-    Error::new(code, format!("Podman could not {what}: {}.", words(error))).with_detail(error.to_string())
+    Error::new(code, format!("Podman could not {what}: {}.", words(error)))
+        .with_detail(error.to_string())
 }
 
 fn start_failed(what: &str, error: &ApiError) -> Error {
@@ -245,7 +281,8 @@ fn start_failed(what: &str, error: &ApiError) -> Error {
     } else {
         Code::SandboxStart
     };
-    Error::new(code, format!("The container could not be {what}: {}.", words(error))).with_detail(text)
+    Error::new(code, format!("The container could not be {what}: {}.", words(error)))
+        .with_detail(text)
 }
 
 /// The engine's sentence, on one line and without a full stop at the end.

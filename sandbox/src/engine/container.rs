@@ -193,7 +193,12 @@ mod tests {
                 MountSpec::read_only("/p/.git/config", "/workspace/.git/config"),
                 MountSpec::volume("rcc-home-1", HOME),
             ],
-            limits: Limits { memory: Some(4 << 30), processes: Some(4096), tmpfs: 2 << 30, ..Limits::default() },
+            limits: Limits {
+                memory: Some(4 << 30),
+                processes: Some(4096),
+                tmpfs: 2 << 30,
+                ..Limits::default()
+            },
             labels: HashMap::new(),
             relabel,
         }

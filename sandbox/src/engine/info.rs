@@ -1,26 +1,29 @@
 //! What the engine says about itself: one call that the Docker-compatible API
 //! does not have.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::OLDEST_PODMAN;
 use crate::error::{Code, Error, Result};
+use crate::host::write_atomically;
 
 /// Longest answer that is read, in bytes. Podman's is about 4 kB.
 const MAX_ANSWER: u64 = 1 << 20;
 
 /// The parts of `podman info` that decide something.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EngineInfo {
     host: HostInfo,
     version: VersionInfo,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct HostInfo {
     #[serde(default)]
@@ -36,7 +39,7 @@ struct HostInfo {
     security: Security,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct IdMappings {
     #[serde(default)]
     uidmap: Option<Vec<IdRange>>,
@@ -44,12 +47,12 @@ struct IdMappings {
     gidmap: Option<Vec<IdRange>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct IdRange {
     size: u64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Security {
     rootless: bool,
@@ -61,7 +64,7 @@ struct Security {
     apparmor: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct VersionInfo {
     #[serde(rename = "Version")]
     version: String,
@@ -81,8 +84,11 @@ impl EngineInfo {
     /// Layers of the system-call wall that are live here, in words.
     pub fn hardening(&self) -> Vec<&'static str> {
         let security = &self.host.security;
-        let layers =
-            [("seccomp", security.seccomp), ("SELinux", security.selinux), ("AppArmor", security.apparmor)];
+        let layers = [
+            ("seccomp", security.seccomp),
+            ("SELinux", security.selinux),
+            ("AppArmor", security.apparmor),
+        ];
         layers.into_iter().filter(|(_, live)| *live).map(|(name, _)| name).collect()
     }
 
@@ -116,9 +122,17 @@ impl EngineInfo {
     pub fn limits(&self, wanted: &LimitsWanted) -> Limits {
         let has = |name: &str| {
             self.host.cgroup_version == "v2"
-                && self.host.cgroup_controllers.iter().flatten().any(|controller| controller == name)
+                && self
+                    .host
+                    .cgroup_controllers
+                    .iter()
+                    .flatten()
+                    .any(|controller| controller == name)
         };
-        let mut limits = Limits { tmpfs: wanted.memory_or_default(self.host.mem_total) / 2, ..Limits::default() };
+        let mut limits = Limits {
+            tmpfs: wanted.memory_or_default(self.host.mem_total) / 2,
+            ..Limits::default()
+        };
         let mut missing = Vec::new();
         if has("memory") {
             let memory = wanted.memory_or_default(self.host.mem_total);
@@ -144,8 +158,10 @@ impl EngineInfo {
             } else {
                 "it does not use unified control groups"
             };
-            limits.note =
-                Some(format!("This computer cannot limit a sandbox's {}: {why}.", missing.join(", ")));
+            limits.note = Some(format!(
+                "This computer cannot limit a sandbox's {}: {why}.",
+                missing.join(", ")
+            ));
         }
         limits
     }
@@ -197,8 +213,43 @@ pub(super) fn no_subordinate_ids(user: &str) -> Error {
     ))
 }
 
-/// Asks the engine behind `socket`.
-pub(super) async fn ask(socket: &Path) -> Result<EngineInfo> {
+/// The engine's answer, kept with what it belongs to: asking takes a third of a
+/// second, half of what a warm start may take.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    socket: String,
+    program: String,
+    answer: EngineInfo,
+}
+
+/// Asks the engine behind `socket`, or takes the answer from `kept`, a file of
+/// this login, when neither the socket nor the program changed since.
+pub(super) async fn of(socket: &Path, kept: &Path) -> Result<EngineInfo> {
+    let now = (stamp(Some(socket)), stamp(crate::programs::find("podman").as_deref()));
+    if let Ok(text) = fs::read(kept)
+        && let Ok(kept) = serde_json::from_slice::<Kept>(&text)
+        && (&kept.socket, &kept.program) == (&now.0, &now.1)
+    {
+        return Ok(kept.answer);
+    }
+    let answer = ask(socket).await?;
+    let (socket, program) = now;
+    if let Ok(text) = serde_json::to_vec(&Kept { socket, program, answer: answer.clone() }) {
+        // It only costs time when it cannot be kept.
+        let _ = write_atomically(kept, &text);
+    }
+    Ok(answer)
+}
+
+/// Which file this is: its name, inode and time of change.
+fn stamp(path: Option<&Path>) -> String {
+    let Some((path, meta)) = path.and_then(|path| Some((path, fs::metadata(path).ok()?))) else {
+        return String::new();
+    };
+    format!("{} {} {}.{}", path.display(), meta.ino(), meta.ctime(), meta.ctime_nsec())
+}
+
+async fn ask(socket: &Path) -> Result<EngineInfo> {
     let body = get(socket, "/v4.0.0/libpod/info").await.map_err(|e| {
         Error::new(Code::EngineUnreachable, format!("Asking {} failed: {e}.", socket.display()))
     })?;
@@ -272,16 +323,19 @@ mod tests {
         assert_eq!(limits.memory_soft, Some(1 << 30));
         assert_eq!((limits.processes, limits.cpus), (Some(4096), Some(7)));
         assert_eq!(limits.note, None);
-        let small = info(|v| v["host"]["memTotal"] = (4_u64 << 30).into()).limits(&LimitsWanted::default());
+        let small =
+            info(|v| v["host"]["memTotal"] = (4_u64 << 30).into()).limits(&LimitsWanted::default());
         assert_eq!(small.memory, Some(2 << 30));
     }
 
     #[test]
     fn what_cannot_be_held_is_not_asked_for_and_is_said() {
-        let limits = info(|v| v["host"]["cgroupControllers"] = serde_json::json!([])).limits(&LimitsWanted::default());
+        let limits = info(|v| v["host"]["cgroupControllers"] = serde_json::json!([]))
+            .limits(&LimitsWanted::default());
         assert_eq!((limits.memory, limits.processes, limits.cpus), (None, None, None));
         assert!(limits.note.unwrap().contains("not delegated"));
-        let old = info(|v| v["host"]["cgroupVersion"] = "v1".into()).limits(&LimitsWanted::default());
+        let old =
+            info(|v| v["host"]["cgroupVersion"] = "v1".into()).limits(&LimitsWanted::default());
         assert!(old.memory.is_none() && old.note.unwrap().contains("unified"));
     }
 }

@@ -41,7 +41,10 @@ async fn answers(socket: &Path) -> bool {
 
 async fn start(host: &Host, socket: &Path) -> Result<()> {
     let program = crate::programs::find("podman").ok_or_else(|| {
-        Error::new(Code::EngineMissing, "There is no program `podman` on PATH, and no socket of it.")
+        Error::new(
+            Code::EngineMissing,
+            "There is no program `podman` on PATH, and no socket of it.",
+        )
     })?;
     if socket.exists() {
         // Left by a service that was killed; nobody answered a moment ago.
@@ -93,7 +96,10 @@ fn explain(log: &str, user: &str) -> Error {
     let error = if has(&["subuid", "subgid", "newuidmap", "newgidmap"]) {
         super::info::no_subordinate_ids(user)
     } else {
-        Error::new(Code::EngineUnreachable, "Its service was started and ended, or did not answer in 20 seconds.")
+        Error::new(
+            Code::EngineUnreachable,
+            "Its service was started and ended, or did not answer in 20 seconds.",
+        )
     };
     error.with_detail(tail(log, 2000))
 }

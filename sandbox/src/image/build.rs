@@ -46,9 +46,9 @@ pub(super) async fn run(
 ) -> Result<()> {
     let program = programs::find("mmdebstrap")
         .ok_or_else(|| Error::new(Code::ImageTool, "There is no program `mmdebstrap` on PATH."))?;
-    let mut child = command(&program, recipe, sources)
-        .spawn()
-        .map_err(|e| Error::new(Code::ImageTool, format!("{} could not be started: {e}.", program.display())))?;
+    let mut child = command(&program, recipe, sources).spawn().map_err(|e| {
+        Error::new(Code::ImageTool, format!("{} could not be started: {e}.", program.display()))
+    })?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     feed(&mut child, sources);
     let log = follow(&mut child, report);
@@ -57,18 +57,35 @@ pub(super) async fn run(
     };
     let status = Arc::new(Mutex::new(None));
     let body = body(child, archive, status.clone(), recipe.size, report.clone());
-    let taking_in = take_in(engine, reference, body);
+    // Podman takes an archive in that broke off, too (measured with 4.3.1). So it
+    // gets its name only after mmdebstrap said that all was well.
+    let unfinished = format!("localhost/rcc-unfinished:{}", std::process::id());
     let taken = tokio::select! {
-        taken = taking_in => taken,
+        taken = take_in(engine, &unfinished, body) => taken,
         () = cancel.cancelled() => Err(Error::cancelled()),
     };
-    if let Err(error) = taken {
+    let whole = status
+        .lock()
+        .ok()
+        .and_then(|status| *status)
+        .is_some_and(|status: ExitStatus| status.success());
+    let named = match taken {
+        Ok(()) if whole => engine.rename_image(&unfinished, reference).await,
+        Ok(()) => Err(Error::new(Code::ImageBuild, "The archive broke off.")),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = named {
         // Dropping the body ended mmdebstrap's output; it still has to tidy up.
         end(group).await;
+        forget(engine, &unfinished).await;
         if error.code() == Code::Cancelled {
             return Err(error);
         }
-        let failed = status.lock().ok().and_then(|status| *status).is_some_and(|status: ExitStatus| !status.success());
+        let failed = status
+            .lock()
+            .ok()
+            .and_then(|status| *status)
+            .is_some_and(|status: ExitStatus| !status.success());
         let log = log.lock().map(|log| log.clone()).unwrap_or_default();
         return Err(if failed { explain(&log) } else { error.with_detail(log) });
     }
@@ -122,7 +139,10 @@ fn follow(child: &mut Child, report: &Reporter) -> Arc<Mutex<String>> {
             while let Ok(Some(line)) = lines.next_segment().await {
                 let line = crate::display::line(&String::from_utf8_lossy(&line), 200);
                 if let Some(step) = line.strip_prefix("I: ") {
-                    report.report(Progress::Doing(Step::Image, step.trim_end_matches('.').to_string()));
+                    report.report(Progress::Doing(
+                        Step::Image,
+                        step.trim_end_matches('.').to_string(),
+                    ));
                 }
                 if let Ok(mut log) = log.lock() {
                     log.push_str(&line);
@@ -160,7 +180,11 @@ fn body(
             Ok(count) => {
                 piece.truncate(count);
                 let done = done + count as u64;
-                report.report(Progress::Amount { step: Step::Image, done, total: Some(size.max(done)) });
+                report.report(Progress::Amount {
+                    step: Step::Image,
+                    done,
+                    total: Some(size.max(done)),
+                });
                 Some((Ok(Bytes::from(piece)), Some((child, archive, status, report, done))))
             }
             Err(error) => Some((Err(error), None)),
@@ -173,24 +197,29 @@ async fn take_in(
     reference: &str,
     archive: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
 ) -> Result<()> {
-    let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
-    let options = CreateImageOptionsBuilder::default()
-        .from_src("-")
-        .repo(repository)
-        .tag(tag)
-        .message("rcc")
-        .build();
+    // The whole name as the repository: Podman 4.3 does not look at a tag of its own.
+    let options = CreateImageOptionsBuilder::default().from_src("-").repo(reference).build();
     let patient = engine.patient()?;
-    let mut answers = std::pin::pin!(patient.create_image(Some(options), Some(bollard::body_try_stream(archive)), None));
+    let mut answers = std::pin::pin!(patient.create_image(
+        Some(options),
+        Some(bollard::body_try_stream(archive)),
+        None
+    ));
     while let Some(answer) = answers.next().await {
         answer.map_err(|e| {
             Error::new(Code::ImageBuild, format!("Podman did not take the image in: {e}."))
         })?;
     }
-    if engine.has_image(reference).await? {
-        Ok(())
-    } else {
-        Err(Error::new(Code::ImageBuild, format!("Podman took the image in and has no {reference}.")))
+    Ok(())
+}
+
+/// An empty archive is an image a moment after its connection broke off.
+async fn forget(engine: &Engine, unfinished: &str) {
+    for _ in 0..10 {
+        if engine.has_image(unfinished).await.unwrap_or(false) {
+            return engine.forget_image(unfinished).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -219,7 +248,8 @@ fn explain(log: &str) -> Error {
         .find(|line| line.starts_with("E: ") && !line.contains("mmdebstrap failed"))
         .or_else(|| log.lines().rev().find(|line| line.contains("Err:") || line.contains("error")))
         .map_or("mmdebstrap failed without a reason", |line| line.trim_start_matches("E: "));
-    Error::new(Code::ImageBuild, format!("mmdebstrap says: {}.", why.trim_end_matches('.'))).with_detail(log)
+    Error::new(Code::ImageBuild, format!("mmdebstrap says: {}.", why.trim_end_matches('.')))
+        .with_detail(log)
 }
 
 #[cfg(test)]
@@ -233,7 +263,8 @@ mod tests {
     }
 
     async fn archive_of(script: &str) -> Vec<std::io::Result<Bytes>> {
-        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let archive = child.stdout.take().unwrap();
         body(child, archive, Arc::default(), 10, Reporter::silent()).collect().await
     }

@@ -77,9 +77,12 @@ fn parse(line: &str) -> Option<Target> {
         component: fields.next()?,
         origin: fields.next()?,
     };
-    let plain = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace) && !text.contains("$(");
+    let plain = |text: &str| {
+        !text.is_empty() && !text.contains(char::is_whitespace) && !text.contains("$(")
+    };
     let fetchable = target.site.starts_with("http://") || target.site.starts_with("https://");
-    (fetchable && plain(&target.site) && plain(&target.release) && plain(&target.component)).then_some(target)
+    (fetchable && plain(&target.site) && plain(&target.release) && plain(&target.component))
+        .then_some(target)
 }
 
 /// The sources of the release that this computer runs: third parties' sources
@@ -98,7 +101,9 @@ fn pick(targets: &[Target], os_release: &str) -> Sources {
     // Without downloaded lists apt knows no origin.
     let origin_known = targets.iter().any(|target| ORIGINS.contains(&target.origin.as_str()));
     for suite in names.iter().filter_map(|name| value(name)) {
-        let of_release = |name: &str| name == suite || name.strip_prefix(&suite).is_some_and(|rest| rest.starts_with('-'));
+        let of_release = |name: &str| {
+            name == suite || name.strip_prefix(&suite).is_some_and(|rest| rest.starts_with('-'))
+        };
         let mut lines: Vec<String> = targets
             .iter()
             .filter(|target| !origin_known || ORIGINS.contains(&target.origin.as_str()))

@@ -64,7 +64,8 @@ pub fn run_if_asked() {
 }
 
 fn run(plan: &str) -> Result<(), String> {
-    let plan: Plan = serde_json::from_str(plan).map_err(|e| format!("the plan cannot be read: {e}"))?;
+    let plan: Plan =
+        serde_json::from_str(plan).map_err(|e| format!("the plan cannot be read: {e}"))?;
     // The user namespace first: it gives the right to enter the other one.
     setns(std::io::stdin().as_fd(), CloneFlags::CLONE_NEWUSER)
         .map_err(|e| format!("joining the user namespace: {e}"))?;
@@ -133,7 +134,12 @@ async fn index(handle: &Handle, name: &str) -> Result<u32, String> {
 
 async fn up(handle: &Handle, link: u32) -> Result<(), String> {
     let message = LinkUnspec::new_with_index(link).up().build();
-    handle.link().set(message).execute().await.map_err(|e| format!("switching the interface on: {e}"))
+    handle
+        .link()
+        .set(message)
+        .execute()
+        .await
+        .map_err(|e| format!("switching the interface on: {e}"))
 }
 
 /// Without duplicate address detection: it delays the first packet by two
@@ -145,11 +151,21 @@ async fn address6(handle: &Handle, link: u32, address: Ipv6Addr) -> Result<(), S
 }
 
 async fn route(handle: &Handle, message: RouteMessage, what: &str) -> Result<(), String> {
-    handle.route().add(message).execute().await.map_err(|e| format!("setting the route {what}: {e}"))
+    handle
+        .route()
+        .add(message)
+        .execute()
+        .await
+        .map_err(|e| format!("setting the route {what}: {e}"))
 }
 
 /// The gate answers no neighbour questions that a hostile sandbox could race.
-async fn neighbour(handle: &Handle, link: u32, gateway: IpAddr, mac: Option<[u8; 6]>) -> Result<(), String> {
+async fn neighbour(
+    handle: &Handle,
+    link: u32,
+    gateway: IpAddr,
+    mac: Option<[u8; 6]>,
+) -> Result<(), String> {
     let Some(mac) = mac else {
         return Ok(());
     };
@@ -169,7 +185,8 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String> {
 }
 
 fn mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Vec<u8> = text.split(':').map(|part| u8::from_str_radix(part, 16)).collect::<Result<_, _>>().ok()?;
+    let bytes: Vec<u8> =
+        text.split(':').map(|part| u8::from_str_radix(part, 16)).collect::<Result<_, _>>().ok()?;
     bytes.try_into().ok()
 }
 

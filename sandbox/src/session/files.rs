@@ -56,10 +56,9 @@ pub(super) fn text(path: &Path) -> Result<String> {
 /// that the engine takes for separators; then a link in our own folder stands
 /// for it.
 pub(super) fn source(host: &Host, project: &Project, relabel: bool) -> Result<PathBuf> {
-    let plain = project
-        .path()
-        .to_str()
-        .is_some_and(|path| !path.contains([',', ':', '"', '\\', '=']) && !path.chars().any(char::is_control));
+    let plain = project.path().to_str().is_some_and(|path| {
+        !path.contains([',', ':', '"', '\\', '=']) && !path.chars().any(char::is_control)
+    });
     if plain {
         return Ok(project.path().to_path_buf());
     }
@@ -76,7 +75,8 @@ pub(super) fn source(host: &Host, project: &Project, relabel: bool) -> Result<Pa
     let link = folder.join(project.id());
     if fs::read_link(&link).ok().as_deref() != Some(project.path()) {
         let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(project.path(), &link).map_err(|e| Error::io("make", &link, e))?;
+        std::os::unix::fs::symlink(project.path(), &link)
+            .map_err(|e| Error::io("make", &link, e))?;
     }
     Ok(link)
 }
@@ -87,7 +87,8 @@ fn extra_certificates() -> Result<Option<Vec<u8>>> {
         return Ok(None);
     };
     let path = PathBuf::from(path);
-    let size = fs::metadata(&path).map_err(|e| Error::io("read NODE_EXTRA_CA_CERTS", &path, e))?.len();
+    let size =
+        fs::metadata(&path).map_err(|e| Error::io("read NODE_EXTRA_CA_CERTS", &path, e))?.len();
     if size > MAX_CERTIFICATES {
         return Err(Error::io("read NODE_EXTRA_CA_CERTS", &path, "it is larger than 4 MiB"));
     }
@@ -116,11 +117,14 @@ async fn identity(host: &Host) -> Identity {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await.ok()?.ok()?;
+        let output =
+            tokio::time::timeout(std::time::Duration::from_secs(5), asked).await.ok()?.ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
-        Some(text.trim_end_matches('\n').to_string()).filter(|text| output.status.success() && !text.is_empty())
+        Some(text.trim_end_matches('\n').to_string())
+            .filter(|text| output.status.success() && !text.is_empty())
     };
-    let (name, email, branch) = tokio::join!(ask("user.name"), ask("user.email"), ask("init.defaultBranch"));
+    let (name, email, branch) =
+        tokio::join!(ask("user.name"), ask("user.email"), ask("init.defaultBranch"));
     Identity { name, email, branch }
 }
 

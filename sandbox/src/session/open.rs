@@ -10,7 +10,9 @@ use rcc_policy::Entry;
 use super::rules::DroppedRule;
 use super::{Session, files};
 use crate::claude::{self, Claude, PROGRAM_INSIDE};
-use crate::engine::{ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label};
+use crate::engine::{
+    ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label,
+};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
@@ -52,7 +54,12 @@ pub struct OpenRequest {
 ///
 /// # Errors
 /// Every code of the steps; see [`Step`].
-pub async fn open(host: &Host, request: &OpenRequest, report: &Reporter, cancel: &Cancel) -> Result<Session> {
+pub async fn open(
+    host: &Host,
+    request: &OpenRequest,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<Session> {
     let made = Mutex::new(None);
     let result = steps(host, request, report, cancel, &made).await;
     if result.is_err() {
@@ -99,15 +106,19 @@ async fn steps(
     for note in &folder.guard.notes {
         report.report(Progress::Note(note.clone()));
     }
-    let (image, claude) = side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
+    let (image, claude) =
+        side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
     let session = report
         .step(Step::StartSandbox, async {
-            let spec = describe(host, &engine, request, &folder, &choice, image, claude.as_ref(), report).await?;
+            let spec =
+                describe(host, &engine, request, &folder, &choice, image, claude.as_ref(), report)
+                    .await?;
             or_cancelled(cancel, start(&engine, &folder.project, spec, made)).await
         })
         .await?;
     if let Some(network) = network {
-        let connected = or_cancelled(cancel, plug_in(&engine, &session.found.id, &network, &folder.rules));
+        let connected =
+            or_cancelled(cancel, plug_in(&engine, &session.found.id, &network, &folder.rules));
         for dropped in report.step(Step::ConnectNetwork, connected).await? {
             report.report(Progress::Note(dropped.to_string()));
         }
@@ -162,7 +173,9 @@ async fn side_by_side(
 ) -> Result<(String, Option<Claude>)> {
     let both = cancel.child_token();
     let image = async {
-        let image = report.step(Step::Image, image::find_or_build(engine, choice, report, &both)).await;
+        let image = report
+            .step(Step::Image, image::find_or_build(host, engine, choice, report, &both))
+            .await;
         image.inspect_err(|_| both.cancel())
     };
     let claude = async {
@@ -181,7 +194,10 @@ async fn side_by_side(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the results of all steps so far come together here, once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the results of all steps so far come together here, once"
+)]
 async fn describe(
     host: &Host,
     engine: &Engine,
@@ -220,7 +236,8 @@ async fn describe(
     if let Some(note) = &limits.note {
         report.report(Progress::Note(note.clone()));
     }
-    let claude_version = claude.map(|claude| claude.version.clone().unwrap_or_else(|| "installed".into()));
+    let claude_version =
+        claude.map(|claude| claude.version.clone().unwrap_or_else(|| "installed".into()));
     let labels = HashMap::from([
         (label::PROJECT.to_string(), project.id().to_string()),
         (label::SESSION.to_string(), container_name(project)),
@@ -245,7 +262,12 @@ fn container_name(project: &Project) -> String {
     format!("rcc-{}-{}", project.slug(), &project.id()[..8])
 }
 
-async fn start(engine: &Engine, project: &Project, spec: ContainerSpec, made: &Made) -> Result<Session> {
+async fn start(
+    engine: &Engine,
+    project: &Project,
+    spec: ContainerSpec,
+    made: &Made,
+) -> Result<Session> {
     let name = container_name(project);
     let labels = spec.labels.clone();
     // Before the call: if it is broken off, the engine may have made it all the same.
@@ -273,9 +295,15 @@ async fn until_it_answers(engine: &Engine, container: &str) -> Result<()> {
         let running = engine.state(container).await?.running;
         if !running || std::time::Instant::now() > deadline {
             let log = engine.log_tail(container).await;
-            let why = if running { "Its first program does not answer." } else { "Its first program ended at once." };
+            let why = if running {
+                "Its first program does not answer."
+            } else {
+                "Its first program ended at once."
+            };
             let said = error.detail().unwrap_or_default().to_string();
-            return Err(Error::new(Code::SandboxStart, why).with_detail(format!("{log}\n{error}\n{said}")));
+            return Err(
+                Error::new(Code::SandboxStart, why).with_detail(format!("{log}\n{error}\n{said}"))
+            );
         }
         tokio::time::sleep(Duration::from_millis(15)).await;
     }

@@ -140,7 +140,12 @@ pub async fn deny(
 ///
 /// # Errors
 /// As [`allow`].
-pub async fn resync(host: &Host, engine: &Engine, network: &Network, project: &Project) -> Result<Vec<DroppedRule>> {
+pub async fn resync(
+    host: &Host,
+    engine: &Engine,
+    network: &Network,
+    project: &Project,
+) -> Result<Vec<DroppedRule>> {
     let Some(session) = Session::find(engine, project).await? else {
         return Ok(Vec::new());
     };
@@ -154,7 +159,11 @@ pub async fn resync(host: &Host, engine: &Engine, network: &Network, project: &P
 
 /// The helper's call replaces timed rules too: they are put back with the time
 /// that is left to them.
-async fn replace(network: &Network, attachment: &AttachmentInfo, rules: Vec<Rule>) -> Result<Vec<DroppedRule>> {
+async fn replace(
+    network: &Network,
+    attachment: &AttachmentInfo,
+    rules: Vec<Rule>,
+) -> Result<Vec<DroppedRule>> {
     let refused = network.set_rules(attachment.id, rules.clone(), 0).await?;
     for timed in attachment.rules.iter().filter(|standing| standing.expires_in > 0) {
         network.set_rules(attachment.id, vec![timed.rule.clone()], timed.expires_in).await?;
@@ -193,10 +202,14 @@ async fn connected<'a>(
     project: &Project,
 ) -> Result<(&'a Network, AttachmentInfo)> {
     let session = Session::of_project(engine, project).await?;
-    let network =
-        network.ok_or_else(|| Error::new(Code::HelperMissing, "A session's hosts are kept by it alone."))?;
+    let network = network.ok_or_else(|| {
+        Error::new(Code::HelperMissing, "A session's hosts are kept by it alone.")
+    })?;
     let attachment = session.attachment(network).await?.ok_or_else(|| {
-        Error::new(Code::Offline, format!("The sandbox of {} has no network.", project.path().display()))
+        Error::new(
+            Code::Offline,
+            format!("The sandbox of {} has no network.", project.path().display()),
+        )
     })?;
     Ok((network, attachment))
 }
@@ -205,15 +218,22 @@ async fn connected<'a>(
 fn refusal(entry: &Entry, refused: &[DroppedRule]) -> Result<()> {
     let target = crate::display::host(&entry.target().to_string());
     match refused.iter().find(|dropped| dropped.target == target) {
-        Some(dropped) => Err(Error::new(Code::Rule, format!("{}.", dropped.reason.trim_end_matches('.')))
-            .title_is(format!("{target} stays blocked."))
-            .hint_is("Ask the administrator to allow it for everybody.")),
+        Some(dropped) => {
+            Err(Error::new(Code::Rule, format!("{}.", dropped.reason.trim_end_matches('.')))
+                .title_is(format!("{target} stays blocked."))
+                .hint_is("Ask the administrator to allow it for everybody."))
+        }
         None => Ok(()),
     }
 }
 
 fn standing(attachment: &AttachmentInfo) -> Vec<Rule> {
-    attachment.rules.iter().filter(|rule| rule.expires_in == 0).map(|rule| rule.rule.clone()).collect()
+    attachment
+        .rules
+        .iter()
+        .filter(|rule| rule.expires_in == 0)
+        .map(|rule| rule.rule.clone())
+        .collect()
 }
 
 fn same_target(a: &Rule, b: &Rule) -> bool {
@@ -235,9 +255,10 @@ fn merge(mut rules: Vec<Rule>, rule: Rule) -> Vec<Rule> {
 }
 
 fn seconds(time: Duration) -> Result<u32> {
-    u32::try_from(time.as_secs()).ok().filter(|seconds| (1..=rcc_dbus::MAX_EXPIRY).contains(seconds)).ok_or_else(|| {
-        Error::new(Code::Invalid, "A host can be allowed for 1 second to 24 hours.")
-    })
+    u32::try_from(time.as_secs())
+        .ok()
+        .filter(|seconds| (1..=rcc_dbus::MAX_EXPIRY).contains(seconds))
+        .ok_or_else(|| Error::new(Code::Invalid, "A host can be allowed for 1 second to 24 hours."))
 }
 
 #[cfg(test)]
@@ -265,7 +286,8 @@ mod tests {
     fn what_the_administrator_does_not_let_through_is_an_error_with_the_reason() {
         let entry = levels::parse_host("db.internal:5432", false).unwrap();
         let rules = [Rule::from(&entry)];
-        let refused = dropped(&rules, &[RuleDropped { index: 0, reason: "only public hosts".into() }]);
+        let refused =
+            dropped(&rules, &[RuleDropped { index: 0, reason: "only public hosts".into() }]);
         let error = refusal(&entry, &refused).unwrap_err();
         assert_eq!((error.code(), error.body()), (Code::Rule, "only public hosts."));
         assert!(refusal(&levels::parse_host("a.example", false).unwrap(), &refused).is_ok());

@@ -71,10 +71,14 @@ impl Client {
         match tokio::time::timeout(PATIENCE, self.incoming.next()).await {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => {
-                let words = crate::display::line(&String::from_utf8_lossy(&self.incoming.complaint), 300);
-                Err(Error::new(Code::Inside, "The program inside ended its connection.").with_detail(words))
+                let words =
+                    crate::display::line(&String::from_utf8_lossy(&self.incoming.complaint), 300);
+                Err(Error::new(Code::Inside, "The program inside ended its connection.")
+                    .with_detail(words))
             }
-            Err(_) => Err(Error::new(Code::Inside, "The program inside said nothing for 15 seconds.")),
+            Err(_) => {
+                Err(Error::new(Code::Inside, "The program inside said nothing for 15 seconds."))
+            }
         }
     }
 

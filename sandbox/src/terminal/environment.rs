@@ -23,7 +23,8 @@ pub(crate) fn environment(image: &[String], user: &str, handed: &Handed) -> Vec<
             set(name, value);
         }
     }
-    let path = image.iter().find_map(|line| line.strip_prefix("PATH=")).filter(|path| !path.is_empty());
+    let path =
+        image.iter().find_map(|line| line.strip_prefix("PATH=")).filter(|path| !path.is_empty());
     set("PATH", &format!("{HOME}/.local/bin:{}", path.unwrap_or(super::PATH)));
     set("HOME", HOME);
     set("USER", user);
@@ -51,7 +52,8 @@ mod tests {
         handed.set("DISABLE_AUTOUPDATER", "0");
         let environment = environment(&image, "ann", &handed);
         let get = |name: &str| {
-            let mut values = environment.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            let mut values =
+                environment.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
             let value = values.next();
             assert_eq!(values.next(), None, "{name} twice");
             value
