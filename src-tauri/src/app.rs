@@ -1,0 +1,159 @@
+//! What the window holds: connections, running openings, terminals.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rcc_sandbox::{Cancel, Code, Engine, Error, Host, Network, Project, Settings, TerminalInput};
+use tauri::ipc::Channel;
+
+use crate::remembered::Remembered;
+use crate::wire::{Activity, Event};
+
+/// Cheap to clone.
+pub type Shared = Arc<App>;
+
+pub struct App {
+    host: Result<Host, Error>,
+    pub remembered: Mutex<Remembered>,
+    /// What is being opened, by project.
+    pub openings: Mutex<HashMap<String, Cancel>>,
+    pub terminals: Mutex<Terminals>,
+    /// What the sessions that are watched do, by project.
+    pub live: Mutex<HashMap<String, Option<Activity>>>,
+    engine: tokio::sync::Mutex<Option<Engine>>,
+    network: tokio::sync::Mutex<Option<Network>>,
+    page: Mutex<Option<Channel<Event>>>,
+}
+
+/// The terminals that the page shows, by the window's own number.
+#[derive(Default)]
+pub struct Terminals {
+    last: u32,
+    inputs: HashMap<u32, TerminalInput>,
+}
+
+impl App {
+    pub fn new(host: Result<Host, Error>) -> Self {
+        let state = host.as_ref().map_or_else(|_| PathBuf::new(), |host| host.state.clone());
+        Self {
+            host,
+            remembered: Mutex::new(Remembered::load(&state)),
+            openings: Mutex::default(),
+            terminals: Mutex::default(),
+            live: Mutex::default(),
+            engine: tokio::sync::Mutex::default(),
+            network: tokio::sync::Mutex::default(),
+            page: Mutex::default(),
+        }
+    }
+
+    /// This computer, or why nothing can be opened on it.
+    pub fn host(&self) -> Result<&Host, &Error> {
+        self.host.as_ref()
+    }
+
+    /// The engine; started when it does not run.
+    pub async fn engine(&self) -> Result<Engine, Error> {
+        let mut engine = self.engine.lock().await;
+        if let Some(engine) = engine.as_ref() {
+            return Ok(engine.clone());
+        }
+        let host = self.host().map_err(again)?;
+        let connected = Engine::connect(host).await?;
+        *engine = Some(connected.clone());
+        Ok(connected)
+    }
+
+    /// The engine if something asked for it before.
+    pub async fn engine_if_known(&self) -> Option<Engine> {
+        self.engine.lock().await.clone()
+    }
+
+    /// It did not answer: the next who asks connects anew.
+    pub async fn forget_engine(&self) {
+        *self.engine.lock().await = None;
+    }
+
+    /// The firewall service.
+    pub async fn network(&self) -> Result<Network, Error> {
+        let mut network = self.network.lock().await;
+        if let Some(known) = network.as_ref() {
+            // It may have been restarted by an update since.
+            if known.version().await.is_ok() {
+                return Ok(known.clone());
+            }
+            *network = None;
+        }
+        let connected = Network::connect().await?;
+        *network = Some(connected.clone());
+        Ok(connected)
+    }
+
+    /// A folder of the list, checked as it is now.
+    pub fn project(&self, id: &str) -> Result<Project, Error> {
+        let host = self.host().map_err(again)?;
+        let remembered = locked(&self.remembered).path(id).map(PathBuf::from);
+        if let Some(path) = remembered {
+            return Project::open(&path, host);
+        }
+        Settings::all(host)?
+            .iter()
+            .filter_map(|settings| Project::open(settings.path.as_ref(), host).ok())
+            .find(|project| project.id() == id)
+            .ok_or_else(|| Error::new(Code::FolderMissing, "It is not in the list any more."))
+    }
+
+    /// Where events go from now on.
+    pub fn tell_page(&self, channel: Channel<Event>) {
+        *locked(&self.page) = Some(channel);
+    }
+
+    pub fn tell(&self, event: Event) {
+        if let Some(page) = locked(&self.page).as_ref() {
+            // A page that is gone asks for everything when it comes again.
+            let _ = page.send(event);
+        }
+    }
+}
+
+impl Terminals {
+    pub fn add(&mut self, input: TerminalInput) -> u32 {
+        self.last += 1;
+        self.inputs.insert(self.last, input);
+        self.last
+    }
+
+    pub fn get(&self, number: u32) -> Option<TerminalInput> {
+        self.inputs.get(&number).cloned()
+    }
+
+    /// Detaches; the program goes on.
+    pub fn remove(&mut self, number: u32) {
+        self.inputs.remove(&number);
+    }
+
+    pub fn clear(&mut self) {
+        self.inputs.clear();
+    }
+}
+
+/// [`Error`] holds text only but is not `Clone`.
+fn again(error: &Error) -> Error {
+    let copy = Error::new(error.code(), error.body()).title_is(error.title()).hint_is(error.hint());
+    match error.detail() {
+        Some(detail) => copy.with_detail(detail),
+        None => copy,
+    }
+}
+
+/// Nothing that is held in these can be left half changed by a panic.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,60 @@
+//! Light or dark as the desktop says it. WebKitGTK and the title bar follow
+//! GTK's setting, and GTK 3 does not ask the portal itself.
+
+use futures_util::StreamExt;
+use gtk::prelude::GtkSettingsExt;
+use tauri::AppHandle;
+use zbus::zvariant::OwnedValue;
+
+const NAMESPACE: &str = "org.freedesktop.appearance";
+const KEY: &str = "color-scheme";
+
+/// `1` of `color-scheme`: the person prefers dark (XDG desktop portal, Settings).
+const DARK: u32 = 1;
+
+#[zbus::proxy(
+    interface = "org.freedesktop.portal.Settings",
+    default_service = "org.freedesktop.portal.Desktop",
+    default_path = "/org/freedesktop/portal/desktop"
+)]
+trait Portal {
+    fn read_one(&self, namespace: &str, key: &str) -> zbus::Result<OwnedValue>;
+
+    #[zbus(signal)]
+    fn setting_changed(&self, namespace: &str, key: &str, value: OwnedValue) -> zbus::Result<()>;
+}
+
+/// Follows it for as long as the app runs; without a portal GTK's own theme stays.
+pub fn follow_desktop(app: &AppHandle) {
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        // Nothing depends on it: a desktop without a portal is an ordinary one.
+        let _ = follow(&app).await;
+    });
+}
+
+async fn follow(app: &AppHandle) -> zbus::Result<()> {
+    let bus = zbus::Connection::session().await?;
+    let portal = PortalProxy::new(&bus).await?;
+    let mut changes = portal.receive_setting_changed().await?;
+    apply(app, &portal.read_one(NAMESPACE, KEY).await?);
+    while let Some(change) = changes.next().await {
+        if let Ok(change) = change.args()
+            && change.namespace == NAMESPACE
+            && change.key == KEY
+        {
+            apply(app, &change.value);
+        }
+    }
+    Ok(())
+}
+
+fn apply(app: &AppHandle, value: &OwnedValue) {
+    let Ok(scheme) = u32::try_from(value) else { return };
+    // GTK belongs to the main thread; the app may be ending.
+    let _ = app.run_on_main_thread(move || {
+        if let Some(settings) = gtk::Settings::default() {
+            settings.set_gtk_application_prefer_dark_theme(scheme == DARK);
+        }
+    });
+}

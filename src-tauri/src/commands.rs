@@ -1,0 +1,314 @@
+//! What the page may ask for. Each is thin; nothing else is open to it.
+
+use std::path::PathBuf;
+
+use rcc_sandbox::{Error, Host, Session, Size, session};
+use tauri::ipc::{Channel, InvokeBody, Request};
+use tauri::{AppHandle, State};
+use tauri_plugin_dialog::DialogExt;
+
+use crate::app::{Shared, locked};
+use crate::screen::Screen;
+use crate::wire::{AllowHost, Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
+use crate::{clipboard, opening, projects, watching};
+
+#[cfg(test)]
+mod names;
+#[cfg(test)]
+pub use names::NAMES;
+
+type Answer<T> = Result<T, Problem>;
+
+/// Answers every command of `commands/names.rs`, which the build reads too.
+pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static {
+    tauri::generate_handler![
+        hello,
+        list_projects,
+        look_again,
+        choose_folder,
+        forget_project,
+        open_sandbox,
+        cancel_opening,
+        stop_session,
+        allow_host,
+        terminal_write,
+        terminal_resize,
+        terminal_credit,
+        terminal_close,
+        copy_text,
+        open_link,
+    ]
+}
+
+/// The page is there. What an earlier page showed is let go.
+#[tauri::command]
+pub fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Hello {
+    locked(&app.terminals).clear();
+    app.tell_page(events);
+    tauri::async_runtime::spawn(watching::begin(app.inner().clone()));
+    Hello {
+        version: env!("CARGO_PKG_VERSION").into(),
+        automation: std::env::var_os("TAURI_WEBVIEW_AUTOMATION").is_some_and(|set| set == "true"),
+        problem: app.host().err().map(Problem::from),
+    }
+}
+
+#[tauri::command]
+pub async fn list_projects(app: State<'_, Shared>) -> Answer<Vec<Project>> {
+    Ok(projects::list(&app).await?)
+}
+
+/// Looks for sessions that were opened or ended elsewhere.
+#[tauri::command]
+pub async fn look_again(app: State<'_, Shared>) -> Answer<()> {
+    watching::begin(app.inner().clone()).await;
+    Ok(())
+}
+
+/// Lets the person choose a folder and puts it into the list; the project's id,
+/// or nothing when the person changed their mind.
+#[tauri::command]
+pub async fn choose_folder(
+    window: tauri::Window,
+    app: State<'_, Shared>,
+) -> Answer<Option<String>> {
+    let host = app.host().map_err(Problem::from)?;
+    let Some(path) = ask_for_folder(&window, host).await else { return Ok(None) };
+    Ok(Some(projects::add(&app, &path)?))
+}
+
+async fn ask_for_folder(window: &tauri::Window, host: &Host) -> Option<PathBuf> {
+    // A file dialog is out of a test's reach: debug builds take the answer from here.
+    #[cfg(debug_assertions)]
+    if let Some(path) = std::env::var_os("RCC_TEST_PICK_FOLDER") {
+        return Some(path.into());
+    }
+    let (answer, chosen) = tokio::sync::oneshot::channel();
+    window
+        .dialog()
+        .file()
+        .set_parent(window)
+        .set_title("Open Folder")
+        .set_directory(&host.home)
+        .pick_folder(move |path| {
+            // Nobody waits any more when the page was loaded anew.
+            let _ = answer.send(path);
+        });
+    chosen.await.ok().flatten()?.into_path().ok()
+}
+
+/// Takes a folder out of the list; the folder itself is not touched.
+#[tauri::command]
+pub fn forget_project(app: State<'_, Shared>, project: &str) {
+    let known = app.project(project).ok();
+    let mut remembered = locked(&app.remembered);
+    if let Some(known) = known {
+        remembered.add(known.id(), known.path());
+    }
+    remembered.hide(project);
+}
+
+#[tauri::command]
+pub async fn open_sandbox(
+    app: State<'_, Shared>,
+    request: OpenSandbox,
+    progress: Channel<Progress>,
+    screen: Screen,
+) -> Answer<Opened> {
+    Ok(opening::open(&app, request, progress, screen).await?)
+}
+
+/// What was made is undone; `open_sandbox` then answers `RCC-E002`.
+#[tauri::command]
+pub fn cancel_opening(app: State<'_, Shared>, project: &str) {
+    if let Some(cancel) = locked(&app.openings).get(project) {
+        cancel.cancel();
+    }
+}
+
+#[tauri::command]
+pub async fn stop_session(app: State<'_, Shared>, project: String) -> Answer<()> {
+    let engine = app.engine().await?;
+    // The folder may be gone: the session is found by the id alone.
+    let sessions = Session::all(&engine).await?;
+    for session in sessions.iter().filter(|session| session.project_id() == project) {
+        session.stop().await?;
+    }
+    Ok(())
+}
+
+/// Allows a host for its project, now and later.
+#[tauri::command]
+pub async fn allow_host(app: State<'_, Shared>, request: AllowHost) -> Answer<()> {
+    let host = app.host().map_err(Problem::from)?;
+    let project = app.project(&request.project)?;
+    let entry = rcc_sandbox::levels::parse_host(&spec(&request), request.private)?;
+    let engine = app.engine().await?;
+    let network = app.network().await.ok();
+    let scope = rcc_sandbox::Scope::Project;
+    Ok(session::allow(host, &engine, network.as_ref(), &project, &entry, scope).await?)
+}
+
+/// As a person would type it.
+fn spec(request: &AllowHost) -> String {
+    // Only the name was asked for: the web's port.
+    let port = if request.port == 0 { 443 } else { request.port };
+    let protocol = if request.protocol == "udp" { "/udp" } else { "" };
+    if request.target.contains(':') {
+        format!("[{}]:{port}{protocol}", request.target)
+    } else {
+        format!("{}:{port}{protocol}", request.target)
+    }
+}
+
+/// Types the raw bytes of the request's body; the header `terminal` says where.
+#[tauri::command]
+pub async fn terminal_write(app: State<'_, Shared>, request: Request<'_>) -> Answer<()> {
+    let number = request
+        .headers()
+        .get("terminal")
+        .and_then(|number| number.to_str().ok()?.parse().ok())
+        .unwrap_or_default();
+    let InvokeBody::Raw(bytes) = request.body() else { return Ok(()) };
+    let Some(input) = locked(&app.terminals).get(number) else { return Ok(()) };
+    Ok(input.write(bytes).await?)
+}
+
+#[tauri::command]
+pub async fn terminal_resize(
+    app: State<'_, Shared>,
+    terminal: u32,
+    columns: u16,
+    rows: u16,
+) -> Answer<()> {
+    let Some(input) = locked(&app.terminals).get(terminal) else { return Ok(()) };
+    Ok(input.resize(Size { columns, rows }).await?)
+}
+
+/// So many bytes of output were drawn.
+#[tauri::command]
+pub async fn terminal_credit(app: State<'_, Shared>, terminal: u32, bytes: u32) -> Answer<()> {
+    let Some(input) = locked(&app.terminals).get(terminal) else { return Ok(()) };
+    Ok(input.credit(bytes).await?)
+}
+
+/// Looks away; the program goes on.
+#[tauri::command]
+pub fn terminal_close(app: State<'_, Shared>, terminal: u32) {
+    locked(&app.terminals).remove(terminal);
+}
+
+/// Puts text on the clipboard. There is no command that reads it.
+#[tauri::command]
+pub fn copy_text(handle: AppHandle, text: String) -> Answer<()> {
+    if text.len() > clipboard::MAX {
+        return Err(Problem::from(Error::new(
+            rcc_sandbox::Code::Invalid,
+            "The text is longer than 1 MiB.",
+        )));
+    }
+    clipboard::copy(&handle, text).map_err(|error| cannot("The text could not be copied.", &error))
+}
+
+/// Opens a link of the web in the person's browser; anything else is refused.
+#[tauri::command]
+pub fn open_link(url: &str) -> Answer<()> {
+    if !is_web_link(url) {
+        return Err(Problem::from(Error::new(
+            rcc_sandbox::Code::Invalid,
+            "Only links that begin with http:// or https:// are opened.",
+        )));
+    }
+    tauri_plugin_opener::open_url(url, None::<&str>)
+        .map_err(|error| cannot("The link could not be opened.", &error))
+}
+
+/// The page checks this as well; here it counts (THREATS T1).
+fn is_web_link(url: &str) -> bool {
+    let Ok(parsed) = tauri::Url::parse(url) else { return false };
+    matches!(parsed.scheme(), "http" | "https")
+        && parsed.host().is_some()
+        && url.len() <= 8192
+        && url.chars().all(|c| !c.is_control() && !c.is_whitespace())
+}
+
+fn cannot(title: &str, error: &impl std::fmt::Display) -> Problem {
+    let error = Error::new(rcc_sandbox::Code::Io, format!("The desktop says: {error}."));
+    Problem::from(error.title_is(title))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_links_of_the_web_are_opened() {
+        for good in ["https://example.org/a?b=c#d", "http://127.0.0.1:3000/"] {
+            assert!(is_web_link(good), "{good}");
+        }
+        let bad = [
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "https://",
+            "x",
+            "",
+            "https://a b/",
+            "https://example.org/\u{7}",
+            "HTTPS ://x",
+            "ssh://example.org",
+            "-https://example.org",
+        ];
+        for bad in bad {
+            assert!(!is_web_link(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_blocked_host_is_written_as_a_person_would() {
+        let written = |target: &str, port, protocol: &str| {
+            let (target, protocol) = (target.into(), protocol.into());
+            let request =
+                AllowHost { project: String::new(), target, port, protocol, private: false };
+            let text = spec(&request);
+            rcc_sandbox::levels::parse_host(&text, false).unwrap().to_string()
+        };
+        assert_eq!(written("example.org", 0, "tcp"), "example.org tcp/443");
+        assert_eq!(written("2600::1", 53, "udp"), "2600::1 udp/53");
+        assert_eq!(written("203.0.114.9", 8443, "tcp"), "203.0.114.9 tcp/8443");
+    }
+
+    /// A command that is not in the capability could not be called; one that is
+    /// there and not here would be a hole in waiting.
+    #[test]
+    fn the_capability_names_exactly_the_commands() {
+        let text = include_str!("../capabilities/main.json");
+        let capability: serde_json::Value = serde_json::from_str(text).unwrap();
+        let allowed: Vec<&str> = capability["permissions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p.as_str().unwrap())
+            .collect();
+        let expected: Vec<String> =
+            NAMES.iter().map(|name| format!("allow-{}", name.replace('_', "-"))).collect();
+        assert_eq!(allowed, expected);
+        assert_eq!(capability["windows"], serde_json::json!(["main"]));
+        let handled = include_str!("commands.rs");
+        for name in NAMES {
+            assert!(handled.contains(&format!("fn {name}(")), "{name}");
+        }
+        assert_eq!(handled.matches(concat!("#[tauri::", "command]")).count(), NAMES.len());
+    }
+
+    #[test]
+    fn the_page_may_run_nothing_that_is_not_its_own() {
+        let text = include_str!("../tauri.conf.json");
+        let config: serde_json::Value = serde_json::from_str(text).unwrap();
+        let policy = &config["app"]["security"]["csp"];
+        assert_eq!(policy["default-src"], "'none'");
+        assert_eq!(policy["script-src"], "'self'");
+        assert!(!policy.to_string().contains("unsafe"));
+        assert_eq!(config["app"]["withGlobalTauri"], false);
+    }
+}

@@ -1,0 +1,124 @@
+//! The list: folders that were opened here, projects with settings, sessions
+//! that run.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rcc_sandbox::{Engine, Error, Host, Network, Session, Settings, display};
+use tauri::DragDropEvent;
+
+use crate::app::{App, Shared, locked};
+use crate::wire::{self, Event, Problem};
+
+/// The list as it is now. Sessions are in it once the engine is known; see
+/// [`crate::watching::begin`].
+pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
+    let Ok(host) = app.host() else { return Ok(Vec::new()) };
+    let mut sessions = match app.engine_if_known().await {
+        Some(engine) => running(app, &engine).await,
+        None => HashMap::new(),
+    };
+    let mut list = Vec::new();
+    let remembered = locked(&app.remembered).folders().to_vec();
+    for folder in &remembered {
+        let session = sessions.remove(&folder.id).map(|(_, session)| session);
+        if folder.hidden && session.is_none() {
+            continue;
+        }
+        list.push(entry(host, &folder.id, &folder.path, folder.opened, session));
+    }
+    for settings in Settings::all(host)? {
+        let Ok(project) = rcc_sandbox::Project::open(settings.path.as_ref(), host) else {
+            continue;
+        };
+        if remembered.iter().all(|folder| folder.id != project.id()) {
+            let session = sessions.remove(project.id()).map(|(_, session)| session);
+            list.push(entry(host, project.id(), project.path(), None, session));
+        }
+    }
+    // Opened by the command line in a folder that the window never saw.
+    for (id, (path, session)) in sessions {
+        locked(&app.remembered).add(&id, &path);
+        list.push(entry(host, &id, &path, None, Some(session)));
+    }
+    Ok(list)
+}
+
+/// Puts a folder into the list and answers its project's id.
+pub fn add(app: &App, path: &Path) -> Result<String, Problem> {
+    let host = app.host().map_err(Problem::from)?;
+    let project = rcc_sandbox::Project::open(path, host)?;
+    locked(&app.remembered).add(project.id(), project.path());
+    Ok(project.id().into())
+}
+
+/// A folder is held over the window, or dropped on it.
+pub fn dragged(app: &App, event: &DragDropEvent) {
+    match event {
+        DragDropEvent::Enter { .. } => app.tell(Event::Dragging { over: true }),
+        DragDropEvent::Leave => app.tell(Event::Dragging { over: false }),
+        DragDropEvent::Drop { paths, .. } => {
+            app.tell(Event::Dragging { over: false });
+            for path in paths {
+                app.tell(match add(app, path) {
+                    Ok(project) => Event::Dropped { project },
+                    Err(problem) => Event::Refused(problem),
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One session as the page sees it.
+pub async fn session(app: &Shared, session: &Session, network: Option<&Network>) -> wire::Session {
+    wire::Session {
+        network: session.network_state(network).await.into(),
+        image: session.image().to_string(),
+        activity: locked(&app.live).get(session.project_id()).cloned().flatten(),
+    }
+}
+
+async fn running(app: &Shared, engine: &Engine) -> HashMap<String, (PathBuf, wire::Session)> {
+    let all = match Session::all(engine).await {
+        Ok(all) => all,
+        Err(_) => {
+            app.forget_engine().await;
+            return HashMap::new();
+        }
+    };
+    // Without a session nobody needs the firewall service: do not wake it.
+    let network = if all.is_empty() { None } else { app.network().await.ok() };
+    let mut running = HashMap::new();
+    for found in all {
+        let shown = session(app, &found, network.as_ref()).await;
+        running.insert(found.project_id().to_string(), (found.path(), shown));
+    }
+    running
+}
+
+fn entry(
+    host: &Host,
+    id: &str,
+    path: &Path,
+    opened: Option<u64>,
+    session: Option<wire::Session>,
+) -> wire::Project {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    wire::Project {
+        id: id.into(),
+        name: display::line(&name, 80),
+        path: shown(host, path),
+        exists: path.is_dir(),
+        opened,
+        session,
+    }
+}
+
+fn shown(host: &Host, path: &Path) -> String {
+    let text = match path.strip_prefix(&host.home) {
+        Ok(below) if !host.home.as_os_str().is_empty() => Path::new("~").join(below),
+        _ => path.into(),
+    };
+    display::line(&text.to_string_lossy(), 4096)
+}

@@ -1,0 +1,139 @@
+//! Which folders were opened in this window, newest first:
+//! `$XDG_STATE_HOME/rcc/projects.json`. Only a convenience; when it cannot be
+//! read the list begins anew.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// More than anybody scrolls through.
+const MAX: usize = 200;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    /// The project's id when it was added; it stays when the folder goes.
+    pub id: String,
+    pub path: PathBuf,
+    /// Seconds since 1970; none when it was only added.
+    pub opened: Option<u64>,
+    /// Taken out of the list by the person, although settings for it exist.
+    #[serde(default)]
+    pub hidden: bool,
+}
+
+#[derive(Debug)]
+pub struct Remembered {
+    file: PathBuf,
+    folders: Vec<Folder>,
+}
+
+impl Remembered {
+    pub fn load(state: &Path) -> Self {
+        let file = state.join("projects.json");
+        let folders = fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        Self { file, folders }
+    }
+
+    pub fn folders(&self) -> &[Folder] {
+        &self.folders
+    }
+
+    pub fn path(&self, id: &str) -> Option<&Path> {
+        self.folders.iter().find(|folder| folder.id == id).map(|folder| folder.path.as_path())
+    }
+
+    /// Puts a folder into the list; one that is there keeps its time.
+    pub fn add(&mut self, id: &str, path: &Path) {
+        match self.folders.iter_mut().find(|folder| folder.id == id) {
+            Some(folder) if !folder.hidden => return,
+            Some(folder) => folder.hidden = false,
+            None => self.folders.push(Folder {
+                id: id.into(),
+                path: path.into(),
+                opened: None,
+                hidden: false,
+            }),
+        }
+        self.save();
+    }
+
+    /// Notes that a folder of the list was opened.
+    pub fn opened(&mut self, id: &str, now: u64) {
+        let Some(at) = self.folders.iter().position(|folder| folder.id == id) else { return };
+        let mut folder = self.folders.remove(at);
+        folder.opened = Some(now);
+        folder.hidden = false;
+        self.folders.insert(0, folder);
+        self.folders.truncate(MAX);
+        self.save();
+    }
+
+    pub fn hide(&mut self, id: &str) {
+        if let Some(folder) = self.folders.iter_mut().find(|folder| folder.id == id) {
+            folder.hidden = true;
+            self.save();
+        }
+    }
+
+    /// Whole or not at all. A full disk must not keep anybody from working.
+    fn save(&self) {
+        // A path that is no text cannot be written as JSON; it is left out.
+        let writable: Vec<&Folder> =
+            self.folders.iter().filter(|folder| folder.path.to_str().is_some()).collect();
+        let Ok(json) = serde_json::to_vec_pretty(&writable) else { return };
+        let Some(dir) = self.file.parent() else { return };
+        let temporary = dir.join(format!(".projects.json.{}.new", std::process::id()));
+        let written = fs::create_dir_all(dir)
+            .and_then(|()| fs::File::create(&temporary))
+            .and_then(|mut file| file.write_all(&json).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&temporary, &self.file));
+        if let Err(error) = written {
+            eprintln!("rcc-desktop: {} cannot be written: {error}", self.file.display());
+            let _ = fs::remove_file(&temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_comes_back_with_the_last_opened_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("rcc");
+        let mut list = Remembered::load(&state);
+        list.add("a", Path::new("/p/a"));
+        list.add("b", Path::new("/p/b"));
+        list.add("a", Path::new("/p/a"));
+        list.opened("b", 7);
+        let again = Remembered::load(&state);
+        assert_eq!(again.folders(), list.folders());
+        let ids: Vec<&str> = again.folders().iter().map(|folder| folder.id.as_str()).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert_eq!(again.path("a"), Some(Path::new("/p/a")));
+    }
+
+    #[test]
+    fn what_was_taken_out_comes_back_when_it_is_added_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut list = Remembered::load(dir.path());
+        list.add("a", Path::new("/p/a"));
+        list.hide("a");
+        assert!(Remembered::load(dir.path()).folders()[0].hidden);
+        list.add("a", Path::new("/p/a"));
+        assert!(!Remembered::load(dir.path()).folders()[0].hidden);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_empty_list() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("projects.json"), "[{").unwrap();
+        assert!(Remembered::load(dir.path()).folders().is_empty());
+    }
+}

@@ -1,0 +1,50 @@
+/** All that the page can ask of the computer. `tauri.ts` is the window, `fake.ts` the browser. */
+
+import type { AllowHost, Event, Hello, Opened, OpenSandbox, Problem, Progress, Project } from "./wire";
+
+export type * from "./wire";
+
+export interface Backend {
+  /** Says that the page is there; events come from now on. */
+  hello(onEvent: (event: Event) => void): Promise<Hello>;
+  projects(): Promise<Project[]>;
+  /** Looks for sessions that began or ended elsewhere; an event follows. */
+  lookAgain(): Promise<void>;
+  /** The id of the folder that the person chose, or nothing. */
+  chooseFolder(): Promise<string | null>;
+  forget(project: string): Promise<void>;
+  open(request: OpenSandbox, onProgress: (progress: Progress) => void, screen: Screen): Promise<Opened>;
+  /** The running `open` is undone and fails with `RCC-E002`. */
+  cancelOpening(project: string): Promise<void>;
+  stop(project: string): Promise<void>;
+  allow(request: AllowHost): Promise<void>;
+  write(terminal: number, bytes: Uint8Array): Promise<void>;
+  resize(terminal: number, columns: number, rows: number): Promise<void>;
+  /** So many bytes of output were drawn; without it output stops. */
+  credit(terminal: number, bytes: number): Promise<void>;
+  close(terminal: number): Promise<void>;
+  copy(text: string): Promise<void>;
+  openLink(url: string): Promise<void>;
+}
+
+/** Where a terminal's output goes. */
+export interface Screen {
+  /** `credited` bytes are given back with `Backend.credit` once they are drawn. */
+  write(bytes: Uint8Array, credited: boolean): void;
+  ended(code: number): void;
+  lost(): void;
+}
+
+/** What a failed call is rejected with. */
+export function asProblem(error: unknown): Problem {
+  if (typeof error === "object" && error !== null && "code" in error && "title" in error) {
+    return error as Problem;
+  }
+  return {
+    code: "RCC-E000",
+    title: "Something went wrong in the window.",
+    why: "It did not expect this.",
+    hint: "Try again; if it happens twice, please report it with the details.",
+    detail: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+}

@@ -1,0 +1,73 @@
+/** Hosts that were blocked and wait for the person's word. */
+
+import { asProblem, type Backend, type Blocked, type Problem } from "../backend/backend";
+
+export interface Question extends Blocked {
+  state: "asked" | "allowing";
+  /** Why it stays blocked after all. */
+  problem: Problem | null;
+}
+
+export class BlockedHosts {
+  questions = $state<Question[]>([]);
+  /** Answered with *Not Now*, until the window is closed. */
+  readonly #dismissed = new Set<string>();
+  readonly #backend: Backend;
+
+  constructor(backend: Backend) {
+    this.#backend = backend;
+  }
+
+  of(project: string): Question[] {
+    return this.questions.filter((question) => question.project === project);
+  }
+
+  add(blocked: Blocked): void {
+    // The person disconnected: no need to be told of each name.
+    if (blocked.reason === "disconnected") return;
+    const key = keyOf(blocked);
+    if (this.#dismissed.has(key)) return;
+    if (this.questions.some((question) => keyOf(question) === key)) return;
+    this.questions.push({ ...blocked, state: "asked", problem: null });
+  }
+
+  async allow(asked: Question): Promise<void> {
+    const key = keyOf(asked);
+    const question = this.questions.find((candidate) => keyOf(candidate) === key);
+    if (!question || question.state === "allowing") return;
+    question.state = "allowing";
+    question.problem = null;
+    const { project, target, port, protocol, reason } = question;
+    try {
+      await this.#backend.allow({ project, target, port, protocol, private: reason === "private" });
+      this.#remove(key);
+    } catch (error) {
+      question.problem = asProblem(error);
+      question.state = "asked";
+    }
+  }
+
+  dismiss(question: Question): void {
+    const key = keyOf(question);
+    this.#dismissed.add(key);
+    this.#remove(key);
+  }
+
+  #remove(key: string): void {
+    this.questions = this.questions.filter((question) => keyOf(question) !== key);
+  }
+}
+
+/** A name that was only asked for means the web's port. */
+export function portOf(blocked: Blocked): number {
+  return blocked.port === 0 ? 443 : blocked.port;
+}
+
+/** Whether any rule of a person could open it. */
+export function canBeAllowed(blocked: Blocked): boolean {
+  return blocked.reason !== "never" && blocked.reason !== "limit";
+}
+
+function keyOf(blocked: Blocked): string {
+  return [blocked.project, blocked.target, portOf(blocked), blocked.protocol].join("\n");
+}

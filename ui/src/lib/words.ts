@@ -1,0 +1,90 @@
+/** Words of the window (PRODUCT 1.3, 2.4). Codes come from the other side, words from here. */
+
+import type { Activity, Blocked, NetworkWord, Project, StepWord } from "./backend/backend";
+
+export const STEP_TITLES: Record<StepWord, string> = {
+  checkFolder: "Check folder",
+  engine: "Engine",
+  image: "Image",
+  claude: "Claude Code",
+  startSandbox: "Start sandbox",
+  connectNetwork: "Connect network",
+  startProgram: "Start Claude",
+};
+
+export const NETWORK_WORDS: Record<NetworkWord, string> = {
+  connected: "Behind the firewall",
+  disconnected: "Network disconnected",
+  offline: "Offline",
+  unknown: "Firewall does not answer",
+};
+
+/** What Claude of a running session does. */
+export function activityWords(activity: Activity | null, nowS: number): string {
+  if (!activity) return "Running";
+  switch (activity.state) {
+    case "starting":
+      return "Starting…";
+    case "working":
+      return "Working";
+    case "needsYou":
+      return activity.detail ? `Needs you: ${activity.detail}` : "Needs you";
+    case "done":
+      return activity.turns === 0 ? "Ready" : `Finished ${age(activity.since, nowS)}`;
+    case "background":
+      return "Working in the background";
+    case "trouble":
+      return activity.detail ?? "Trouble";
+    case "ended":
+      return "Ended";
+  }
+}
+
+/** `just now`, `4 min ago`, `3 hours ago`, `2 days ago`. */
+export function age(thenS: number, nowS: number): string {
+  const minutes = Math.floor(Math.max(0, nowS - thenS) / 60);
+  if (minutes < 1) return "just now";
+  if (minutes < 60) return `${minutes} min ago`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return hours === 1 ? "1 hour ago" : `${hours} hours ago`;
+  const days = Math.floor(hours / 24);
+  return days === 1 ? "yesterday" : `${days} days ago`;
+}
+
+/** The folder that the project is in. */
+export function parentPath(project: Project): string {
+  const at = project.path.lastIndexOf("/");
+  return at > 0 ? project.path.slice(0, at) : "/";
+}
+
+/** Cut in the middle: the ends of a path say most. */
+export function middleCut(text: string, length: number): string {
+  const letters = [...text];
+  if (letters.length <= length) return text;
+  const head = Math.floor((length - 1) / 2);
+  return `${letters.slice(0, head).join("")}…${letters.slice(letters.length - (length - 1 - head)).join("")}`;
+}
+
+/** `1.4 s`, `320 ms`. */
+export function duration(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** `12 of 175 MB`, `12 MB`. */
+export function amount(done: number, total: number | null): string {
+  const mb = (bytes: number) => Math.round(bytes / 1e6).toString();
+  return total === null ? `${mb(done)} MB` : `${mb(done)} of ${mb(total)} MB`;
+}
+
+export function blockedReason(blocked: Blocked): string {
+  switch (blocked.reason) {
+    case "private":
+      return "It has a private address.";
+    case "never":
+      return "No rule can open this address.";
+    case "limit":
+      return "More connections than one sandbox may have.";
+    default:
+      return "";
+  }
+}
