@@ -86,6 +86,11 @@ fn package() -> Result<&'static str> {
     }
 }
 
+/// The npm registry of this computer, for programs inside.
+pub(crate) async fn npm_registry(host: &Host) -> Option<String> {
+    npm::registry(host).await.ok().map(|registry| registry.url)
+}
+
 fn store(host: &Host) -> PathBuf {
     host.data.join("claude")
 }

@@ -91,7 +91,7 @@ struct Recipe {
 pub async fn find(engine: &Engine, choice: &ImageChoice) -> Result<Option<String>> {
     let reference = match choice {
         ImageChoice::Named(name) => name.clone(),
-        built => reference(built).await?,
+        built => reference(built)?,
     };
     Ok(engine.has_image(&reference).await?.then_some(reference))
 }
@@ -122,17 +122,17 @@ pub async fn find_or_build(
         return Ok(reference);
     }
     let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
-    let reference = tag(name, text, &sources.suite);
+    let reference = tag(name, text, &sources::release());
     build::run(engine, &reference, &recipe, &sources, report, cancel).await?;
     Ok(reference)
 }
 
-async fn reference(choice: &ImageChoice) -> Result<String> {
+fn reference(choice: &ImageChoice) -> Result<String> {
     let Some((name, text)) = choice.recipe() else {
         return Ok(choice.to_string());
     };
     read(name, text)?;
-    Ok(tag(name, text, &sources::suite().await))
+    Ok(tag(name, text, &sources::release()))
 }
 
 fn read(name: &str, text: &str) -> Result<Recipe> {
@@ -142,8 +142,9 @@ fn read(name: &str, text: &str) -> Result<Recipe> {
     })
 }
 
-fn tag(name: &str, recipe: &str, suite: &str) -> String {
-    let digest = Sha256::digest(format!("{FORMAT}\n{suite}\n{}\n{recipe}", std::env::consts::ARCH));
+fn tag(name: &str, recipe: &str, release: &str) -> String {
+    let digest =
+        Sha256::digest(format!("{FORMAT}\n{release}\n{}\n{recipe}", std::env::consts::ARCH));
     let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     format!("localhost/rcc-{name}:{hash}")
 }

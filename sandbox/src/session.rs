@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::link::Namespaces;
 use crate::network::Network;
 use crate::project::Project;
+use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
@@ -414,7 +415,8 @@ impl Session {
 
     async fn environment(&self, handed: &Handed, host: &Host) -> Result<Vec<(String, String)>> {
         let image = self.engine.environment(&self.found.id).await?;
-        Ok(environment(&image, &host.user, handed))
+        let registries = Registries::known(host)?.unwrap_or_default();
+        Ok(environment(&image, &host.user, &registries, handed))
     }
 
     /// The namespaces, for whoever tests the walls from outside.

@@ -5,6 +5,8 @@
 //! the image `small` if it was built. What is missing is printed as the reason
 //! for skipping.
 
+#![allow(clippy::unwrap_used, reason = "in a test a failed step is the test's failure")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use rcc_sandbox::doctor::{self, Health};
-use rcc_sandbox::{Cancel, Engine, ImageChoice, Settings, Step, claude, image};
+use rcc_sandbox::{Cancel, Engine, ImageChoice, Registries, Settings, Step, claude, image};
 use serde_json::{Value, json};
 
 use super::Call;
@@ -40,6 +40,12 @@ pub async fn init(call: &Call, opening: &Opening) -> anyhow::Result<u8> {
     stop.abort();
     image?;
     claude?;
+    let registries = Registries::learn(&call.host).await?;
+    for entry in registries.entries() {
+        show::note(&format!(
+            "{entry} is allowed for all your projects: this computer's package managers use it."
+        ));
+    }
     settings.save(&project, &call.host)?;
     show::note(&format!("{} is ready; `rcc claude` opens it.", project.name()));
     Ok(0)

@@ -1,5 +1,6 @@
 //! This computer's own package sources, asked from apt.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::programs;
@@ -37,17 +38,36 @@ struct Target {
 
 pub(super) async fn of_this_computer() -> Sources {
     let targets = targets().await;
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let mut sources = pick(&targets, &release);
     let options = ["dump", "--format", "%F \"%v\";%n", "Acquire::http", "Acquire::https"];
     sources.options = proxies(&ask("apt-config", &options).await.unwrap_or_default());
     sources
 }
 
-/// Only the suite, to know the image's name without more questions than needed.
-pub(super) async fn suite() -> String {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    pick(&targets().await, &release).suite
+/// What of this computer decides the image's name: its release. Read from a file,
+/// since it is asked at every start, and apt takes half a second.
+pub(super) fn release() -> String {
+    key(&fs::read_to_string("/etc/os-release").unwrap_or_default())
+}
+
+fn key(os_release: &str) -> String {
+    NAMES
+        .iter()
+        .find_map(|name| value(os_release, name))
+        .unwrap_or_else(|| FALLBACK_SUITE.to_string())
+}
+
+/// A derivative names its parent's release, and has its parent's sources.
+const NAMES: [&str; 3] = ["UBUNTU_CODENAME", "DEBIAN_CODENAME", "VERSION_CODENAME"];
+
+/// A value of os-release(5).
+fn value(os_release: &str, key: &str) -> Option<String> {
+    os_release
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+        .map(|value| value.trim_matches('"').to_string())
+        .filter(|value| !value.is_empty())
 }
 
 async fn targets() -> Vec<Target> {
@@ -89,18 +109,9 @@ fn parse(line: &str) -> Option<Target> {
 /// have packages, and keys, that the image should not have.
 fn pick(targets: &[Target], os_release: &str) -> Sources {
     let fallback = Sources { suite: FALLBACK_SUITE.into(), lines: Vec::new(), options: Vec::new() };
-    let value = |key: &str| {
-        os_release
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-            .map(|value| value.trim_matches('"').to_string())
-            .filter(|value| !value.is_empty())
-    };
-    // A derivative names its parent's release, and has its parent's sources.
-    let names = ["UBUNTU_CODENAME", "DEBIAN_CODENAME", "VERSION_CODENAME"];
     // Without downloaded lists apt knows no origin.
     let origin_known = targets.iter().any(|target| ORIGINS.contains(&target.origin.as_str()));
-    for suite in names.iter().filter_map(|name| value(name)) {
+    for suite in NAMES.iter().filter_map(|name| value(os_release, name)) {
         let of_release = |name: &str| {
             name == suite || name.strip_prefix(&suite).is_some_and(|rest| rest.starts_with('-'))
         };
@@ -176,12 +187,14 @@ mod tests {
         );
         let sources = pick(&list, os);
         assert_eq!((sources.suite.as_str(), sources.lines.len()), ("noble", 1));
+        assert_eq!(key(os), "noble");
     }
 
     #[test]
     fn without_apt_it_is_mmdebstraps_default() {
         let sources = pick(&[], "ID=fedora\nVERSION_CODENAME=\"\"\n");
         assert_eq!((sources.suite.as_str(), sources.lines.len()), ("stable", 0));
+        assert_eq!(key("ID=arch\n"), "stable");
     }
 
     #[test]

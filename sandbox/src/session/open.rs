@@ -22,6 +22,7 @@ use crate::network::Network;
 use crate::programs;
 use crate::progress::{Cancel, Progress, Reporter, Step, or_cancelled};
 use crate::project::Project;
+use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::settings::Settings;
 use crate::terminal::Client;
@@ -81,6 +82,10 @@ async fn steps(
     cancel: &Cancel,
     made: &Made,
 ) -> Result<Session> {
+    if Registries::known(host)?.is_none() {
+        // Once on this computer; `rcc init` asks again.
+        or_cancelled(cancel, Registries::learn(host)).await?;
+    }
     let folder = report.step(Step::CheckFolder, async { check_folder(host, request) }).await?;
     let engine = report.step(Step::Engine, or_cancelled(cancel, Engine::connect(host))).await?;
     let lock = host.runtime.join(format!("{}.lock", folder.project.id()));

@@ -1,6 +1,7 @@
 //! The environment of a program in a sandbox.
 
 use crate::engine::HOME;
+use crate::registries::Registries;
 use crate::secrets::Handed;
 
 /// Variables that make Claude Code quiet: it updates nothing by itself and asks
@@ -12,7 +13,12 @@ const QUIET: &[(&str, &str)] = &[
 ];
 
 /// What the image set, what rcc sets, what the person handed in: later wins.
-pub(crate) fn environment(image: &[String], user: &str, handed: &Handed) -> Vec<(String, String)> {
+pub(crate) fn environment(
+    image: &[String],
+    user: &str,
+    registries: &Registries,
+    handed: &Handed,
+) -> Vec<(String, String)> {
     let mut environment: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| {
         environment.retain(|(existing, _)| existing != name);
@@ -35,6 +41,9 @@ pub(crate) fn environment(image: &[String], user: &str, handed: &Handed) -> Vec<
     for (name, value) in QUIET {
         set(name, value);
     }
+    for (name, value) in registries.variables() {
+        set(name, &value);
+    }
     for (name, value) in handed.variables() {
         set(name, value);
     }
@@ -50,7 +59,7 @@ mod tests {
         let image = ["PATH=/go/bin:/usr/bin".to_string(), "HOME=/root".into(), "GOROOT=/go".into()];
         let mut handed = Handed::default();
         handed.set("DISABLE_AUTOUPDATER", "0");
-        let environment = environment(&image, "ann", &handed);
+        let environment = environment(&image, "ann", &Registries::default(), &handed);
         let get = |name: &str| {
             let mut values =
                 environment.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
