@@ -91,6 +91,12 @@ async fn steps(
     let lock = host.runtime.join(format!("{}.lock", folder.project.id()));
     let _lock = or_cancelled(cancel, Lock::take(&lock)).await?;
     if let Some(session) = or_cancelled(cancel, running(&engine, &folder.project)).await? {
+        if !request.offline {
+            let finished = or_cancelled(cancel, finish(&engine, &session, &folder.rules));
+            for dropped in finished.await? {
+                report.report(Progress::Note(dropped.to_string()));
+            }
+        }
         return Ok(session);
     }
     // Before anything slow: whoever wants a network learns at once that there is none.
@@ -160,6 +166,21 @@ async fn running(engine: &Engine, project: &Project) -> Result<Option<Session>> 
         }
     }
     Ok(running)
+}
+
+/// Connects a session whose opening was killed before its link was in: it was
+/// not asked to be offline, and no terminal was ever started in it. Any other
+/// session without a link stays offline until the person says otherwise.
+async fn finish(engine: &Engine, session: &Session, rules: &[Entry]) -> Result<Vec<DroppedRule>> {
+    let unfinished = session.label(label::OFFLINE) == "0" && session.terminals().await?.is_empty();
+    if !unfinished {
+        return Ok(Vec::new());
+    }
+    let network = Network::connect().await?;
+    match session.attachment(&network).await? {
+        Some(_) => Ok(Vec::new()),
+        None => plug_in(engine, &session.found.id, &network, rules).await,
+    }
 }
 
 /// A container whose program inside is dead is none: nobody could use it.
