@@ -83,7 +83,8 @@ async fn claude(
 async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Result<u8> {
     let handed = Handed::from_environment();
     let claude = matches!(program, Program::Claude { .. });
-    let session = open::open(&call.host, call.folder.clone(), opening, claude, &handed).await?;
+    let session =
+        open::open(&call.host, call.folder.clone(), opening, claude, &handed, call.json).await?;
     let network = Network::connect().await.ok();
     if !opening.offline
         && session.network_state(network.as_ref()).await == rcc_sandbox::NetworkState::Offline

@@ -15,6 +15,7 @@ pub async fn open(
     opening: &Opening,
     claude: bool,
     handed: &Handed,
+    json: bool,
 ) -> anyhow::Result<Session> {
     let request = OpenRequest {
         folder,
@@ -25,7 +26,7 @@ pub async fn open(
     };
     let cancel = Cancel::new();
     let stop = stop_on_interrupt(&cancel);
-    let (lines, report) = Lines::begin();
+    let (lines, report) = Lines::begin(json);
     let opened = session::open(host, &request, &report, &cancel).await;
     drop(lines);
     stop.abort();

@@ -51,6 +51,8 @@ struct State {
     running: Vec<Running>,
     notes: HashSet<String>,
     terminal: bool,
+    /// A program reads: on stderr only an error, as JSON.
+    silent: bool,
     open_line: bool,
 }
 
@@ -64,9 +66,10 @@ struct Running {
 
 impl Lines {
     /// Begins; must be called within the runtime.
-    pub fn begin() -> (Self, Reporter) {
+    pub fn begin(json: bool) -> (Self, Reporter) {
         let state = Arc::new(Mutex::new(State {
             terminal: std::io::stderr().is_terminal(),
+            silent: json,
             ..State::default()
         }));
         let ticking = state.clone();
@@ -141,6 +144,9 @@ impl State {
     }
 
     fn draw(&mut self) {
+        if self.silent {
+            return;
+        }
         let slow: Vec<String> = self
             .running
             .iter()
@@ -172,6 +178,9 @@ impl State {
     }
 
     fn line(&mut self, text: &str) {
+        if self.silent {
+            return;
+        }
         if self.terminal && self.open_line {
             eprint!("\r\x1b[K");
         }

@@ -109,6 +109,17 @@ impl Namespaces {
     }
 }
 
+/// Whether the network namespace of a process has a default route: the last but
+/// one thing that is set up (proc_pid_net(5)).
+pub(crate) fn is_configured(pid: i32) -> bool {
+    let routes = std::fs::read_to_string(format!("/proc/{pid}/net/route")).unwrap_or_default();
+    has_default_route(&routes)
+}
+
+fn has_default_route(routes: &str) -> bool {
+    routes.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some("00000000"))
+}
+
 /// A pidfd becomes readable when its process ends, pidfd_open(2).
 fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
@@ -119,6 +130,14 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_default_route_is_recognised() {
+        let head = "Iface\tDestination\tGateway\tFlags\n";
+        assert!(!has_default_route(head));
+        assert!(!has_default_route(&format!("{head}eth0\t0101FEA9\t00000000\t0005\n")));
+        assert!(has_default_route(&format!("{head}eth0\t00000000\t0101FEA9\t0003\n")));
+    }
 
     #[test]
     fn a_process_that_ended_is_seen() {

@@ -28,7 +28,7 @@ pub async fn init(call: &Call, opening: &Opening) -> anyhow::Result<u8> {
     }
     let cancel = Cancel::new();
     let stop = stop_on_interrupt(&cancel);
-    let (lines, report) = Lines::begin();
+    let (lines, report) = Lines::begin(call.json);
     let (image, claude) = tokio::join!(
         report.step(
             Step::Image,

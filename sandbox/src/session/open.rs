@@ -177,10 +177,15 @@ async fn finish(engine: &Engine, session: &Session, rules: &[Entry]) -> Result<V
         return Ok(Vec::new());
     }
     let network = Network::connect().await?;
-    match session.attachment(&network).await? {
-        Some(_) => Ok(Vec::new()),
-        None => plug_in(engine, &session.found.id, &network, rules).await,
+    if let Some(attachment) = session.attachment(&network).await? {
+        let state = engine.state(&session.found.id).await?;
+        if crate::link::is_configured(state.pid) {
+            return Ok(Vec::new());
+        }
+        // Killed between the helper's half and ours: both anew.
+        network.detach(attachment.id).await?;
     }
+    plug_in(engine, &session.found.id, &network, rules).await
 }
 
 /// A container whose program inside is dead is none: nobody could use it.
