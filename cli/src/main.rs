@@ -10,6 +10,7 @@
 
 mod arguments;
 mod commands;
+mod filter;
 mod open;
 mod piped;
 mod raw;

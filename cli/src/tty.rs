@@ -6,6 +6,7 @@ use rcc_sandbox::{Code, Error, Session, Terminal, TerminalEvent, TerminalInput};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::filter::Filter;
 use crate::raw::{Raw, size};
 
 /// Ctrl-], as a plain terminal sends it and as one with key encodings does.
@@ -52,12 +53,13 @@ async fn carry(terminal: Terminal) -> anyhow::Result<Outcome> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut detach = Detach::default();
+    let mut filter = Filter::default();
     loop {
         tokio::select! {
             event = output.next() => match event {
-                Some(TerminalEvent::Screen(bytes)) => write(&bytes)?,
+                Some(TerminalEvent::Screen(bytes)) => write(&filter.pass(&bytes))?,
                 Some(TerminalEvent::Output(bytes)) => {
-                    write(&bytes)?;
+                    write(&filter.pass(&bytes))?;
                     // The terminal may have ended meanwhile; the next event says so.
                     let _ = input.credit(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).await;
                 }
