@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::attachments::{Attachment, Attachments, Held, now};
 use crate::layout::STATE_FOLDER;
-use crate::netlink::{Mac, Rtnl};
+use crate::netlink::{Mac, Rtnl, random_mac};
 use crate::netns::{self, NetnsId, Room};
 use crate::nfnetlink::Conntrack;
 use crate::nft::{NftError, Transaction};
@@ -107,7 +107,6 @@ struct State {
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
     blocked: HashMap<Blocked, u32>,
-    unsaved: bool,
 }
 
 /// See the module.
@@ -150,7 +149,6 @@ impl Control {
             sockets: HashMap::new(),
             host_networks: Vec::new(),
             blocked: HashMap::new(),
-            unsaved: false,
         };
         let control = Self {
             gate,
@@ -569,7 +567,13 @@ impl Control {
             }
             return publications.iter().map(|_| Err(())).collect();
         }
-        state.unsaved |= !noted.is_empty();
+        // On a memory file system, so this costs microseconds; a helper that is
+        // killed now knows afterwards what is open (N11).
+        if !noted.is_empty()
+            && let Err(error) = state.attachments.write()
+        {
+            error!(%error, "could not write the state");
+        }
         results
     }
 
@@ -613,7 +617,7 @@ impl Control {
         }
     }
 
-    /// Tells of what was refused, and saves what changed quietly. Called often.
+    /// Tells of what was refused. Called often.
     pub async fn flush(&self) {
         let mut state = self.state.lock().await;
         let blocked = std::mem::take(&mut state.blocked);
@@ -636,11 +640,6 @@ impl Control {
                 "blocked what"
             );
             let _ = self.events.send(Event::Blocked { uid, what, count });
-        }
-        if std::mem::take(&mut state.unsaved)
-            && let Err(error) = state.attachments.write()
-        {
-            error!(%error, "could not write the state");
         }
     }
 
@@ -921,14 +920,6 @@ fn offer(one: &Attachment, dropped: Vec<RuleDropped>) -> Offer {
         gateway_mac: text(one.macs.1),
         dropped,
     }
-}
-
-fn random_mac() -> io::Result<Mac> {
-    let mut mac = [0; 6];
-    getrandom::fill(&mut mac).map_err(|error| io::Error::other(error.to_string()))?;
-    // Locally administered, one receiver (IEEE 802).
-    mac[0] = (mac[0] & 0xfe) | 0x02;
-    Ok(mac)
 }
 
 fn seconds_since_1970() -> u64 {

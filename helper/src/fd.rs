@@ -1,4 +1,5 @@
-//! Descriptors: taking over received ones, and waiting on owned ones.
+//! Descriptors: taking over received ones, waiting on owned ones, and closing
+//! those that were inherited.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -23,4 +24,14 @@ pub fn watch<T: Owns>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: `Owns` is for types whose descriptor is valid, and the same, for as
     // long as they live.
     unsafe { Ok(AsyncFd::register(inner)?) }
+}
+
+/// Closes everything but standard input, output and error. For the first moment
+/// of a process: descriptors that came over the bus are not marked to be closed
+/// when a program is started, and the resolver must not keep a sandbox's
+/// namespace, nor keep it alive (N9).
+pub fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing of this process owns a descriptor above 2 yet.
+    let result = unsafe { nix::libc::close_range(3, nix::libc::c_uint::MAX, 0) };
+    nix::errno::Errno::result(result).map(drop).map_err(io::Error::from)
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::host::{self, HostError, write_sysctl};
 use crate::layout::{GATE_ADDRESS, HOST_ADDRESS, LINK_PREFIX};
-use crate::netlink::Rtnl;
+use crate::netlink::{Rtnl, random_mac};
 use crate::netns::{self, NetnsError, Room};
 use crate::nft::NftError;
 use crate::rules::{self, HOST_LINK, UPLINK};
@@ -98,16 +98,24 @@ fn tear_down(host: &mut Rtnl) -> Result<(), GateError> {
 fn build(host: &mut Rtnl) -> Result<(), GateError> {
     netns::create_gate()?;
     let namespace = netns::gate()?;
-    host.add_veth(HOST_LINK, None, UPLINK, None, netns::raw(&namespace))?;
+    let (host_mac, gate_mac) = (random_mac()?, random_mac()?);
+    let peer = netns::raw(&namespace);
+    host.add_veth(HOST_LINK, Some(host_mac), UPLINK, Some(gate_mac), peer)?;
     let index = host.index(HOST_LINK)?;
     host.add_address(index, HOST_ADDRESS, LINK_PREFIX)?;
+    // What comes from the gate is never for the host itself, questions for its
+    // hardware address neither: both sides are told once and for all.
+    host.add_neighbour(index, GATE_ADDRESS, gate_mac)?;
     // The kernel forgets a setting of a namespace that it does not know, so the
     // gate's own thread writes them.
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| -> Result<(), GateError> {
             nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
                 .map_err(|errno| GateError::Links(errno.into()))?;
-            settings()
+            settings()?;
+            let mut gate = Rtnl::new()?;
+            let uplink = gate.index(UPLINK)?;
+            Ok(gate.add_neighbour(uplink, HOST_ADDRESS, host_mac)?)
         });
         thread.join().unwrap_or(Err(GateError::NotWhole))
     })
@@ -134,9 +142,15 @@ fn settings() -> Result<(), GateError> {
             write_sysctl(&format!("ipv6/conf/{which}/accept_ra"), "0")?;
         }
     }
+    // The resolver's sockets need no right of their own in here.
+    write_sysctl("ipv4/ip_unprivileged_port_start", "53")?;
     // A connection is never picked up in its middle, or a flow that was cut
     // would come back with its next packet (N15).
     write_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
+    // Then "invalid" means: of no connection that we know, and a reset is the
+    // right answer; without this it also means: outside the window, where a reset
+    // would end a good connection.
+    write_sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1")?;
     Ok(())
 }
 

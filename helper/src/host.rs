@@ -93,14 +93,16 @@ pub fn apply_table(rtnl: &mut Rtnl) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Turns forwarding on where the gate's traffic passes: on [`HOST_LINK`] and the
-/// links of default routes, and nowhere else.
+/// Turns forwarding on where the gate's traffic passes: on [`HOST_LINK`] and on
+/// links that lead somewhere by a route (a second network card, a VPN: replies
+/// come in there), and nowhere else. The host's table keeps others from using it.
 pub fn apply_forwarding(rtnl: &mut Rtnl) -> Result<(), HostError> {
     let mut record = Record::read();
     if record.global.is_none() {
         record.global = Some(read_flag("all"));
     }
-    let mut links = default_links(rtnl)?;
+    let mut links = routed_links(rtnl, |_| true)?;
+    links.retain(|link| link != "lo");
     links.push(HOST_LINK.to_owned());
     for link in links {
         if !read_flag(&link) {
@@ -191,11 +193,16 @@ pub fn networks(rtnl: &mut Rtnl) -> io::Result<Vec<IpNet>> {
 }
 
 fn default_links(rtnl: &mut Rtnl) -> io::Result<Vec<String>> {
+    routed_links(rtnl, |prefix| prefix == 0)
+}
+
+/// Links of routes whose prefix length fits.
+fn routed_links(rtnl: &mut Rtnl, fits: impl Fn(u8) -> bool) -> io::Result<Vec<String>> {
     let links = rtnl.links()?;
     let mut names: Vec<String> = rtnl
         .routes()?
         .into_iter()
-        .filter(|(_, prefix, _)| *prefix == 0)
+        .filter(|(_, prefix, _)| fits(*prefix))
         .filter_map(|(_, _, index)| links.iter().find(|link| link.index == index))
         .map(|link| link.name.clone())
         .collect();

@@ -28,6 +28,15 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 /// A hardware address.
 pub type Mac = [u8; 6];
 
+/// A hardware address that no device has: locally administered, one receiver
+/// (IEEE 802).
+pub fn random_mac() -> io::Result<Mac> {
+    let mut mac = [0; 6];
+    getrandom::fill(&mut mac).map_err(|error| io::Error::other(error.to_string()))?;
+    mac[0] = (mac[0] & 0xfe) | 0x02;
+    Ok(mac)
+}
+
 /// A link as far as the helper cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

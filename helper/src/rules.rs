@@ -335,8 +335,9 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
             accept(),
         ],
     );
-    // A packet of a connection that conntrack does not know opens nothing.
-    t.rule(&chain, vec![has(ct("state"), &["invalid"]), counter(), discard()]);
+    // A packet of a connection that conntrack does not know opens nothing. A
+    // program whose connection was cut hears of it at once.
+    t.rule(&chain, vec![has(ct("state"), &["invalid"]), goto("c_refuse")]);
     let flow =
         || concat(vec![payload("ip", "daddr"), meta(MetaKey::L4proto), payload("th", "dport")]);
     let mark = || set_mark(rules.generation);

@@ -1,1 +1,17 @@
-//! tests
+//! The lab: namespaces that play sandbox, gate, host, LAN and internet, a bus
+//! and polkit of its own, and people who use them. Each [`Lab`] belongs to the
+//! thread that started it; the machine's own namespaces, rules, users and bus
+//! stay as they are.
+
+mod actor;
+mod internet;
+mod lab;
+
+pub use actor::{Actor, Watched};
+pub use internet::{DnsServer, Echo, Zone, ask};
+pub use lab::{ANN, BOB, Lab, Options, Sandbox, Skip, in_namespace, skip, wait_for, world, zone};
+
+/// What [`Actor`] and its process say to each other.
+pub mod protocol {
+    pub use crate::actor::{Call, Said};
+}

@@ -39,6 +39,7 @@ const DOH_CANARY: &str = "use-application-dns.net";
 
 /// Runs until the helper is gone. The socket to it is standard input.
 pub fn run() -> io::Result<()> {
+    crate::fd::close_inherited()?;
     privileges::drop_all()?;
     let control = nix::unistd::dup(io::stdin())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,0 +1,162 @@
+//! The process of [`rcc_tests::Actor`].
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command, Stdio};
+
+use futures_util::StreamExt;
+use rcc_dbus::{Helper1Proxy, HelperError};
+use rcc_tests::Watched;
+use rcc_tests::protocol::{Call, Said};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let mut namespaces = HashMap::new();
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut helper = None;
+    while let Some(line) = lines.next_line().await? {
+        let said = match act(serde_json::from_str(&line)?, &mut namespaces, &mut helper).await {
+            Ok(value) => Said::Done(value),
+            Err(error) => {
+                let code = error.code().map_or("none", rcc_dbus::Code::as_str);
+                Said::Refused(code.to_owned(), error.to_string())
+            }
+        };
+        say(&said).await?;
+    }
+    Ok(())
+}
+
+async fn say(said: &Said) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(said)?;
+    line.push(b'\n');
+    let mut out = tokio::io::stdout();
+    out.write_all(&line).await?;
+    Ok(out.flush().await?)
+}
+
+type Answer = Result<Value, HelperError>;
+
+fn local(error: impl std::fmt::Display) -> HelperError {
+    HelperError::Bus(error.to_string())
+}
+
+async fn act(
+    call: Call,
+    namespaces: &mut HashMap<u32, Child>,
+    helper: &mut Option<Helper1Proxy<'static>>,
+) -> Answer {
+    match call {
+        Call::MakeNamespace => return make_namespace(namespaces),
+        Call::EndNamespace(pid) => {
+            if let Some(mut child) = namespaces.remove(&pid) {
+                child.kill().and_then(|()| child.wait()).map_err(local)?;
+            }
+            return Ok(Value::Null);
+        }
+        Call::Hide => {
+            use nix::sched::{CloneFlags, unshare};
+            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(local)?;
+            return Ok(Value::Null);
+        }
+        _ => {}
+    }
+    if helper.is_none() {
+        *helper = Some(rcc_dbus::connect().await?);
+    }
+    let Some(helper) = helper.as_ref() else { return Err(local("no bus")) };
+    Ok(match call {
+        Call::Attach(pid, rules) => {
+            let file = File::open(format!("/proc/{pid}/ns/net")).map_err(local)?;
+            json!(helper.attach(file.as_fd().into(), rules).await?)
+        }
+        Call::AttachFile(path) => {
+            let file = File::open(path).map_err(local)?;
+            let fd: BorrowedFd<'_> = file.as_fd();
+            json!(helper.attach(fd.into(), Vec::new()).await?)
+        }
+        Call::SetRules(id, rules, expires) => json!(helper.set_rules(id, rules, expires).await?),
+        Call::SetConnected(id, on) => json!(helper.set_connected(id, on).await?),
+        Call::Detach(id) => json!(helper.detach(id).await?),
+        Call::List(others) => json!(helper.list(others).await?),
+        Call::GetPolicy => json!(helper.get_policy().await?),
+        Call::Diagnose => json!(helper.diagnose().await?),
+        Call::ReplacePolicy(document, version) => {
+            json!(helper.replace_policy(&document, &version).await?)
+        }
+        Call::Refresh => json!(helper.refresh().await?),
+        Call::Version => json!(helper.version().await?),
+        Call::Own(name) => {
+            helper.inner().connection().request_name(name).await?;
+            Value::Null
+        }
+        Call::Watch => {
+            watch(helper.clone()).await?;
+            Value::Null
+        }
+        Call::MakeNamespace | Call::EndNamespace(_) | Call::Hide => Value::Null,
+    })
+}
+
+/// A process in fresh user and network namespaces. It waits until it is ended.
+fn make_namespace(namespaces: &mut HashMap<u32, Child>) -> Answer {
+    let child = Command::new("unshare")
+        // It ends with this process, also when this process is killed.
+        .args(["-U", "-n", "setpriv", "--pdeathsig", "KILL", "sleep", "3600"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(local)?;
+    let pid = child.id();
+    namespaces.insert(pid, child);
+    let own = std::fs::read_link("/proc/self/ns/net").map_err(local)?;
+    for _ in 0..500 {
+        if std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|theirs| theirs != own) {
+            return Ok(json!(pid));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Err(local("no namespace"))
+}
+
+async fn watch(helper: Helper1Proxy<'static>) -> Result<(), HelperError> {
+    let mut blocked = helper.receive_blocked().await?;
+    let mut detached = helper.receive_detached().await?;
+    let mut changed = helper.receive_policy_changed().await?;
+    helper.watch().await?;
+    tokio::spawn(async move {
+        loop {
+            let event = tokio::select! {
+                Some(signal) = blocked.next() => match signal.args() {
+                    Ok(args) => Watched::Blocked {
+                        id: args.id,
+                        host: args.host.to_owned(),
+                        address: args.address.to_owned(),
+                        port: args.port,
+                        protocol: args.protocol.to_owned(),
+                        reason: args.reason.to_owned(),
+                        count: args.count,
+                    },
+                    Err(_) => continue,
+                },
+                Some(signal) = detached.next() => match signal.args() {
+                    Ok(args) => Watched::Detached { id: args.id, reason: args.reason.to_owned() },
+                    Err(_) => continue,
+                },
+                Some(signal) = changed.next() => match signal.args() {
+                    Ok(args) => Watched::PolicyChanged { version: args.version.to_owned() },
+                    Err(_) => continue,
+                },
+                else => return,
+            };
+            if say(&Said::Event(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}

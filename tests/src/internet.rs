@@ -1,0 +1,295 @@
+//! The played internet: servers that greet and echo, and a name server that
+//! writes down what it is asked.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use crate::lab::in_namespace;
+
+/// TCP servers on the internet, on the LAN and on the host itself: they greet
+/// with "from PEER to OWN" and then echo.
+pub struct Echo;
+
+/// Ports of the TCP servers; 9 also answers over UDP.
+const PORTS: [u16; 5] = [22, 80, 443, 853, 9_999];
+
+impl Echo {
+    /// Starts them in all three places.
+    pub fn start() -> anyhow::Result<Self> {
+        for place in [Some("internet"), Some("lan"), None] {
+            let mut listeners = Vec::new();
+            let mut make = || -> io::Result<()> {
+                for port in PORTS {
+                    listeners.push(TcpListener::bind(("0.0.0.0", port))?);
+                }
+                Ok(())
+            };
+            match place {
+                Some(name) => in_namespace(&path(name), make)??,
+                None => make()?,
+            }
+            for listener in listeners {
+                std::thread::spawn(move || serve(&listener));
+            }
+            let bind = || UdpSocket::bind(("0.0.0.0", 9_999));
+            let udp = match place {
+                Some(name) => in_namespace(&path(name), bind)??,
+                None => bind()?,
+            };
+            std::thread::spawn(move || {
+                let mut packet = [0; 2_048];
+                while let Ok((length, from)) = udp.recv_from(&mut packet) {
+                    let _ = udp.send_to(&packet[..length], from);
+                }
+            });
+        }
+        Ok(Self)
+    }
+
+    /// The first line that a server says.
+    pub fn greeting(mut stream: &TcpStream) -> io::Result<String> {
+        stream.set_read_timeout(Some(Duration::from_millis(1_500)))?;
+        let mut line = [0; 128];
+        let length = stream.read(&mut line)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(String::from_utf8_lossy(&line[..length]).trim().to_owned())
+    }
+}
+
+fn path(namespace: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(namespace)
+}
+
+fn serve(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { return };
+        std::thread::spawn(move || {
+            let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+            let _ = stream.write_all(format!("from {peer} to {own}\n").as_bytes());
+            let mut bytes = [0; 65_536];
+            while let Ok(length) = stream.read(&mut bytes) {
+                if length == 0 || stream.write_all(&bytes[..length]).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// What the played name server knows.
+#[derive(Debug, Clone, Default)]
+pub struct Zone {
+    names: HashMap<String, Vec<Vec<RData>>>,
+    delay: Duration,
+}
+
+impl Zone {
+    /// A name with addresses, all in each answer.
+    pub fn name(self, name: &str, addresses: &[Ipv4Addr]) -> Self {
+        self.rotating(name, &[addresses])
+    }
+
+    /// A name whose answers take turns.
+    pub fn rotating(mut self, name: &str, answers: &[&[Ipv4Addr]]) -> Self {
+        let turn = |addresses: &&[Ipv4Addr]| addresses.iter().map(|a| RData::A(A(*a))).collect();
+        self.names.insert(name.to_owned(), answers.iter().map(turn).collect());
+        self
+    }
+
+    /// A name with an IPv6 address beside what it has.
+    pub fn v6(mut self, name: &str, address: &str) -> Self {
+        let data = RData::AAAA(AAAA(address.parse().expect("an address")));
+        self.names.entry(name.to_owned()).or_insert_with(|| vec![Vec::new()])[0].push(data);
+        self
+    }
+
+    /// A name that is another's alias.
+    pub fn alias(mut self, name: &str, target: &str) -> Self {
+        let target = Name::from_ascii(format!("{target}.")).expect("a name");
+        self.names.insert(name.to_owned(), vec![vec![RData::CNAME(CNAME(target))]]);
+        self
+    }
+
+    /// Answers come so late.
+    pub fn slow(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+}
+
+struct Shared {
+    zone: Zone,
+    turns: HashMap<String, usize>,
+    asked: Vec<Vec<u8>>,
+}
+
+/// The played name server.
+#[derive(Clone)]
+pub struct DnsServer {
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl DnsServer {
+    /// Starts it in a namespace of the lab, or on the lab's host.
+    pub fn start(namespace: Option<&str>, at: SocketAddr) -> anyhow::Result<Self> {
+        let shared = Arc::new(Mutex::new(Shared {
+            zone: crate::lab::zone(),
+            turns: HashMap::new(),
+            asked: Vec::new(),
+        }));
+        let bind = || -> io::Result<_> { Ok((UdpSocket::bind(at)?, TcpListener::bind(at)?)) };
+        let (udp, tcp) = match namespace {
+            Some(name) => in_namespace(&path(name), bind)??,
+            None => bind()?,
+        };
+        let server = Self { shared };
+        let one = server.clone();
+        std::thread::spawn(move || {
+            let mut packet = [0; 4_096];
+            while let Ok((length, from)) = udp.recv_from(&mut packet) {
+                let delay = one.shared.lock().map(|shared| shared.zone.delay).unwrap_or_default();
+                let Some(answer) = one.answer(&packet[..length]) else { continue };
+                let udp = udp.try_clone();
+                let send = move || {
+                    std::thread::sleep(delay);
+                    udp.and_then(|udp| udp.send_to(&answer, from))
+                };
+                if delay.is_zero() { drop(send()) } else { drop(std::thread::spawn(send)) }
+            }
+        });
+        let other = server.clone();
+        std::thread::spawn(move || {
+            for mut stream in tcp.incoming().flatten() {
+                let mut length = [0; 2];
+                let Ok(()) = stream.read_exact(&mut length) else { continue };
+                let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
+                let Ok(()) = stream.read_exact(&mut packet) else { continue };
+                if let Some(answer) = other.answer(&packet) {
+                    let length = u16::try_from(answer.len()).unwrap_or(u16::MAX);
+                    let _ = stream.write_all(&length.to_be_bytes());
+                    let _ = stream.write_all(&answer);
+                }
+            }
+        });
+        Ok(server)
+    }
+
+    /// Knows something else from now on.
+    pub fn set(&self, zone: Zone) {
+        self.shared.lock().expect("not poisoned").zone = zone;
+    }
+
+    /// The packets that came, whole.
+    pub fn asked(&self) -> Vec<Vec<u8>> {
+        self.shared.lock().expect("not poisoned").asked.clone()
+    }
+
+    /// The names that were asked for, as they came.
+    pub fn asked_names(&self) -> Vec<String> {
+        let name = |packet: &Vec<u8>| {
+            let message = Message::from_vec(packet).ok()?;
+            Some(message.queries.first()?.name.to_ascii())
+        };
+        self.asked().iter().filter_map(name).collect()
+    }
+
+    fn answer(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        let mut shared = self.shared.lock().ok()?;
+        shared.asked.push(packet.to_vec());
+        let question = Message::from_vec(packet).ok()?;
+        let query = question.queries.first()?.clone();
+        let mut answer = Message::response(question.metadata.id, OpCode::Query);
+        answer.metadata.recursion_available = true;
+        let mut owner = query.name.clone();
+        let mut found = false;
+        for _ in 0..8 {
+            let key = owner.to_ascii().trim_end_matches('.').to_lowercase();
+            let Some(turns) = shared.zone.names.get(&key).cloned() else { break };
+            found = true;
+            let turn = shared.turns.entry(key).or_default();
+            let records = &turns[*turn % turns.len()];
+            *turn += 1;
+            let mut next = None;
+            for data in records {
+                let wanted = data.record_type() == query.query_type;
+                if let RData::CNAME(target) = data {
+                    next = Some(target.0.clone());
+                }
+                if wanted || next.is_some() {
+                    answer.add_answer(Record::from_rdata(owner.clone(), 30, data.clone()));
+                }
+            }
+            match next {
+                Some(target) => owner = target,
+                None => break,
+            }
+        }
+        if query.query_type == RecordType::TXT && found {
+            let data = RData::TXT(TXT::new(vec!["a secret".into()]));
+            answer.add_answer(Record::from_rdata(query.name.clone(), 30, data));
+        }
+        if !found {
+            answer.metadata.response_code = ResponseCode::NXDomain;
+        }
+        answer.add_query(query);
+        answer.to_vec().ok()
+    }
+}
+
+/// Asks a name server from the namespace of the calling thread.
+pub fn ask(server: SocketAddr, name: &str, kind: &str, tcp: bool) -> Result<Vec<IpAddr>, String> {
+    let text = |error: io::Error| error.kind().to_string();
+    let kind: RecordType = kind.parse().map_err(|_| "no such kind".to_owned())?;
+    let name =
+        Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).map_err(|e| e.to_string())?;
+    let mut message = Message::new(4_711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, kind));
+    message.set_edns(Edns::new());
+    let query = message.to_vec().map_err(|e| e.to_string())?;
+    let mut packet = vec![0; 65_535];
+    let length = if tcp {
+        let mut stream =
+            TcpStream::connect_timeout(&server, Duration::from_secs(2)).map_err(text)?;
+        stream.set_read_timeout(Some(Duration::from_secs(3))).map_err(text)?;
+        let length = u16::try_from(query.len()).map_err(|e| e.to_string())?;
+        stream.write_all(&length.to_be_bytes()).map_err(text)?;
+        stream.write_all(&query).map_err(text)?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).map_err(text)?;
+        let length = usize::from(u16::from_be_bytes(length));
+        stream.read_exact(&mut packet[..length]).map_err(text)?;
+        length
+    } else {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).map_err(text)?;
+        socket.connect(server).map_err(text)?;
+        socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(text)?;
+        socket.send(&query).map_err(text)?;
+        socket.recv(&mut packet).map_err(text)?
+    };
+    let answer = Message::from_vec(&packet[..length]).map_err(|e| e.to_string())?;
+    match answer.metadata.response_code {
+        ResponseCode::NoError => {}
+        code => return Err(format!("{code:?}")),
+    }
+    let address = |record: &Record| match &record.data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+        _ => None,
+    };
+    let others = answer.answers.iter().any(|record| address(record).is_none());
+    if others {
+        return Err("records of another kind".into());
+    }
+    Ok(answer.answers.iter().filter_map(address).collect())
+}
