@@ -124,7 +124,7 @@ async fn steps(
             let spec =
                 describe(host, &engine, request, &folder, &choice, image, claude.as_ref(), report)
                     .await?;
-            or_cancelled(cancel, start(&engine, &folder.project, spec, made)).await
+            start(&engine, &folder.project, spec, made, cancel).await
         })
         .await?;
     if let Some(network) = network {
@@ -298,16 +298,21 @@ async fn start(
     project: &Project,
     spec: ContainerSpec,
     made: &Made,
+    cancel: &Cancel,
 ) -> Result<Session> {
     let name = container_name(project);
     let labels = spec.labels.clone();
-    // Before the call: if it is broken off, the engine may have made it all the same.
+    // Before the call: it may fail after the engine made the container.
     if let Ok(mut made) = made.lock() {
         *made = Some((engine.clone(), name.clone()));
     }
+    // These two are waited for, also when the person says stop: the engine goes on
+    // with a request that is broken off, and what it then makes nobody removes.
     let id = engine.create(&name, &spec).await?;
-    engine.start(&id).await?;
-    until_it_answers(engine, &id).await?;
+    if !cancel.is_cancelled() {
+        engine.start(&id).await?;
+    }
+    or_cancelled(cancel, until_it_answers(engine, &id)).await?;
     let created = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
