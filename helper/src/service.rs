@@ -82,6 +82,8 @@ impl Helper {
     }
 }
 
+// The signal's arguments are the contract's.
+#[allow(clippy::too_many_arguments)]
 #[zbus::interface(name = "dev.rcc.Helper1")]
 impl Helper {
     async fn attach(
@@ -268,7 +270,6 @@ impl Helper {
     }
 
     #[zbus(signal)]
-    #[allow(clippy::too_many_arguments)]
     pub async fn blocked(
         emitter: &SignalEmitter<'_>,
         id: u32,

@@ -48,8 +48,6 @@ pub enum Call {
     Version,
     /// Tries to own a name on the bus.
     Own(String),
-    /// Goes into a network namespace of their own before anything else.
-    Hide,
 }
 
 /// What a person says.

@@ -230,6 +230,11 @@ impl Lab {
         Actor::start(who.0)
     }
 
+    /// A person whose process lives in another network namespace of the lab.
+    pub fn person_in(&self, who: (u32, &str), namespace: &str) -> anyhow::Result<Actor> {
+        in_namespace(&Path::new("/run/netns").join(namespace), || Actor::start(who.0))?
+    }
+
     /// Process id of the helper; `None` while it does not run.
     pub fn helper(&self) -> Option<Pid> {
         self.processes_of("rcc-helper", &[]).first().copied()

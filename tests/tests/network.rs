@@ -563,7 +563,6 @@ fn n19_the_computer_does_not_become_a_router() {
         lab.on_host(&path).expect("read").trim().to_owned()
     };
     assert_eq!((forwarding("eth0"), forwarding("lo")), ("1".into(), "0".into()));
-    drop(sandbox);
     lab.on_host(&format!("{} remove", Lab::program("rcc-helper").display())).expect("remove");
     assert_eq!((forwarding("eth0"), forwarding("lan0")), ("0".into(), "0".into()));
     let left = lab.on_host("nft list ruleset; ip rule; ip -o link; ls /run/netns").expect("look");

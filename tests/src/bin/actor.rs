@@ -57,11 +57,6 @@ async fn act(
             }
             return Ok(Value::Null);
         }
-        Call::Hide => {
-            use nix::sched::{CloneFlags, unshare};
-            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(local)?;
-            return Ok(Value::Null);
-        }
         _ => {}
     }
     if helper.is_none() {
@@ -97,7 +92,7 @@ async fn act(
             watch(helper.clone()).await?;
             Value::Null
         }
-        Call::MakeNamespace | Call::EndNamespace(_) | Call::Hide => Value::Null,
+        Call::MakeNamespace | Call::EndNamespace(_) => Value::Null,
     })
 }
 
