@@ -2,6 +2,9 @@
 //! they may, and hands checked values to [`Control`]. Nothing is read again after
 //! the check, and no method needs `&mut self`: a password prompt blocks nobody.
 
+// The arguments of a signal are the contract's.
+#![allow(clippy::too_many_arguments)]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -82,8 +85,6 @@ impl Helper {
     }
 }
 
-// The signal's arguments are the contract's.
-#[allow(clippy::too_many_arguments)]
 #[zbus::interface(name = "dev.rcc.Helper1")]
 impl Helper {
     async fn attach(
