@@ -1,0 +1,282 @@
+//! What ran, what did not and why: read from what cargo's tests print.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// A test that could not run here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The test program, for instance `network`.
+    pub suite: String,
+    pub test: String,
+    pub reason: String,
+}
+
+/// Counts of the tests of one or more programs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Tests {
+    pub passed: usize,
+    pub failed: Vec<String>,
+    pub skipped: Vec<Skipped>,
+    /// Programs and how many of their tests really ran.
+    pub suites: Vec<(String, usize)>,
+}
+
+impl Tests {
+    /// Reads the output of `cargo test -- --show-output`. A test says that it
+    /// skips itself by a line `SKIPPED…: reason`; to cargo it has passed.
+    pub fn read(output: &str) -> Self {
+        let mut tests = Self::default();
+        let mut suite = String::new();
+        let mut section: Option<String> = None;
+        let mut here: Vec<Skipped> = Vec::new();
+        for line in output.lines() {
+            if let Some(name) = running(line) {
+                suite = name;
+            } else if let Some(name) = between(line, "---- ", " stdout ----") {
+                section = Some(name.to_owned());
+            } else if line == "successes:" || line == "failures:" {
+                section = None;
+            } else if let (Some(test), Some(rest)) = (&section, line.strip_prefix("SKIPPED")) {
+                let reason = rest.split_once(": ").map_or(rest, |(_, reason)| reason);
+                if !here.iter().any(|skipped| skipped.test == *test) {
+                    here.push(Skipped {
+                        suite: suite.clone(),
+                        test: test.clone(),
+                        reason: reason.trim().to_owned(),
+                    });
+                }
+            } else if let Some(test) = between(line, "test ", " ... FAILED") {
+                tests.failed.push(format!("{suite}: {test}"));
+            } else if let Some(rest) = line.strip_prefix("test result: ") {
+                let (passed, ignored) = (count(rest, " passed"), count(rest, " ignored"));
+                let ran = passed.saturating_sub(here.len());
+                tests.passed += ran;
+                tests.suites.push((suite.clone(), ran + count(rest, " failed")));
+                tests.skipped.append(&mut here);
+                tests.skipped.extend((0..ignored).map(|_| Skipped {
+                    suite: suite.clone(),
+                    test: "a test marked #[ignore]".into(),
+                    reason: "run it with `cargo test -- --ignored`".into(),
+                }));
+                section = None;
+            }
+        }
+        tests
+    }
+}
+
+/// Reads the output of `node --test` in the TAP form.
+pub fn read_tap(suite: &str, output: &str) -> Tests {
+    let mut tests = Tests::default();
+    let mut lines = output.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(passed) = line.strip_prefix("# pass ") {
+            tests.passed = passed.trim().parse().unwrap_or(0);
+        }
+        let line = line.trim_start();
+        let Some((_, rest)) = line.split_once(" - ") else { continue };
+        if line.starts_with("not ok ") {
+            // A group fails with its tests; it is not one itself.
+            let mut group = false;
+            while let Some(detail) = lines.next_if(|line| line.trim() != "...") {
+                group |= detail.contains("subtestsFailed");
+            }
+            if !group {
+                tests.failed.push(format!("{suite}: {rest}"));
+            }
+        } else if let Some((test, reason)) = rest.split_once(" # SKIP") {
+            tests.skipped.push(Skipped {
+                suite: suite.into(),
+                test: test.into(),
+                reason: reason.trim().into(),
+            });
+        }
+    }
+    tests.suites.push((suite.into(), tests.passed + tests.failed.len()));
+    tests
+}
+
+/// `     Running tests/network.rs (target/debug/deps/network-0123abcd)`
+fn running(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    if let Some(krate) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{krate} (doc)"));
+    }
+    let rest = line.strip_prefix("Running ")?;
+    let file = between(rest, "(", ")").or_else(|| rest.rsplit_once('(')?.1.strip_suffix(')'))?;
+    let name = file.rsplit('/').next()?;
+    Some(name.rsplit_once('-').map_or(name, |(name, _)| name).to_owned())
+}
+
+fn between<'a>(line: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    line.strip_prefix(start)?.strip_suffix(end)
+}
+
+/// The number before a word: `3 passed; 1 failed; …`.
+fn count(text: &str, word: &str) -> usize {
+    let before = text.split(word).next().filter(|before| before.len() < text.len());
+    before.and_then(|before| before.rsplit([' ', ';']).next()?.parse().ok()).unwrap_or(0)
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Ran,
+    Skipped(String),
+    Failed(String),
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    pub name: String,
+    pub outcome: Outcome,
+    pub seconds: f64,
+    /// Its output, if it has one.
+    pub output: Option<String>,
+    pub tests: Option<Tests>,
+}
+
+/// Everything.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub steps: Vec<Step>,
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Report {
+    /// Adds up.
+    pub fn count(&mut self) {
+        let tests = || self.steps.iter().filter_map(|step| step.tests.as_ref());
+        let passed = tests().map(|tests| tests.passed).sum();
+        let skipped: usize = tests().map(|tests| tests.skipped.len()).sum();
+        let failed: usize = tests().map(|tests| tests.failed.len()).sum();
+        let is_skipped = |step: &&Step| matches!(step.outcome, Outcome::Skipped(_));
+        let skipped = skipped + self.steps.iter().filter(is_skipped).count();
+        // A step that failed without a failed test, for instance by not compiling.
+        let bare = |step: &&Step| {
+            matches!(step.outcome, Outcome::Failed(_))
+                && step.tests.as_ref().is_none_or(|tests| tests.failed.is_empty())
+        };
+        let failed = failed + self.steps.iter().filter(bare).count();
+        (self.passed, self.failed, self.skipped) = (passed, failed, skipped);
+    }
+
+    /// The table, and below it each test that was skipped or failed.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        let width = self.steps.iter().map(|step| step.name.len()).max().unwrap_or(0);
+        for step in &self.steps {
+            let word = match &step.outcome {
+                Outcome::Ran => match &step.tests {
+                    Some(tests) => format!("ran: {} tests", tests.passed),
+                    None => "ran".into(),
+                },
+                Outcome::Skipped(reason) => format!("skipped: {reason}"),
+                Outcome::Failed(reason) => format!("FAILED: {reason}"),
+            };
+            let _ = writeln!(text, "{:width$}  {:>6.1} s  {word}", step.name, step.seconds);
+        }
+        for tests in self.steps.iter().filter_map(|step| step.tests.as_ref()) {
+            for test in &tests.failed {
+                let _ = writeln!(text, "failed   {test}");
+            }
+            for Skipped { suite, test, reason } in &tests.skipped {
+                let _ = writeln!(text, "skipped  {suite}: {test}: {reason}");
+            }
+        }
+        text
+    }
+
+    /// The last line, for programs to read.
+    pub fn line(&self) -> String {
+        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "
+     Running unittests src/lib.rs (target/debug/deps/rcc_policy-00ff)
+
+running 2 tests
+test one ... ok
+test two ... ok
+
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+
+     Running tests/network.rs (/somewhere/debug/deps/network-12ab)
+test n1 ... ok
+test n2 ... ok
+test n3 ... FAILED
+
+successes:
+
+---- n1 stdout ----
+SKIPPED n1: the lab needs root, for namespaces
+
+---- n2 stdout ----
+SKIPPED is what another test does
+
+
+successes:
+    n1
+    n2
+
+failures:
+
+---- n3 stdout ----
+thread 'n3' panicked
+
+failures:
+    n3
+
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s
+   Doc-tests rcc_policy
+test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+    #[test]
+    fn skipped_tests_are_not_passed_ones() {
+        let tests = Tests::read(OUTPUT);
+        assert_eq!(tests.passed, 2);
+        assert_eq!(tests.failed, ["network: n3"]);
+        let names: Vec<_> = tests.skipped.iter().map(|skipped| skipped.test.as_str()).collect();
+        assert_eq!(names, ["a test marked #[ignore]", "n1", "n2"]);
+        assert_eq!(tests.skipped[1].reason, "the lab needs root, for namespaces");
+        assert_eq!(tests.suites[1], ("network".into(), 1));
+    }
+
+    #[test]
+    fn tests_of_the_page_count_too() {
+        let tap = "TAP version 13\n# Subtest: folders\n    ok 1 - opens\n    ok 2 - closes # SKIP Chromium is not installed\n    not ok 3 - sinks\n      ---\n      failureType: 'testCodeFailure'\n      ...\nnot ok 1 - folders\n  ---\n  failureType: 'subtestsFailed'\n  ...\n# tests 3\n# pass 1\n# fail 1\n# skipped 1\n";
+        let tests = read_tap("page", tap);
+        assert_eq!((tests.passed, tests.failed.len(), tests.skipped.len()), (1, 1, 1));
+        assert_eq!(tests.skipped[0].reason, "Chromium is not installed");
+    }
+
+    #[test]
+    fn a_step_that_failed_without_a_test_counts() {
+        let step =
+            |outcome, tests| Step { name: "x".into(), outcome, seconds: 0.0, output: None, tests };
+        let mut report = Report {
+            steps: vec![
+                step(Outcome::Failed("clippy".into()), None),
+                step(Outcome::Failed("1 test".into()), Some(Tests::read(OUTPUT))),
+                step(Outcome::Skipped("no node".into()), None),
+                step(Outcome::Ran, None),
+            ],
+            ..Report::default()
+        };
+        report.count();
+        assert_eq!(report.line(), "2 passed, 2 failed, 4 skipped");
+        assert!(report.table().contains("no node"));
+    }
+}

@@ -1,0 +1,248 @@
+//! `cargo xtask test`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::child::{self, End};
+use crate::report::{self, Outcome, Report, Step, Tests};
+use crate::workspace;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Builds and checks; answers 0, or 1 when something failed.
+pub fn run(json: Option<&Path>) -> anyhow::Result<u8> {
+    let mut all = All { report: Report::default(), window: workspace::without_webkit() };
+    all.page()?;
+    if all.build()? {
+        all.inside()?;
+        all.checks()?;
+        all.tests()?;
+    }
+    all.report.count();
+    print!("\n{}\n{}\n", all.report.table(), all.report.line());
+    let text = serde_json::to_string_pretty(&all.report)?;
+    let own = workspace::outputs().join("test.json");
+    for path in [Some(own.as_path()), json].into_iter().flatten() {
+        fs::write(path, &text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(u8::from(all.report.failed > 0))
+}
+
+/// Builds the program that runs inside each sandbox, without any library to
+/// load, and puts it beside the others.
+pub fn static_inside() -> anyhow::Result<(Command, impl Fn() -> anyhow::Result<()>)> {
+    let triple = workspace::host_triple().context("rustc does not say what this machine is")?;
+    let target = workspace::outputs().join("static");
+    let built = target.join(&triple).join("release/rcc-inside");
+    let mut command = workspace::cargo();
+    command
+        .args(["build", "--release", "--package", "rcc-inside", "--bin", "rcc-inside"])
+        .args(["--target", &triple, "--target-dir"])
+        .arg(&target)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let place = move || {
+        let to = workspace::programs().join("inside");
+        // A new file: the old one may be running.
+        let _ = fs::remove_file(&to);
+        fs::copy(&built, &to)
+            .map(drop)
+            .with_context(|| format!("copy {} to {}", built.display(), to.display()))
+    };
+    Ok((command, place))
+}
+
+struct All {
+    report: Report,
+    /// Why the window is left out.
+    window: Option<String>,
+}
+
+impl All {
+    fn page(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "window's page";
+        if let Some(reason) = workspace::without_node() {
+            self.skip(NAME, &reason);
+            if !workspace::root().join("ui/dist/index.html").exists() && self.window.is_none() {
+                self.window = Some(format!("its page is not built: {reason}"));
+            }
+            return Ok(());
+        }
+        let npm = |arguments: &[&str]| {
+            let mut command = Command::new("npm");
+            command.args(arguments).current_dir(workspace::root().join("ui"));
+            command
+        };
+        // What stands there already is what the lock file says, unless it is older.
+        if !installed() {
+            let install = npm(&["ci", "--no-audit", "--no-fund"]);
+            if !self.step("page: npm ci", install, 10 * MINUTE)? {
+                self.window.get_or_insert_with(|| "its page cannot be built".into());
+                return Ok(());
+            }
+        }
+        self.step("page: check", npm(&["run", "check"]), 5 * MINUTE)?;
+        if has_script("test") {
+            let mut tests = npm(&["test"]);
+            tests.env("NODE_OPTIONS", "--test-reporter=tap");
+            self.step("page: tests", tests, 5 * MINUTE)?;
+            let text = fs::read(child::output_of("page: tests")).unwrap_or_default();
+            if let Some(step) = self.report.steps.last_mut() {
+                step.tests = Some(report::read_tap("page", &String::from_utf8_lossy(&text)));
+            }
+        }
+        if !self.step("page: build", npm(&["run", "build"]), 5 * MINUTE)? {
+            self.window.get_or_insert_with(|| "its page cannot be built".into());
+        }
+        Ok(())
+    }
+
+    fn build(&mut self) -> anyhow::Result<bool> {
+        if let Some(reason) = self.window.clone() {
+            self.skip("window", &reason);
+        }
+        let mut build = workspace::cargo();
+        build.arg("build").args(self.packages());
+        self.step("build", build, 30 * MINUTE)
+    }
+
+    fn inside(&mut self) -> anyhow::Result<()> {
+        let (build, place) = static_inside()?;
+        if self.step("build inside, static", build, 20 * MINUTE)? {
+            place()?;
+        }
+        Ok(())
+    }
+
+    fn checks(&mut self) -> anyhow::Result<()> {
+        let mut format = workspace::cargo();
+        format.args(["fmt", "--all", "--check"]);
+        self.step("format", format, 2 * MINUTE)?;
+        let mut clippy = workspace::cargo();
+        clippy.arg("clippy").args(self.packages()).args(["--all-targets", "--", "-D", "warnings"]);
+        self.step("clippy", clippy, 30 * MINUTE)?;
+        self.dependencies()?;
+        self.exposure()
+    }
+
+    fn dependencies(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "dependencies";
+        if !workspace::succeeds("cargo", &["deny", "--version"]) {
+            self.skip(NAME, "cargo-deny is not installed; `cargo install --locked cargo-deny`");
+        } else if !workspace::root().join("deny.toml").exists() {
+            self.skip(NAME, "there is no deny.toml");
+        } else {
+            let mut deny = workspace::cargo();
+            deny.args(["deny", "--all-features", "check"]);
+            self.step(NAME, deny, 10 * MINUTE)?;
+        }
+        Ok(())
+    }
+
+    /// DESIGN 4: at most 3.0.
+    fn exposure(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "exposure of the helper's unit";
+        let unit = workspace::root().join("packaging/systemd/rcc-helper.service");
+        if !unit.exists() {
+            self.skip(NAME, "there is no packaging/systemd/rcc-helper.service");
+        } else if workspace::find("systemd-analyze").is_none() {
+            self.skip(NAME, "systemd-analyze is not installed");
+        } else {
+            let mut analyze = Command::new("systemd-analyze");
+            analyze.args(["security", "--no-pager", "--offline=yes", "--threshold=30"]).arg(unit);
+            self.step(NAME, analyze, MINUTE)?;
+        }
+        Ok(())
+    }
+
+    fn tests(&mut self) -> anyhow::Result<()> {
+        let mut test = workspace::cargo();
+        test.arg("test")
+            .args(self.packages())
+            .args(["--no-fail-fast", "--", "--show-output"])
+            .env("RCC_SKIPPED", workspace::outputs().join("skipped.txt"))
+            .env("RCC_INSIDE", workspace::programs().join("inside"));
+        self.step("tests", test, 40 * MINUTE)?;
+        let Some(step) = self.report.steps.last_mut() else { return Ok(()) };
+        let text = fs::read(child::output_of("tests")).unwrap_or_default();
+        let tests = Tests::read(&String::from_utf8_lossy(&text));
+        let lab = lab_suites();
+        let in_lab: usize =
+            tests.suites.iter().filter(|(name, _)| lab.contains(name)).map(|(_, ran)| ran).sum();
+        if in_lab == 0 && std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) {
+            step.outcome = Outcome::Failed("every test of the lab was skipped".into());
+        }
+        step.tests = Some(tests);
+        Ok(())
+    }
+
+    fn packages(&self) -> Vec<&'static str> {
+        let mut packages = vec!["--workspace"];
+        if self.window.is_some() {
+            packages.extend(["--exclude", "rcc-desktop"]);
+        }
+        packages
+    }
+
+    fn step(
+        &mut self,
+        name: &str,
+        mut command: Command,
+        patience: Duration,
+    ) -> anyhow::Result<bool> {
+        eprintln!("… {name}");
+        let output = child::output_of(name);
+        let start = Instant::now();
+        let outcome = match child::run(&mut command, &output, patience)? {
+            End::Good => Outcome::Ran,
+            End::Bad(how) => Outcome::Failed(how),
+            End::Late(after) => Outcome::Failed(format!("not done after {} s", after.as_secs())),
+        };
+        let good = outcome == Outcome::Ran;
+        if !good {
+            eprintln!("✗ {name}; the end of {}:\n{}", output.display(), child::tail(&output, 60));
+        }
+        self.report.steps.push(Step {
+            name: name.into(),
+            outcome,
+            seconds: start.elapsed().as_secs_f64(),
+            output: Some(output.display().to_string()),
+            tests: None,
+        });
+        Ok(good)
+    }
+
+    fn skip(&mut self, name: &str, reason: &str) {
+        self.report.steps.push(Step {
+            name: name.into(),
+            outcome: Outcome::Skipped(reason.into()),
+            seconds: 0.0,
+            output: None,
+            tests: None,
+        });
+    }
+}
+
+/// The programs whose tests need the lab.
+fn lab_suites() -> Vec<String> {
+    let folder = workspace::root().join("tests/tests");
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect()
+}
+
+/// Whether `npm ci` would change nothing.
+fn installed() -> bool {
+    let ui = workspace::root().join("ui");
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let stamp = changed(&ui.join("node_modules/.package-lock.json"));
+    stamp.is_some() && stamp >= changed(&ui.join("package-lock.json"))
+}
+
+fn has_script(name: &str) -> bool {
+    let text = fs::read(workspace::root().join("ui/package.json")).unwrap_or_default();
+    let package: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    package["scripts"][name].is_string()
+}
