@@ -10,6 +10,7 @@ use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters as query;
 use futures_util::{Stream, StreamExt};
+use serde::Deserialize;
 use tokio::io::AsyncWrite;
 
 use super::Engine;
@@ -26,8 +27,22 @@ pub struct Found {
     pub labels: HashMap<String, String>,
     /// It runs now.
     pub running: bool,
-    /// When it was made, seconds since 1970.
+    /// When it was started, seconds since 1970.
     pub created: i64,
+}
+
+/// One line of Podman's list.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    state: String,
+    /// Seconds since 1970; far in the past for one that never started.
+    #[serde(default)]
+    started_at: i64,
 }
 
 /// The engine's view of one container at one moment.
@@ -52,25 +67,35 @@ pub struct ExecPipes {
 
 impl Engine {
     /// Containers with rcc's label, of one project or all.
+    ///
+    /// Asked from Podman's own API: the Docker-compatible list fails as a whole
+    /// when one container is half made or half removed (measured with 4.3.1: a
+    /// creation that is broken off leaves such a one for good).
     pub(crate) async fn find(&self, project: Option<&str>) -> Result<Vec<Found>> {
-        let filter = project
+        let value = project
             .map_or_else(|| label::PROJECT.to_string(), |id| format!("{}={id}", label::PROJECT));
-        let options = query::ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&HashMap::from([("label", vec![filter.as_str()])]))
-            .build();
-        let list = self
-            .docker()
-            .list_containers(Some(options))
+        // `{"label":["…"]}`; a label and an id have no character to be escaped.
+        let filters = format!("%7B%22label%22%3A%5B%22{}%22%5D%7D", value.replace('=', "%3D"));
+        let path = format!("/v4.0.0/libpod/containers/json?all=true&filters={filters}");
+        let unanswered = |why: String| {
+            Error::new(
+                Code::EngineUnreachable,
+                format!("Podman could not list the sandboxes: {why}."),
+            )
+        };
+        let asked =
+            tokio::time::timeout(super::CALL_TIMEOUT, super::info::get(self.socket(), &path));
+        let answer = asked
             .await
-            .map_err(|e| failed("list the sandboxes", &e))?;
-        let found = list.into_iter().filter_map(|container| {
-            Some(Found {
-                id: container.id?,
-                labels: container.labels.unwrap_or_default(),
-                running: container.state.is_some_and(|state| state.to_string() == "running"),
-                created: container.created.unwrap_or(0),
-            })
+            .map_err(|_| unanswered("it did not answer in time".into()))?
+            .map_err(|e| unanswered(e.to_string()))?;
+        let list: Option<Vec<Listed>> = serde_json::from_slice(&answer)
+            .map_err(|e| unanswered(format!("its answer cannot be read: {e}")))?;
+        let found = list.unwrap_or_default().into_iter().map(|container| Found {
+            id: container.id,
+            labels: container.labels.unwrap_or_default(),
+            running: container.state == "running",
+            created: container.started_at,
         });
         Ok(found.collect())
     }
