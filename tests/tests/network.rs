@@ -135,6 +135,28 @@ fn n2_the_host_is_out_of_reach() {
 }
 
 #[test]
+fn n2_each_of_the_three_layers_holds_alone() {
+    let open = "version: 1\ndefaults:\n  allow_public: true\n  block_rfc1918: false\n";
+    let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
+    let fresh = Ipv4Addr::new(203, 0, 113, 77);
+    kill_helper(&lab);
+    // The gate alone: the host's own two are gone.
+    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 iif rcc0; nft flush ruleset")
+        .expect("take away");
+    assert!(sandbox.tcp(world::HOST, 80).is_err(), "the gate knows the host's addresses");
+    // The host's table alone: an address that the gate does not know.
+    lab.on_host(&format!("ip addr add {fresh}/32 dev lo")).expect("address");
+    assert!(sandbox.tcp(fresh, 80).is_ok(), "without both of the host's it is open");
+    lab.apply().expect("put up again");
+    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 iif rcc0").expect("take away");
+    assert!(sandbox.tcp(fresh, 80).is_err(), "the host's table");
+    // The routing rule alone.
+    lab.apply().expect("put up again");
+    lab.on_host("nft flush ruleset").expect("flush");
+    assert!(sandbox.tcp(fresh, 80).is_err(), "the routing rule");
+}
+
+#[test]
 fn n3_ipv6_is_never_a_hole() {
     let Some((lab, _ann, sandbox)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
     else {
@@ -263,6 +285,9 @@ fn n8_forged_source_addresses_are_dropped() {
     let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
     let other = lab.sandbox(&mut ann, &[]).expect("another");
     sandbox.resolve("allowed.example").expect("open");
+    // Reverse path filtering would drop them too: without it, the rule alone.
+    lab.in_gate("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.s1.rp_filter=0")
+        .expect("sysctl");
     for forged in [other.address, Ipv4Addr::new(198, 18, 9, 9), world::SERVERS[1], world::HOST] {
         sandbox.shell(&format!("ip addr add {forged}/32 dev eth0")).expect("second address");
         let connect = sandbox.run(|| {
@@ -355,6 +380,10 @@ fn n11_walls_hold_while_the_helper_is_dead_and_names_come_back() {
         kill_helper(&lab);
         assert!(echoes(&stream), "a running connection goes on, turn {turn}");
         assert!(sandbox.tcp(world::SERVERS[0], 443).is_ok(), "what was open is open");
+        if turn == 0 {
+            let silence = sandbox.resolve("allowed.example").expect_err("nobody listens");
+            assert!(!silence.contains("refused"), "a client would give up: {silence}");
+        }
         assert!(sandbox.tcp(world::SERVERS[1], 80).is_err(), "what was closed is closed");
         // Any call starts a new helper.
         let list = ann.list().expect("list");
@@ -389,7 +418,11 @@ fn n13_sandboxes_do_not_reach_each_other() {
     let mut bob = lab.person(BOB).expect("another person");
     let same = lab.sandbox(&mut ann, &[]).expect("same user");
     let other = lab.sandbox(&mut bob, &[]).expect("other user");
-    for target in [&same, &other] {
+    for (turn, target) in [&same, &other, &same].into_iter().enumerate() {
+        if turn == 2 {
+            // The pool is among the ranges that nothing opens: without those too.
+            lab.in_gate("nft flush set inet rcc never4").expect("flush");
+        }
         let listener = target.run(|| TcpListener::bind(("0.0.0.0", 80))).expect("listen");
         assert!(one.tcp(target.address, 80).is_err(), "by the gate");
         // With a route of its own making.
@@ -451,12 +484,12 @@ fn n15_taking_an_entry_away_cuts_running_connections() {
         let stays = held(&sandbox, world::SERVERS[0], 9_999);
         let goes = held(&sandbox, world::SERVERS[1], 9_999);
         assert!(echoes(&stays) && echoes(&goes));
-        // At full rate while the entry goes.
+        // At full rate while the entry goes, and every other time idle.
         let flood = goes.try_clone().expect("clone");
         flood.set_write_timeout(Some(Duration::from_millis(200))).expect("timeout");
         let flooding = std::thread::spawn(move || {
             let data = [0; 16_384];
-            let end = Instant::now() + Duration::from_millis(40);
+            let end = Instant::now() + Duration::from_millis(if turn % 2 == 0 { 40 } else { 0 });
             while Instant::now() < end && (&flood).write(&data).is_ok() {}
         });
         ann.set_rules(sandbox.id, &both[..1], 0).expect("take one away");
@@ -464,6 +497,10 @@ fn n15_taking_an_entry_away_cuts_running_connections() {
         assert!(!echoes_fresh(&goes), "cut, turn {turn}");
         assert!(echoes(&stays), "the other goes on, turn {turn}\n{}", lab.log());
         assert!(sandbox.tcp(world::SERVERS[1], 9_999).is_err());
+        // It goes on by its new mark, also when its address is open no more.
+        lab.in_gate(&format!("nft flush set inet rcc name_public_{}", sandbox.id)).expect("flush");
+        assert!(echoes(&stays), "by its mark, turn {turn}");
+        assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err(), "for new ones it is shut");
     }
     // Inbound: nothing outside can open a connection in.
     let listener = sandbox.run(|| TcpListener::bind(("0.0.0.0", 8_080))).expect("listen");
@@ -554,6 +591,8 @@ fn n19_the_computer_does_not_become_a_router() {
     let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
     sandbox.reach("allowed.example", 443).expect("forwarding is on for the gate");
     let out = SocketAddr::from((world::SERVERS[0], 443));
+    // The world knows the way back, so that only the host stands in between.
+    lab.on_host("ip -n internet route add 192.168.77.0/24 via 192.0.2.2").expect("route");
     let lan = Path::new("/run/netns/lan");
     let through =
         in_namespace(lan, || TcpStream::connect_timeout(&out, Duration::from_millis(500)));
