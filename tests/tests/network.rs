@@ -306,6 +306,9 @@ fn n8_forged_source_addresses_are_dropped() {
             )
         });
         assert!(connect.is_err(), "{forged}");
+        // An answer would not come back anyway: no packet may have got as far as conntrack.
+        let flows = lab.in_gate("cat /proc/net/nf_conntrack").expect("conntrack");
+        assert!(!flows.contains(&format!("src={forged} dst=203.0.113.9 ")), "{forged}: {flows}");
         sandbox.shell(&format!("ip addr del {forged}/32 dev eth0")).expect("remove");
     }
     let counted = lab.in_gate("nft list chain inet rcc c_arrive | grep own4").expect("nft");
