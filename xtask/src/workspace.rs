@@ -10,10 +10,14 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
-/// The folder of this program, where the workspace's programs are, too.
+/// The folder of this program, where the workspace's programs are, too. A test
+/// is one folder further down.
 pub fn programs() -> PathBuf {
     let own = env::current_exe().ok();
-    own.and_then(|own| own.parent().map(Path::to_path_buf))
+    own.as_deref()
+        .and_then(Path::parent)
+        .map(|folder| if folder.ends_with("deps") { folder.join("..") } else { folder.into() })
+        .and_then(|folder| folder.canonicalize().ok())
         .unwrap_or_else(|| root().join("target/debug"))
 }
 
