@@ -2,7 +2,7 @@
  * The window without a window, for a browser: projects, openings and a terminal
  * that only pretend. `?projects=none|few|gone`, `?open=warm|cold|no-helper|no-podman`,
  * `?unusable`, `?speed=10` (ten times as fast). In the terminal: `block HOST`, `flood`,
- * `colours`, `link`, `copy TEXT`, `ask`, `exit CODE`.
+ * `colours`, `link`, `copy TEXT`, `later TEXT`, `ask`, `exit CODE`.
  */
 
 import type {
@@ -225,6 +225,7 @@ class Fake implements Backend {
     if (project.session) return;
     const how = this.#options.get("open") ?? "cold";
     const steps = how === "warm" ? WARM : COLD;
+    if (this.#options.has("note")) tell({ kind: "note", text: "This computer cannot limit a sandbox's memory." });
     for (const [step, ms, megabytes] of steps) {
       if (step === "connectNetwork" && request.offline) continue;
       tell({ kind: "begun", step });
@@ -304,6 +305,9 @@ class Fake implements Backend {
         break;
       case "copy":
         this.#say(terminal, `\x1b]52;c;${btoa(argument)}\x07\x1b]52;c;?\x07`);
+        break;
+      case "later":
+        setTimeout(() => this.#say(terminal, `\x1b]52;c;${btoa(argument)}\x07late`), 600);
         break;
       default:
         if (line) this.#say(terminal, `You said: ${line}\r\n`);

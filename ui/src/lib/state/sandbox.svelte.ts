@@ -5,7 +5,10 @@ import { Credit, Typing } from "../terminal/sending";
 import type { TerminalView } from "../terminal/view";
 
 /** A step that is quicker than this is never shown (PRODUCT 2.4). */
-export const QUICK_MS = 300;
+const QUICK_MS = 300;
+
+/** After so long something is shown, even if no single step is slow. */
+const SLOW_MS = 1000;
 
 export type Phase =
   | { kind: "closed" }
@@ -64,7 +67,7 @@ export class Sandbox {
     this.notes = [];
     this.slow = false;
     this.cancelling = false;
-    const slow = setTimeout(() => (this.slow = true), QUICK_MS);
+    const slow = setTimeout(() => (this.slow = true), SLOW_MS);
     try {
       const view = await this.#shown();
       view.reset();
@@ -87,6 +90,8 @@ export class Sandbox {
       return opened;
     } catch (error) {
       const problem = asProblem(error);
+      // What ran beside the step that failed was broken off.
+      this.steps = this.steps.filter((step) => step.state !== "running");
       this.phase = problem.code === CANCELLED ? { kind: "closed" } : { kind: "failed", problem };
       return null;
     } finally {
@@ -180,7 +185,7 @@ export class Sandbox {
 
   #take(progress: Progress): void {
     if (progress.kind === "note") {
-      this.notes.push(progress.text);
+      if (!this.notes.includes(progress.text)) this.notes.push(progress.text);
       return;
     }
     const view = this.#step(progress.step);

@@ -40,7 +40,6 @@ export class TerminalView {
       cursorBlink: false,
       fontFamily: '"DejaVu Sans Mono", "Noto Sans Mono", "Liberation Mono", ui-monospace, monospace',
       fontSize: 14,
-      lineHeight: 1.15,
       scrollback: SCROLLBACK_LINES,
       theme: this.#dark.matches ? dark : light,
       linkHandler: {

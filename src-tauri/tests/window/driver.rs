@@ -1,0 +1,302 @@
+//! The real program on a display of its own, driven by WebKitWebDriver.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, Uid};
+use serde_json::{Value, json};
+
+/// Longest wait for what a page shows. Cold caches on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest time for one call of WebDriver.
+const CALL: Duration = Duration::from_secs(60);
+
+/// Longest time for the program to start; it takes 1 to 3 s.
+const OPENING: Duration = Duration::from_secs(20);
+
+const ATTEMPTS: u32 = 3;
+
+/// An ordinary user for a test that root runs.
+const NOBODY: u32 = 65534;
+
+/// The name of an element in answers of WebDriver (W3C WebDriver, Elements).
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Folders of one test, and whose they are.
+pub struct Place {
+    dir: tempfile::TempDir,
+    uid: u32,
+}
+
+impl Place {
+    /// A place, or what is missing on this computer.
+    pub fn find() -> Result<Self, String> {
+        for program in ["Xvfb", "dbus-run-session", "WebKitWebDriver"] {
+            let found = std::env::var_os("PATH").is_some_and(|path| {
+                std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+            });
+            if !found {
+                return Err(format!("{program} is not installed"));
+            }
+        }
+        let uid = Uid::effective();
+        let place = Self {
+            dir: tempfile::tempdir().unwrap(),
+            uid: if uid.is_root() { NOBODY } else { uid.as_raw() },
+        };
+        place.give(place.dir.path());
+        for name in ["runtime", "config", "state", "cache", "data", "code", "code/web-shop"] {
+            place.folder(name);
+        }
+        Ok(place)
+    }
+
+    /// Whether it is an ordinary user's own computer, engine and all.
+    pub fn is_own(&self) -> bool {
+        self.uid == Uid::effective().as_raw()
+    }
+
+    pub fn folder(&self, name: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        self.give(&path);
+        path
+    }
+
+    fn give(&self, path: &Path) {
+        if !self.is_own() {
+            chown(path, Some(self.uid), Some(self.uid)).unwrap();
+        }
+    }
+}
+
+/// An engine's service that rcc started for nobody would outlive the test.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_own() {
+            return;
+        }
+        let place = self.dir.path().as_os_str().as_encoded_bytes();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+            if environment.windows(place.len()).any(|part| part == place)
+                && let Ok(pid) = process.file_name().to_string_lossy().parse()
+            {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// The window. Everything that it started ends with it.
+pub struct Window {
+    session: String,
+    display: String,
+    _started: Vec<Group>,
+}
+
+/// A process and its group; they end together.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let _ = killpg(group, Signal::SIGTERM);
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+impl Window {
+    /// Starts the program; `RCC_TEST_PICK_FOLDER` is the place's `code/web-shop`.
+    pub fn open(place: &Place) -> Self {
+        let mut xvfb = Command::new("Xvfb")
+            .args([
+                "-displayfd",
+                "1",
+                "-screen",
+                "0",
+                "1280x900x24",
+                "-nolisten",
+                "tcp",
+                "-noreset",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut number = String::new();
+        BufReader::new(xvfb.stdout.take().unwrap()).read_line(&mut number).unwrap();
+        let xvfb = Group(xvfb);
+        let display = format!(":{}", number.trim());
+
+        // Now and then WebKitWebDriver does not notice that the program is there.
+        for _ in 0..ATTEMPTS {
+            if let Some((driver, session)) = drive(place, &display) {
+                return Self { session, display, _started: vec![driver, xvfb] };
+            }
+        }
+        panic!("the window did not open in {ATTEMPTS} attempts");
+    }
+
+    /// Waits until the page shows `text` somewhere.
+    pub fn shows(&self, text: &str) {
+        until(text, || self.text().contains(text).then_some(()));
+    }
+
+    /// Waits for the first of these; its place in the list.
+    pub fn shows_one_of(&self, texts: &[&str], patience: Duration) -> usize {
+        until_for(&texts.join(" or "), patience, || {
+            let shown = self.text();
+            texts.iter().position(|text| shown.contains(text))
+        })
+    }
+
+    /// All that is to be read.
+    pub fn text(&self) -> String {
+        let text = self.run("return document.body.innerText", &[]);
+        text.as_str().unwrap_or_default().to_string()
+    }
+
+    /// What the terminal in sight shows.
+    pub fn terminal(&self) -> String {
+        let text = self.run("return window.__rccTerminalText()", &[]);
+        text.as_str().unwrap_or_default().to_string()
+    }
+
+    /// Clicks the button that says `label`.
+    pub fn click(&self, label: &str) {
+        let find = "return [...document.querySelectorAll('button')]
+            .find((b) => b.checkVisibility() && !b.disabled && b.innerText.trim().startsWith(arguments[0]))";
+        let button = until(label, || {
+            let found = self.run(find, &[json!(label)]);
+            found[ELEMENT].as_str().map(str::to_string)
+        });
+        post(&format!("{}/element/{button}/click", self.session), &json!({})).unwrap();
+    }
+
+    /// Types into what has the focus. Enter is `\u{e007}` (W3C WebDriver, Keyboard).
+    pub fn keys(&self, text: &str) {
+        let focused = get(&format!("{}/element/active", self.session)).unwrap();
+        let element = focused[ELEMENT].as_str().unwrap();
+        let body = json!({"text": text});
+        post(&format!("{}/element/{element}/value", self.session), &body).unwrap();
+    }
+
+    pub fn run(&self, script: &str, arguments: &[Value]) -> Value {
+        let body = json!({"script": script, "args": arguments});
+        post(&format!("{}/execute/sync", self.session), &body).unwrap_or(Value::Null)
+    }
+
+    /// A picture of the display, into the folder that `RCC_TEST_PICTURES` names.
+    /// WebDriver's own screenshot waits for ever without a compositor.
+    pub fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("RCC_TEST_PICTURES") else { return };
+        std::fs::create_dir_all(&folder).unwrap();
+        let taken = Command::new("import")
+            .args(["-display", &self.display, "-window", "root"])
+            .arg(Path::new(&folder).join(format!("{name}.png")))
+            .status();
+        assert!(taken.is_ok_and(|status| status.success()), "ImageMagick's import");
+    }
+}
+
+/// One driver with one program on the display; the address of its session.
+fn drive(place: &Place, display: &str) -> Option<(Group, String)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut driver = Command::new("dbus-run-session");
+    driver
+        .args(["--", "WebKitWebDriver", &format!("--port={port}")])
+        .env("DISPLAY", display)
+        .env("GDK_BACKEND", "x11")
+        .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
+        .env("TAURI_AUTOMATION", "true")
+        .env("TAURI_WEBVIEW_AUTOMATION", "true")
+        .env("XDG_CONFIG_HOME", place.folder("config"))
+        .env("XDG_STATE_HOME", place.folder("state"))
+        .env("XDG_CACHE_HOME", place.folder("cache"))
+        .env("RCC_TEST_PICK_FOLDER", place.folder("code/web-shop"))
+        .env_remove("WAYLAND_DISPLAY")
+        .current_dir(place.dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    if !place.is_own() {
+        driver
+            .uid(place.uid)
+            .gid(place.uid)
+            .env("HOME", place.dir.path())
+            .env("XDG_DATA_HOME", place.folder("data"))
+            .env("XDG_RUNTIME_DIR", place.folder("runtime"));
+    }
+    let driver = Group(driver.spawn().unwrap());
+    let base = format!("http://127.0.0.1:{port}");
+    until("WebKitWebDriver answers", || get(&format!("{base}/status")).ok());
+    let wanted = json!({"capabilities": {"alwaysMatch": {"webkitgtk:browserOptions": {
+        "binary": env!("CARGO_BIN_EXE_rcc-desktop"), "args": []
+    }}}});
+    let answer = post_within(OPENING, &format!("{base}/session"), &wanted).ok()?;
+    let id = answer["sessionId"].as_str()?;
+    Some((driver, format!("{base}/session/{id}")))
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let _ = agent(CALL).delete(&self.session).call();
+    }
+}
+
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_for(what, PATIENCE, ask)
+}
+
+pub fn until_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn agent(patience: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(patience))
+        .http_status_as_error(false)
+        .build()
+        .into()
+}
+
+fn get(url: &str) -> Result<Value, String> {
+    let mut answer = agent(CALL).get(url).call().map_err(|e| e.to_string())?;
+    value(answer.body_mut().read_json().map_err(|e| e.to_string())?)
+}
+
+fn post(url: &str, body: &Value) -> Result<Value, String> {
+    post_within(CALL, url, body)
+}
+
+fn post_within(patience: Duration, url: &str, body: &Value) -> Result<Value, String> {
+    let mut answer = agent(patience).post(url).send_json(body).map_err(|e| e.to_string())?;
+    value(answer.body_mut().read_json().map_err(|e| e.to_string())?)
+}
+
+fn value(mut answer: Value) -> Result<Value, String> {
+    match answer["value"]["error"].as_str() {
+        Some(_) => Err(answer["value"].to_string()),
+        None => Ok(answer["value"].take()),
+    }
+}

@@ -1,0 +1,163 @@
+//! The real window through WebDriver: what it shows on a fresh account, and the
+//! way to Claude where there is an engine.
+//!
+//! Needs Xvfb, dbus-run-session, WebKitWebDriver. The terminal also needs an
+//! ordinary user with rootless Podman, and `RCC_TEST_IMAGE`, an image that is
+//! there already. `RCC_TEST_PICTURES` names a folder for pictures.
+
+mod driver;
+
+use std::time::Duration;
+
+use driver::{Place, Window, until, until_for};
+
+const ENTER: &str = "\u{e007}";
+
+/// Says that a test, or its rest, did not run, and why; also in the file that
+/// `RCC_SKIPPED` names, where `cargo xtask test` looks.
+fn skipped(why: &str) {
+    use std::io::Write;
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let line = format!("SKIPPED {test}: {why}\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("RCC_SKIPPED")
+        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+#[test]
+fn a_fresh_account_sees_the_empty_list_and_an_error_in_the_one_form() {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(why) => return skipped(&why),
+    };
+    let window = Window::open(&place);
+    window.shows("Open a folder for Claude to work in.");
+    window.shows("It can change that folder and nothing else.");
+    window.picture("empty");
+
+    // The page can call nothing that is not its own, and runs nothing that is not in the program.
+    let refused = window.run(
+        "return window.__TAURI_INTERNALS__.invoke('plugin:app|version').then(() => 'allowed', () => 'refused')",
+        &[],
+    );
+    assert_eq!(refused, "refused");
+    let evaluated = window.run(
+        "const script = document.createElement('script'); script.textContent = 'window.__injected = 1';
+         document.body.append(script);
+         const image = document.createElement('div'); image.innerHTML = '<img src=x onerror=\"window.__injected = 2\">';
+         document.body.append(image); script.remove(); image.remove();
+         return window.__injected ?? 'nothing'",
+        &[],
+    );
+    assert_eq!(evaluated, "nothing");
+
+    window.click("Open Folder…");
+    window.shows("web-shop");
+    window.picture("closed");
+    if place.is_own() {
+        return skipped("the error of an account without id ranges: this one may have an engine");
+    }
+    window.click("Open in Sandbox");
+    // Nobody has no ids of its own; without Podman that comes first.
+    let errors = [
+        "Your user has no range of subordinate ids.",
+        "Podman is not installed.",
+        "does not answer",
+    ];
+    window.shows_one_of(&errors, Duration::from_secs(60));
+    window.shows("Try Again");
+    window.picture("error");
+    window.click("Close");
+    window.shows("Open in Sandbox");
+
+    // The list is remembered.
+    drop(window);
+    let window = Window::open(&place);
+    window.shows("web-shop");
+    window.click("web-shop");
+    window.click("Remove from List");
+    window.shows("Open a folder for Claude to work in.");
+}
+
+#[test]
+fn claude_answers_in_the_terminal() {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(why) => return skipped(&why),
+    };
+    if !place.is_own() {
+        return skipped("root has no rootless engine; run it as an ordinary user");
+    }
+    let Ok(image) = std::env::var("RCC_TEST_IMAGE") else {
+        return skipped("RCC_TEST_IMAGE names no image, and building one takes minutes");
+    };
+    let project = place.folder("code/web-shop").canonicalize().unwrap();
+    settings(&place, &project, &image);
+    let window = Window::open(&place);
+    window.click("web-shop");
+    window.click("Open in Sandbox");
+    let minute = Duration::from_secs(90);
+    if window.shows_one_of(&["Stop Session…", "Start Offline"], minute) == 1 {
+        window.picture("no-helper");
+        window.click("Start Offline");
+    }
+    window.shows_one_of(&["Stop Session…"], minute);
+    let began = |window: &Window| {
+        until_for("Claude's screen", minute, || {
+            window.terminal().contains("Claude Code").then_some(())
+        })
+    };
+    began(&window);
+    until("the focus is in the terminal", || {
+        window
+            .run("return document.activeElement.className", &[])
+            .as_str()?
+            .contains("xterm")
+            .then_some(())
+    });
+    window.keys("! echo $((6*7)) > answer.txt");
+    window.keys(ENTER);
+    until_for("the answer is in the folder", minute, || {
+        (std::fs::read_to_string(project.join("answer.txt")).ok()?.trim() == "42").then_some(())
+    });
+    window.picture("claude");
+
+    // The app goes, the session stays, and is found again with its screen.
+    drop(window);
+    let window = Window::open(&place);
+    window.shows("Running");
+    window.click("web-shop");
+    began(&window);
+    window.picture("again");
+    window.click("Stop Session…");
+    window.click("Stop Session");
+    window.shows_one_of(&["Open in Sandbox"], minute);
+}
+
+/// The project with an image that is there, and the engine's own settings.
+fn settings(place: &Place, project: &std::path::Path, image: &str) {
+    use std::fs;
+    let config = place.folder("config");
+    let engine = std::env::var_os("XDG_CONFIG_HOME")
+        .map(std::path::PathBuf::from)
+        .unwrap_or_else(|| {
+            std::path::PathBuf::from(std::env::var_os("HOME").unwrap()).join(".config")
+        })
+        .join("containers");
+    if engine.is_dir() {
+        std::os::unix::fs::symlink(engine, config.join("containers")).unwrap();
+    }
+    let path = project.to_str().unwrap();
+    let settings = format!("path = {path:?}\nimage = {image:?}\n");
+    fs::create_dir_all(config.join("rcc/projects")).unwrap();
+    // Named by the first 16 digits of the path's SHA-256, as rcc does it.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "printf %s \"$1\" | sha256sum", "sh", path])
+        .output()
+        .unwrap();
+    let id = String::from_utf8(output.stdout[..16].to_vec()).unwrap();
+    fs::write(config.join(format!("rcc/projects/{id}.toml")), settings).unwrap();
+}
