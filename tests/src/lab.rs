@@ -420,7 +420,7 @@ fn missing() -> Option<String> {
 }
 
 /// A program of the workspace, beside the test that runs.
-fn built(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found =
         own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());

@@ -4,10 +4,13 @@
 //! stay as they are.
 
 mod actor;
+mod containers;
 mod internet;
 mod lab;
+pub mod played_api;
 
 pub use actor::{Actor, Watched};
+pub use containers::{CACHE, Ended, Workshop};
 pub use internet::{DnsServer, Echo, Zone, ask};
 pub use lab::{ANN, BOB, Lab, Options, Sandbox, Skip, in_namespace, skip, wait_for, world, zone};
 

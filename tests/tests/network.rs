@@ -425,6 +425,7 @@ fn n13_sandboxes_do_not_reach_each_other() {
         if turn == 2 {
             // The pool is among the ranges that nothing opens: without those too.
             lab.in_gate("nft flush set inet rcc never4").expect("flush");
+            one.shell(&format!("ip route del {} dev eth0", target.address)).expect("route");
         }
         let listener = target.run(|| TcpListener::bind(("0.0.0.0", 80))).expect("listen");
         assert!(one.tcp(target.address, 80).is_err(), "by the gate");

@@ -1,0 +1,221 @@
+//! The whole way, for real: an ordinary user, rootless Podman, the real Claude
+//! Code in a container, the real helper, and an API that is played in the lab.
+//! Each test starts a lab of its own; the labs take turns. Named after the rows
+//! of docs/threat-model.md where they attack one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcc_policy::Preset;
+use rcc_tests::{Ended, Workshop, skip};
+
+/// Says the greeting of a server, or how it failed.
+const REACH: &str = "timeout 10 bash -c 'exec 3<>/dev/tcp/other.example/443 && head -n 1 <&3' \
+                     || echo unreachable";
+
+fn start(name: &str) -> Option<(Workshop, PathBuf)> {
+    match Workshop::start(&Preset::Locked.document(&[])).expect("a lab with containers") {
+        Ok(workshop) => {
+            let project = workshop.project(name).expect("a project");
+            Some((workshop, project))
+        }
+        Err(reason) => {
+            skip(&reason);
+            None
+        }
+    }
+}
+
+/// Runs a script in the project's sandbox.
+fn inside(workshop: &Workshop, project: &Path, script: &str) -> Ended {
+    let arguments = ["run", "--yes", "--image", "small", "--", "bash", "-c", script];
+    workshop.rcc(project, &arguments).expect("rcc run")
+}
+
+fn good(workshop: &Workshop, ended: &Ended) {
+    assert_eq!(ended.code, 0, "{}\n{}\n{}", ended.out, ended.err, workshop.lab.log());
+}
+
+#[test]
+fn claude_answers_changes_a_file_and_reaches_only_what_is_allowed() {
+    let Some((workshop, project)) = start("web-shop") else { return };
+    fs::write(project.join("notes.txt"), "before\n").expect("write");
+    std::os::unix::fs::chown(project.join("notes.txt"), Some(4_001), Some(4_001)).expect("chown");
+    let claude = |prompt: &str| {
+        let arguments = ["claude", "--yes", "--image", "small", "-p", prompt];
+        workshop.rcc(&project, &arguments).expect("rcc claude")
+    };
+
+    let said = claude("Say hello.");
+    good(&workshop, &said);
+    assert!(said.out.contains("Hello from the played API."), "{said:?}");
+    let asked = workshop.api.requests();
+    let message = asked.iter().find(|request| request.line.starts_with("POST /v1/messages"));
+    let message = message.unwrap_or_else(|| panic!("no message came: {asked:?}"));
+    assert!(message.known, "with another key");
+    assert_eq!(message.peer.ip().to_string(), "192.0.2.2", "through the gate and the host");
+
+    let changed = claude("run: pwd; echo after >> notes.txt; cat notes.txt");
+    good(&workshop, &changed);
+    assert!(changed.out.contains("/workspace") && changed.out.contains("after"), "{changed:?}");
+    assert_eq!(fs::read_to_string(project.join("notes.txt")).expect("read"), "before\nafter\n");
+
+    let blocked = claude(&format!("run: {REACH}"));
+    good(&workshop, &blocked);
+    assert!(blocked.out.contains("unreachable"), "{blocked:?}");
+    let log = workshop.rcc(&project, &["log"]).expect("rcc log");
+    good(&workshop, &log);
+    assert!(log.out.contains("other.example"), "{log:?}");
+    let never = workshop.lab.dns.asked_names();
+    assert!(!never.iter().any(|name| name.contains("other")), "N5: {never:?}");
+
+    let allowed = workshop.rcc(&project, &["allow", "other.example"]).expect("rcc allow");
+    good(&workshop, &allowed);
+    let reached = claude(&format!("run: {REACH}"));
+    good(&workshop, &reached);
+    assert!(reached.out.contains("from 192.0.2.2:"), "{reached:?}");
+
+    let denied = workshop.rcc(&project, &["deny", "other.example"]).expect("rcc deny");
+    good(&workshop, &denied);
+    let again = claude(&format!("run: {REACH}"));
+    assert!(again.out.contains("unreachable"), "{again:?}");
+}
+
+#[test]
+fn sessions_are_listed_stopped_and_pass_exit_codes_on() {
+    let Some((workshop, project)) = start("api") else { return };
+    let ended = inside(&workshop, &project, "exit 7");
+    assert_eq!(ended.code, 7, "{ended:?}\n{}", workshop.lab.log());
+    let list = workshop.rcc(&project, &["ls", "--json"]).expect("rcc ls");
+    good(&workshop, &list);
+    let list: serde_json::Value = serde_json::from_str(&list.out).expect("JSON");
+    let sessions = list.as_array().expect("a list");
+    assert_eq!(sessions.len(), 1, "{list:#}");
+    assert_eq!(sessions[0]["path"], project.to_string_lossy().as_ref());
+    assert_eq!(sessions[0]["network"], "connected", "{list:#}");
+
+    let off = workshop.rcc(&project, &["net", "off"]).expect("rcc net");
+    good(&workshop, &off);
+    let reach = "timeout 5 bash -c 'exec 3<>/dev/tcp/api.anthropic.com/443' && echo reached";
+    assert!(!inside(&workshop, &project, reach).out.contains("reached"));
+    good(&workshop, &workshop.rcc(&project, &["net", "on"]).expect("rcc net"));
+    assert!(inside(&workshop, &project, reach).out.contains("reached"));
+
+    good(&workshop, &workshop.rcc(&project, &["stop"]).expect("rcc stop"));
+    let list = workshop.rcc(&project, &["ls", "--json"]).expect("rcc ls");
+    assert_eq!(list.out.trim(), "[]");
+    let left = workshop.run(&project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
+    assert_eq!(left.out.trim(), "", "{left:?}");
+    let shown = workshop.lab.on_host("/run/rcc-lab/bin/rcc-helper show").expect("show");
+    assert!(shown.contains("No sandbox is attached."), "{shown}");
+}
+
+#[test]
+fn f1_nothing_outside_the_project_can_be_read_or_written() {
+    let Some((workshop, project)) = start("walls") else { return };
+    let secret = project.parent().expect("a folder").join("secret.txt");
+    fs::write(&secret, "the host's secret\n").expect("write");
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .expect("chmod");
+    let host = secret.display();
+    let script = format!(
+        "ln -s {host} link; ln {host} hard 2>/dev/null
+         for path in {host} ../projects/secret.txt ../../..{host} link hard /proc/1/root{host} \
+             /proc/self/root{host} /proc/1/cwd/../secret.txt /proc/$$/cwd/../secret.txt; do
+           cat \"$path\" 2>/dev/null && echo \"READ $path\"
+           (echo stolen >> \"$path\") 2>/dev/null && echo \"WROTE $path\"
+         done
+         mkdir -p m
+         mount --bind / m 2>/dev/null && echo MOUNTED
+         mount -t tmpfs none m 2>/dev/null && echo MOUNTED
+         unshare -m true 2>/dev/null && echo OWN MOUNTS
+         unshare -Urm sh -c 'umount -l /workspace && mount --bind / /mnt' 2>/dev/null && echo REMOUNTED
+         for place in / /usr/bin /etc /run/rcc; do touch $place/x 2>/dev/null && echo WROTE $place; done
+         for fd in /proc/1/fd/*; do cat $fd/../secret.txt 2>/dev/null; done
+         echo done"
+    );
+    let ended = inside(&workshop, &project, &script);
+    good(&workshop, &ended);
+    assert!(!ended.out.contains("the host's secret"), "{}", ended.out);
+    for word in ["MOUNTED", "REMOUNTED", "WROTE /", "OWN MOUNTS"] {
+        // The link and the hard link are the project's own new files.
+        assert!(!ended.out.contains(word), "{word}: {}", ended.out);
+    }
+    assert_eq!(fs::read_to_string(&secret).expect("read"), "the host's secret\n");
+    // The same as seen by the host: what the link names was not made elsewhere.
+    assert!(fs::symlink_metadata(project.join("link")).expect("the link").is_symlink());
+}
+
+#[test]
+fn f9_the_home_is_a_place_of_its_own() {
+    let Some((workshop, project)) = start("homes") else { return };
+    let script = "echo $HOME; touch $HOME/mine && echo kept; cd; pwd; ls -A /workspace";
+    let ended = inside(&workshop, &project, script);
+    good(&workshop, &ended);
+    assert_eq!(ended.out.trim(), "/home/agent\nkept\n/home/agent");
+    good(&workshop, &workshop.rcc(&project, &["stop"]).expect("rcc stop"));
+    let again = inside(&workshop, &project, "ls $HOME/mine");
+    assert_eq!(again.out.trim(), "/home/agent/mine", "it persists: {again:?}");
+    let other = workshop.project("others").expect("a project");
+    assert_ne!(inside(&workshop, &other, "ls $HOME/mine").code, 0, "one for each project");
+    assert_eq!(fs::read_dir(&project).expect("read").count(), 0, "nothing in the project");
+}
+
+#[test]
+fn n1_h8_only_lo_and_eth0_and_no_socket_of_the_host() {
+    let Some((workshop, project)) = start("bare") else { return };
+    let links =
+        inside(&workshop, &project, "ls /sys/class/net; cut -d: -f1 /proc/net/dev | tail -n +3");
+    good(&workshop, &links);
+    let mut names: Vec<_> = links.out.split_whitespace().collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names, ["eth0", "lo"], "{links:?}");
+
+    let sockets = inside(
+        &workshop,
+        &project,
+        "find / -xdev -type s 2>/dev/null; find /run /tmp /var/run/ -type s 2>/dev/null; \
+         env | grep -E '^(DBUS|SSH_AUTH|WAYLAND|DISPLAY|XDG_RUNTIME|DOCKER|CONTAINER_HOST)'; \
+         ls -d /run/user /run/dbus /run/podman /var/run/docker.sock /tmp/.X11-unix 2>/dev/null; \
+         cut -d' ' -f8 /proc/net/unix | grep -v '^@' | grep / ; true",
+    );
+    good(&workshop, &sockets);
+    let foreign: Vec<_> = sockets
+        .out
+        .lines()
+        .filter(|line| *line != "Path" && !line.starts_with("/run/rcc"))
+        .collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+
+    // Without the helper there is no link, and no other network either.
+    let offline = workshop.project("offline").expect("a project");
+    let arguments = ["run", "--offline", "--yes", "--image", "small", "--", "ls", "/sys/class/net"];
+    let ended = workshop.rcc(&offline, &arguments).expect("rcc run");
+    assert_eq!(ended.out.trim(), "lo", "{ended:?}");
+}
+
+#[test]
+fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
+    let Some((workshop, project)) = start("nested") else { return };
+    let before = workshop.lab.in_gate("nft list ruleset | grep -v packets").expect("nft");
+    // First the link is there: the rules of this sandbox are what counts.
+    good(&workshop, &inside(&workshop, &project, "true"));
+    let standing = workshop.lab.in_gate("ip -o addr; ip route").expect("ip");
+    assert_ne!(before, "");
+    let script = format!(
+        "unshare -Urn sh -c 'cat /proc/net/dev; echo 1 > /proc/sys/net/ipv4/ip_forward; \
+           ip link set eth0 down; ip addr flush dev eth0' 2>&1 | grep -c eth0:
+         ip addr add 198.18.0.99/32 dev eth0 2>/dev/null && echo CHANGED
+         {REACH}
+         cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '"
+    );
+    let ended = inside(&workshop, &project, &script);
+    let lines: Vec<_> = ended.out.lines().collect();
+    assert_eq!(lines.first(), Some(&"0"), "it sees the sandbox's link: {ended:?}");
+    assert!(!ended.out.contains("CHANGED") && ended.out.contains("unreachable"), "{ended:?}");
+    assert!(lines.contains(&"eth0"), "the link stays: {ended:?}");
+    assert_eq!(workshop.lab.in_gate("ip -o addr; ip route").expect("ip"), standing);
+    let reach = "timeout 5 bash -c 'exec 3<>/dev/tcp/api.anthropic.com/443' && echo reached";
+    assert!(inside(&workshop, &project, reach).out.contains("reached"), "it goes on working");
+}
