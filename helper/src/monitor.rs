@@ -33,9 +33,8 @@ const ADDRESSES_4: u32 = 5;
 const ADDRESSES_6: u32 = 9;
 /// How long the service stays when nobody needs it.
 const IDLE: Duration = Duration::from_secs(60);
-/// How often what was blocked is told, and timed rules are looked at.
-const TOLD: Duration = Duration::from_millis(200);
-const EXPIRY: Duration = Duration::from_secs(1);
+/// For how long refusals are gathered before they are told.
+const GATHERED: Duration = Duration::from_millis(200);
 /// Publications that wait for their transaction, and sockets made a second.
 const WAITING: usize = 4_096;
 const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
@@ -80,7 +79,9 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
         result = guard_host_table(control.clone(), tables) => result?,
         result = tell(connection.clone(), watchers.clone(), events) => result?,
         result = forget_leavers(connection.clone(), watchers.clone()) => result?,
-        () = tick(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),
+        () = tell_refusals(control.clone()) => {}
+        () = end_timed_rules(control.clone()) => {}
+        () = idle(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),
         _ = terminate.recv() => info!(event = "stop", "told to end"),
         _ = interrupt.recv() => info!(event = "stop", "told to end"),
     }
@@ -158,25 +159,47 @@ async fn guard_host_table(control: Arc<Control>, socket: Socket) -> anyhow::Resu
     }
 }
 
-async fn tick(control: Arc<Control>, watchers: Arc<Watchers>) {
-    let mut told = tokio::time::interval(TOLD);
-    let mut expiry = tokio::time::interval(EXPIRY);
-    for timer in [&mut told, &mut expiry] {
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    }
+/// Gathers what is refused for a moment, and tells it. Sleeps while nothing is.
+async fn tell_refusals(control: Arc<Control>) {
     loop {
-        // No wake-ups while nothing happens: without a sandbox the timers rest.
-        if !control.in_use().await {
-            if watchers.idle() >= IDLE {
-                return;
+        control.refusals.notified().await;
+        tokio::time::sleep(GATHERED).await;
+        control.flush().await;
+    }
+}
+
+/// Lets timed rules end, each at its time. Sleeps while there are none.
+async fn end_timed_rules(control: Arc<Control>) {
+    loop {
+        let changed = control.changes.notified();
+        match control.next_end().await {
+            None => changed.await,
+            Some(end) => {
+                let left = end.saturating_sub(crate::attachments::now());
+                if left == 0 {
+                    control.expire().await;
+                    continue;
+                }
+                // The clock that rules end by goes on while the computer sleeps, the
+                // runtime's does not: it is asked again now and then.
+                let pause = Duration::from_secs(left).min(Duration::from_secs(30));
+                let _ = tokio::time::timeout(pause, changed).await;
             }
-            tokio::time::sleep(EXPIRY).await;
-            continue;
         }
-        tokio::select! {
-            _ = told.tick() => control.flush().await,
-            _ = expiry.tick() => control.expire().await,
+    }
+}
+
+/// Ends when nobody has called, watched, or had a sandbox for a while.
+async fn idle(control: Arc<Control>, watchers: Arc<Watchers>) {
+    loop {
+        if control.in_use().await {
+            watchers.note_activity();
         }
+        let left = IDLE.saturating_sub(watchers.idle());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.max(Duration::from_secs(1))).await;
     }
 }
 

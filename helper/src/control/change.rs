@@ -1,0 +1,228 @@
+//! Changing what holds for a sandbox, and taking it away.
+
+use std::io;
+use std::net::IpAddr;
+
+use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
+use rcc_policy::{Entry, Flow as NewFlow, Verdict};
+use tracing::{error, info};
+
+use super::{Control, Event, MOST_RULES, State, failed, take_rules, unknown};
+use crate::attachments::{Attachment, Held, now};
+use crate::netlink::Rtnl;
+use crate::nfnetlink::Conntrack;
+use crate::resolver::wire::{self, ToResolver};
+use crate::rules::{self, answer_may_open, link_name};
+
+impl Control {
+    /// See `SetRules` of the contract.
+    pub async fn set_rules(
+        &self,
+        id: u32,
+        rules: &[Rule],
+        expires_in: u32,
+    ) -> Result<Vec<RuleDropped>, HelperError> {
+        if expires_in > rcc_dbus::MAX_EXPIRY {
+            return Err(HelperError::new(
+                Code::InvalidArgument,
+                "A timed rule lives a day at most.",
+            ));
+        }
+        let mut state = self.state.lock().await;
+        let until = (expires_in > 0).then(|| now() + u64::from(expires_in));
+        let (fresh, dropped) = take_rules(&state.policy, rules, until)?;
+        if !state.attachments.all.contains_key(&id) {
+            return Err(unknown());
+        }
+        let timed = until.is_some();
+        let one = state.attachments.all.get(&id).ok_or_else(unknown)?;
+        let mut held = if timed { one.held.clone() } else { Vec::new() };
+        for fresh in fresh {
+            match held.iter_mut().find(|held| held.entry == fresh.entry) {
+                // A rule that stays is not made to end.
+                Some(held) if held.until.is_none() => {}
+                Some(held) => held.until = fresh.until,
+                None => held.push(fresh),
+            }
+        }
+        if held.len() > MOST_RULES {
+            let text = format!("A sandbox has {MOST_RULES} rules at most.");
+            return Err(HelperError::new(Code::LimitReached, text));
+        }
+        let count = held.len();
+        self.replace_rules(&mut state, id, |one| one.held = held).await?;
+        let uid = state.attachments.all.get(&id).map_or(0, |one| one.uid);
+        self.changes.notify_one();
+        info!(event = "rules", uid, attachment = id, rules = count, expires_in, "rules changed");
+        Ok(dropped)
+    }
+
+    /// See `SetConnected` of the contract.
+    pub async fn set_connected(
+        &self,
+        id: u32,
+        connected: bool,
+        administrator: bool,
+    ) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
+        let one = state.attachments.all.get(&id).ok_or_else(unknown)?;
+        let uid = one.uid;
+        if one.locked && connected && !administrator {
+            let text = "An administrator disconnected this sandbox; only an administrator connects it again.";
+            return Err(HelperError::new(Code::NotAuthorized, text));
+        }
+        self.replace_rules(&mut state, id, |one| {
+            one.connected = connected;
+            one.locked = !connected && (administrator || one.locked);
+        })
+        .await?;
+        info!(
+            event = "connected",
+            uid,
+            attachment = id,
+            connected,
+            administrator,
+            "network switched"
+        );
+        Ok(())
+    }
+
+    /// Changes an attachment, and the kernel and the resolver with it; or nothing.
+    pub(super) async fn replace_rules(
+        &self,
+        state: &mut State,
+        id: u32,
+        change: impl FnOnce(&mut Attachment),
+    ) -> Result<(), HelperError> {
+        let before = state.attachments.all.get(&id).cloned().ok_or_else(unknown)?;
+        let mut after = before.clone();
+        change(&mut after);
+        after.revision = state.attachments.next_revision();
+        after.prune_answers(&state.policy.policy, now());
+        // Flows that were accepted go on by their mark only while nothing was
+        // taken away. A policy that changed counts as narrower.
+        let kept = |held: &Held| after.held.iter().any(|other| other.entry == held.entry);
+        let narrower = !before.held.iter().all(kept) || before.connected != after.connected;
+        if narrower {
+            after.generation = state.attachments.next_generation();
+        }
+        let (old, revision, connected) = (before.generation, after.revision, after.connected);
+        let transaction =
+            rules::attachment(&after.rules(&state.policy.policy, now()), &state.attachments.ids());
+        self.commit(transaction).await?;
+        let entries: Vec<Rule> = after.entries().map(Rule::from).collect();
+        let generation = after.generation;
+        state.attachments.all.insert(id, after);
+        if narrower {
+            self.cut(state, id, old, generation).await?;
+        }
+        let file = wire::entries_file(&entries).map_err(failed)?;
+        let message = ToResolver::Rules { id, revision, connected };
+        self.resolver.tell(&message, &[wire::number(&file)]).await;
+        state.attachments.write().map_err(failed)
+    }
+
+    /// Flows that the new rules would not accept are forgotten, the others get
+    /// the new mark; then it is looked whether any is left (N15).
+    pub(super) async fn cut(
+        &self,
+        state: &State,
+        id: u32,
+        old: u32,
+        new: u32,
+    ) -> Result<(), HelperError> {
+        for _ in 0..5 {
+            let flows = self.gate.run(move || Conntrack::new()?.marked(old)).await;
+            let flows = flows.map_err(failed)?.map_err(failed)?;
+            if flows.is_empty() {
+                return Ok(());
+            }
+            let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
+            let policy = &state.policy.policy;
+            let verdicts: Vec<_> = flows
+                .into_iter()
+                .map(|flow| {
+                    let open = one.connected && still_open(policy, one, &flow);
+                    (flow, open)
+                })
+                .collect();
+            let apply = move || -> io::Result<()> {
+                let mut conntrack = Conntrack::new()?;
+                for (flow, open) in &verdicts {
+                    if *open { conntrack.remark(flow, new)? } else { conntrack.forget(flow)? }
+                }
+                Ok(())
+            };
+            self.gate.run(apply).await.map_err(failed)?.map_err(failed)?;
+        }
+        // Still some: all of them go.
+        let forget = move || Conntrack::new()?.forget_marked(old);
+        self.gate.run(forget).await.map_err(failed)?.map_err(failed)
+    }
+
+    /// See `Detach` of the contract.
+    pub async fn detach(&self, id: u32, administrator: bool) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
+        if !state.attachments.all.contains_key(&id) {
+            return Err(unknown());
+        }
+        self.clear(&mut state, id, if administrator { "administrator" } else { "asked" }).await;
+        Ok(())
+    }
+
+    /// Takes everything of an attachment away. Goes on after an error: what is
+    /// left over is cut off already, since its link is gone.
+    pub(super) async fn clear(&self, state: &mut State, id: u32, reason: &'static str) {
+        let Some(one) = state.attachments.remove(id, now()) else { return };
+        state.sockets.remove(&id);
+        state.blocked.retain(|blocked, _| blocked.id != id);
+        self.resolver.tell(&ToResolver::Detached { id }, &[]).await;
+        let transaction = rules::detached(id, one.address, &state.attachments.ids());
+        let generation = one.generation;
+        let cleared = self
+            .gate
+            .run(move || -> anyhow::Result<()> {
+                let link = Rtnl::new().and_then(|mut gate| gate.remove_link(&link_name(id)));
+                let rules = transaction.commit();
+                let flows = Conntrack::new().and_then(|mut flows| flows.forget_marked(generation));
+                link?;
+                rules?;
+                Ok(flows?)
+            })
+            .await;
+        match cleared {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(attachment = id, %error, "could not clear everything"),
+            Err(error) => error!(attachment = id, %error, "could not clear"),
+        }
+        if let Err(error) = state.attachments.write() {
+            error!(%error, "could not write the state");
+        }
+        self.changes.notify_one();
+        info!(event = "detach", uid = one.uid, attachment = id, reason, "detached");
+        let _ = self.events.send(Event::Detached { uid: one.uid, id, reason });
+    }
+}
+
+fn still_open(
+    policy: &rcc_policy::Policy,
+    one: &Attachment,
+    flow: &crate::nfnetlink::Flow,
+) -> bool {
+    let address = IpAddr::V4(flow.destination);
+    let Some(protocol) = flow.protocol else {
+        return policy.defaults.allow_public && answer_may_open(address, false);
+    };
+    let entries: Vec<Entry> = policy.entries.iter().chain(one.entries()).cloned().collect();
+    let answers: Vec<rcc_policy::Answer> = one
+        .answers
+        .keys()
+        .filter(|(_, open)| *open == flow.destination)
+        .filter_map(|(entry, _)| {
+            let entry = entries.iter().position(|other| other == entry)?;
+            Some(rcc_policy::Answer { address, entry })
+        })
+        .collect();
+    let flow = NewFlow { address, protocol, port: flow.port };
+    rcc_policy::decide(&policy.defaults, &entries, &answers, flow) == Verdict::Allowed
+}

@@ -1,0 +1,243 @@
+//! What the resolver and the kernel say.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use rcc_dbus::{HelperError, Rule};
+use rcc_policy::{Entry, Target};
+use tracing::{error, info, warn};
+
+use super::{Blocked, Control, Event, Publication, Published, State, failed};
+use crate::attachments::{Attachment, now};
+use crate::host;
+use crate::netlink::Rtnl;
+use crate::nft::Transaction;
+use crate::resolver::dns::MAX_ADDRESSES;
+use crate::resolver::wire::{self, ToResolver};
+use crate::rules::{self, answer_may_open};
+
+impl Control {
+    /// Opens what the resolver found, as far as the policy allows: first the set,
+    /// then the answer. Many at once, in one transaction.
+    pub async fn publish(&self, publications: &[Publication]) -> Vec<Published> {
+        let mut state = self.state.lock().await;
+        let now = now();
+        let mut transaction = Transaction::new();
+        let mut noted = Vec::new();
+        let results: Vec<Published> = publications
+            .iter()
+            .map(|publication| open(&mut state, publication, now, &mut transaction, &mut noted))
+            .collect();
+        if let Err(error) = self.commit(transaction).await {
+            warn!(%error, "could not open addresses");
+            for (id, key) in noted {
+                if let Some(one) = state.attachments.all.get_mut(&id) {
+                    one.answers.remove(&key);
+                }
+            }
+            return publications.iter().map(|_| Err(())).collect();
+        }
+        // On a memory file system, so this costs microseconds; a helper that is
+        // killed now knows afterwards what is open (N11).
+        if !noted.is_empty()
+            && let Err(error) = state.attachments.write()
+        {
+            error!(%error, "could not write the state");
+        }
+        results
+    }
+
+    /// Tells a new resolver everything.
+    pub async fn brief_resolver(&self) -> Result<(), HelperError> {
+        let state = self.state.lock().await;
+        self.brief_policy(&state).await?;
+        for (id, one) in &state.attachments.all {
+            if let Some(sockets) = state.sockets.get(id) {
+                self.introduce(&state, *id, one.revision, sockets).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn brief_policy(&self, state: &State) -> Result<(), HelperError> {
+        let policy = &state.policy.policy;
+        let file = wire::entries_file(&policy.entries.iter().map(Rule::from).collect());
+        let message = ToResolver::Policy { allow_public: policy.defaults.allow_public };
+        self.resolver.tell(&message, &[wire::number(&file.map_err(failed)?)]).await;
+        Ok(())
+    }
+
+    /// Counts something refused; [`Control::flush`] tells of it. `link` is that of
+    /// the packet, for packets.
+    pub async fn refused(&self, mut what: Blocked, link: Option<u32>) {
+        /// Different things that may wait to be told, of all sandboxes.
+        const MOST: usize = 1_000;
+        let mut state = self.state.lock().await;
+        let one = match link {
+            Some(link) => state.attachments.by_link(link),
+            None => state.attachments.all.get(&what.id),
+        };
+        let Some(one) = one else { return };
+        what.id = one.id;
+        if what.host.is_empty() {
+            what.host = name_behind(one, &what.address);
+        }
+        if state.blocked.len() < MOST || state.blocked.contains_key(&what) {
+            *state.blocked.entry(what).or_default() += 1;
+            self.refusals.notify_one();
+        }
+    }
+
+    /// Tells of what was refused.
+    pub async fn flush(&self) {
+        let mut state = self.state.lock().await;
+        let blocked = std::mem::take(&mut state.blocked);
+        for (what, count) in blocked {
+            let Some(one) = state.attachments.all.get(&what.id) else { continue };
+            let uid = one.uid;
+            // Names of hosts are personal: only at debug level.
+            info!(
+                event = "blocked",
+                uid,
+                attachment = what.id,
+                reason = what.reason.as_str(),
+                count,
+                "blocked"
+            );
+            tracing::debug!(
+                host = what.host,
+                address = what.address,
+                port = what.port,
+                "blocked what"
+            );
+            let _ = self.events.send(Event::Blocked { uid, what, count });
+        }
+    }
+
+    /// When the next timed rule ends, in seconds of [`now`].
+    pub async fn next_end(&self) -> Option<u64> {
+        let state = self.state.lock().await;
+        let held = state.attachments.all.values().flat_map(|one| &one.held);
+        held.filter_map(|held| held.until).min()
+    }
+
+    /// Lets timed rules end.
+    pub async fn expire(&self) {
+        let mut state = self.state.lock().await;
+        for id in state.attachments.ids() {
+            let due =
+                state.attachments.all.get_mut(&id).is_some_and(|one| one.clone().expire(now()));
+            if due
+                && let Err(error) = self
+                    .replace_rules(&mut state, id, |one| {
+                        one.expire(now());
+                    })
+                    .await
+            {
+                error!(attachment = id, %error, "a timed rule could not end; the sandbox is cut off");
+                self.clear(&mut state, id, "failed").await;
+            }
+        }
+    }
+
+    /// Clears attachments whose link the kernel took away.
+    pub async fn sweep(&self) {
+        let mut state = self.state.lock().await;
+        let links = self.gate.run(|| Rtnl::new()?.links()).await;
+        let Ok(Ok(links)) = links else { return };
+        let gone: Vec<u32> = state
+            .attachments
+            .all
+            .values()
+            .filter(|one| !links.iter().any(|link| link.index == one.link))
+            .map(|one| one.id)
+            .collect();
+        for id in gone {
+            self.clear(&mut state, id, "ended").await;
+        }
+    }
+
+    /// Takes over addresses of the host that changed.
+    pub async fn host_changed(&self) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
+        let networks = self.read_host_networks().await?;
+        if networks != state.host_networks {
+            self.commit(rules::host_networks(&networks)).await?;
+            state.host_networks = networks;
+        }
+        Ok(())
+    }
+
+    /// Puts the host's table up again. While it cannot stand, the link to the
+    /// host is down.
+    pub async fn restore_host(&self) {
+        let restore = || -> anyhow::Result<()> {
+            let mut rtnl = Rtnl::new()?;
+            let index = rtnl.index(rules::HOST_LINK)?;
+            if let Err(error) = host::apply_table(&mut rtnl) {
+                rtnl.set_up(index, false)?;
+                return Err(error.into());
+            }
+            Ok(rtnl.set_up(index, true)?)
+        };
+        match self.host.run(restore).await {
+            Ok(Ok(())) => info!(event = "restored", "the host's table was put up again"),
+            Ok(Err(error)) => error!(%error, "the host's table cannot be put up"),
+            Err(error) => error!(%error, "the host's table cannot be put up"),
+        }
+    }
+}
+
+/// Opens one publication within the transaction. The resolver is believed in
+/// nothing: entries, addresses and their number are checked here.
+fn open(
+    state: &mut State,
+    publication: &Publication,
+    now: u64,
+    transaction: &mut Transaction,
+    noted: &mut Vec<(u32, (Entry, Ipv4Addr))>,
+) -> Published {
+    let policy = &state.policy.policy;
+    let one = state.attachments.all.get_mut(&publication.id).ok_or(())?;
+    if one.revision != publication.revision
+        || !one.connected
+        || publication.addresses.len() > MAX_ADDRESSES
+    {
+        return Err(());
+    }
+    let mut entries = Vec::new();
+    for number in &publication.administrators {
+        entries.push(policy.entries.get(*number as usize).ok_or(())?.clone());
+    }
+    for number in &publication.users {
+        entries.push(one.held.get(*number as usize).ok_or(())?.entry.clone());
+    }
+    let mut opened = Vec::new();
+    for address in &publication.addresses {
+        let IpAddr::V4(v4) = *address else { continue };
+        if state.host_networks.iter().any(|net| net.contains(address)) {
+            continue;
+        }
+        for entry in &entries {
+            let by_name = matches!(entry.target(), Target::Host(_));
+            if !by_name || !answer_may_open(*address, entry.private()) {
+                continue;
+            }
+            if let Some(seconds) = one.note_answer(entry, v4, publication.ttl, now).map_err(drop)? {
+                let answer = rules::Answered { entry, address: v4, seconds };
+                rules::answered(transaction, one.id, &answer);
+                noted.push((one.id, (entry.clone(), v4)));
+            }
+            if !opened.contains(address) {
+                opened.push(*address);
+            }
+        }
+    }
+    Ok(opened)
+}
+
+/// The name that an address was given out for, when it was an exact one.
+fn name_behind(one: &Attachment, address: &str) -> String {
+    let Ok(address) = address.parse::<Ipv4Addr>() else { return String::new() };
+    let mut names = one.answers.keys().filter(|(_, open)| *open == address);
+    names.next().map_or_else(String::new, |(entry, _)| entry.target().to_string())
+}

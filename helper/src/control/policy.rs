@@ -1,0 +1,61 @@
+//! The administrator's file, in force everywhere at once.
+
+use rcc_dbus::HelperError;
+use rcc_policy::Entry;
+use tracing::{error, info};
+
+use super::{Control, Event, State, failed};
+use crate::attachments::now;
+use crate::policy_file::InForce;
+use crate::rules;
+
+impl Control {
+    /// The file in force.
+    pub async fn policy(&self) -> InForce {
+        self.state.lock().await.policy.clone()
+    }
+
+    /// Puts another policy in force, everywhere at once.
+    pub async fn use_policy(&self, policy: InForce) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
+        if policy.version == state.policy.version {
+            return Ok(());
+        }
+        let version = policy.version.clone();
+        state.policy = policy;
+        for id in state.attachments.ids() {
+            let (held, _) = {
+                let Some(one) = state.attachments.all.get(&id) else { continue };
+                let own: Vec<Entry> = one.entries().cloned().collect();
+                rcc_policy::merge(&state.policy.policy, &own)
+            };
+            let result = self
+                .replace_rules(&mut state, id, |one| {
+                    one.held.retain(|own| held.contains(&own.entry));
+                })
+                .await;
+            if let Err(error) = result {
+                error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
+                self.clear(&mut state, id, "failed").await;
+                continue;
+            }
+            // Entries of the file may have gone: every flow is looked at again.
+            self.recheck(&mut state, id).await?;
+        }
+        self.brief_policy(&state).await?;
+        info!(event = "policy", version, "the policy changed");
+        let _ = self.events.send(Event::PolicyChanged { version });
+        Ok(())
+    }
+
+    async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
+        let generation = state.attachments.next_generation();
+        let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
+        let old = std::mem::replace(&mut one.generation, generation);
+        let one = one.clone();
+        let rules = one.rules(&state.policy.policy, now());
+        self.commit(rules::attachment(&rules, &state.attachments.ids())).await?;
+        self.cut(state, id, old, generation).await?;
+        state.attachments.write().map_err(failed)
+    }
+}
