@@ -222,7 +222,10 @@ fn answer(line: &str, known: bool, body: &[u8]) -> (&'static str, &'static str, 
 /// What "Claude" says next, as a content block.
 fn next(request: &Value) -> Value {
     let text = |text: String| json!({"type": "text", "text": text});
-    let Some(last) = request["messages"].as_array().and_then(|messages| messages.last()) else {
+    // Remarks of the program itself may follow what the person said.
+    let messages = request["messages"].as_array();
+    let said = messages.and_then(|all| all.iter().rfind(|message| message["role"] == "user"));
+    let Some(last) = said else {
         return text("Nothing was asked.".into());
     };
     let blocks = match &last["content"] {
@@ -319,6 +322,10 @@ mod tests {
         assert_eq!(said["text"], "The command printed: one");
         assert_eq!(next(&request(json!("hello")))["type"], "text");
         assert_eq!(next(&json!({}))["type"], "text");
+        let mut with_remark = request(json!("run: true"));
+        let remark = json!({"role": "system", "content": "today"});
+        with_remark["messages"].as_array_mut().unwrap().push(remark);
+        assert_eq!(next(&with_remark)["input"]["command"], "true");
     }
 
     #[test]
