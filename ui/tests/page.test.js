@@ -319,9 +319,9 @@ describe("terminal", () => {
     );
     const background = () => page.evaluate(() => getComputedStyle(document.querySelector(".xterm-viewport")).backgroundColor);
     const before = await background();
-    await page.emulateMedia({ colorScheme: "dark" });
+    await page.emulateMedia({ colorScheme: "light" });
     assert.notEqual(await background(), before);
-  });
+  }, { colorScheme: "dark" });
 
   on("open=warm", "the size follows the window, and the sidebar", async (page) => {
     await opened(page);

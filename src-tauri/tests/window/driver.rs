@@ -177,8 +177,9 @@ impl Window {
 
     /// Clicks the button that says `label`.
     pub fn click(&self, label: &str) {
-        let find = "return [...document.querySelectorAll('button')]
-            .find((b) => b.checkVisibility() && !b.disabled && b.innerText.trim().startsWith(arguments[0]))";
+        let find = r"return [...document.querySelectorAll('button')]
+            .filter((button) => button.checkVisibility() && !button.disabled)
+            .find((button) => new RegExp(`^${arguments[0]}(\\s|$)`).test(button.innerText.trim()))";
         let button = until(label, || {
             let found = self.run(find, &[json!(label)]);
             found[ELEMENT].as_str().map(str::to_string)
@@ -186,12 +187,15 @@ impl Window {
         post(&format!("{}/element/{button}/click", self.session), &json!({})).unwrap();
     }
 
-    /// Types into what has the focus. Enter is `\u{e007}` (W3C WebDriver, Keyboard).
+    /// Presses keys, wherever the focus is. Enter is `\u{e007}` (W3C WebDriver,
+    /// Keyboard). A terminal's own field cannot be typed into as an element.
     pub fn keys(&self, text: &str) {
-        let focused = get(&format!("{}/element/active", self.session)).unwrap();
-        let element = focused[ELEMENT].as_str().unwrap();
-        let body = json!({"text": text});
-        post(&format!("{}/element/{element}/value", self.session), &body).unwrap();
+        let presses: Vec<Value> = text
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key})))
+            .collect();
+        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": presses}]});
+        post(&format!("{}/actions", self.session), &body).unwrap();
     }
 
     pub fn run(&self, script: &str, arguments: &[Value]) -> Value {

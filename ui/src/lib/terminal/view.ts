@@ -40,6 +40,8 @@ export class TerminalView {
       cursorBlink: false,
       fontFamily: '"DejaVu Sans Mono", "Noto Sans Mono", "Liberation Mono", ui-monospace, monospace',
       fontSize: 14,
+      // Programs choose colours for a background that they guess.
+      minimumContrastRatio: 4.5,
       scrollback: SCROLLBACK_LINES,
       theme: this.#dark.matches ? dark : light,
       linkHandler: {
