@@ -1,6 +1,8 @@
 //! Attacks on the helper over the bus, in the lab: a real bus, real polkit, other
 //! users, hostile descriptors and arguments.
 
+use std::io::{Read, Write};
+
 use rcc_dbus::Rule;
 use rcc_tests::protocol::Call;
 use rcc_tests::{ANN, Actor, BOB, Lab, Options, Sandbox, Watched, skip, wait_for, world};
@@ -162,11 +164,19 @@ fn an_administrator_edits_the_policy_and_it_holds_at_once() {
     let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
     sandbox.reach("allowed.example", 443).expect("before");
     assert!(sandbox.resolve("other.example").is_err());
+    let mut running = sandbox
+        .run(|| std::net::TcpStream::connect((world::SERVERS[0], 443)))
+        .expect("a connection");
+    running.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("timeout");
     let other = POLICY.replace("allowed", "other");
     let fresh: String =
         root.call(&Call::ReplacePolicy(other.clone(), version.clone())).expect("replace");
     assert!(sandbox.reach("other.example", 443).is_ok());
     assert!(sandbox.tcp(world::SERVERS[0], 443).is_err(), "what the old one opened is shut");
+    let mut said = [0; 256];
+    let _ = running.read(&mut said);
+    let _ = running.write_all(b"still there?");
+    assert!(!matches!(running.read(&mut said), Ok(1..)), "and what ran over it is cut");
     assert_eq!(lab.on_host("cat /etc/rcc/network-whitelist.yaml").expect("file"), other);
     // H6: who read before loses, and is told.
     refused(root.call(&Call::ReplacePolicy(POLICY.into(), version)), "VersionConflict");
