@@ -166,6 +166,8 @@ impl Attachment {
 pub struct Attachments {
     /// By number.
     pub all: BTreeMap<u32, Attachment>,
+    /// Version of the administrator's file that they were last held against.
+    pub policy: String,
     last_id: u32,
     last_generation: u32,
     last_revision: u64,
@@ -252,6 +254,7 @@ fn path() -> PathBuf {
 /// The file. Rules stand in it as on the wire and are checked again when read.
 #[derive(Serialize, Deserialize)]
 struct File {
+    policy: String,
     last_id: u32,
     last_generation: u32,
     last_revision: u64,
@@ -299,6 +302,7 @@ impl From<&Attachments> for File {
                 .collect(),
         };
         Self {
+            policy: attachments.policy.clone(),
             last_id: attachments.last_id,
             last_generation: attachments.last_generation,
             last_revision: attachments.last_revision,
@@ -341,6 +345,7 @@ impl File {
         }
         Ok(Attachments {
             all,
+            policy: self.policy,
             last_id: self.last_id,
             last_generation: self.last_generation,
             last_revision: self.last_revision,

@@ -202,11 +202,15 @@ impl Control {
             self.clear(&mut state, id, "ended").await;
         }
         for id in kept {
-            // The policy may be another than when the helper ended.
             self.replace_rules(&mut state, id, |_| {}).await?;
+            // The administrator's file may be another than when the helper ended.
+            if state.attachments.policy != state.policy.version {
+                self.recheck(&mut state, id).await?;
+            }
             let sockets = self.gate.run(move || Sockets::new(&link_name(id))).await??;
             state.sockets.insert(id, sockets);
         }
+        state.attachments.policy = state.policy.version.clone();
         state.attachments.write()?;
         Ok(())
     }

@@ -33,6 +33,10 @@ pub const HOST_LINK: &str = "rcc0";
 const FLOWS_AT_ONCE: u32 = 2_048;
 const FLOWS_A_SECOND: u32 = 500;
 
+/// Packets to the resolver that one sandbox may send in a second: more than that
+/// are dropped before they cost the resolver, which all share, anything (N17).
+const QUESTIONS_A_SECOND: u32 = 1_000;
+
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
 const BEFORE_DEFRAG: i32 = -450;
 /// `NF_IP_PRI_RAW`.
@@ -47,6 +51,10 @@ pub fn link_name(id: u32) -> String {
 
 fn chain_name(id: u32) -> String {
     format!("a_{id}")
+}
+
+fn questions_chain(id: u32) -> String {
+    format!("q_{id}")
 }
 
 /// The four sets of an attachment: networks by rule and addresses by name, for
@@ -88,7 +96,7 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
     t.base_chain("c_output", filter, NfHook::Output, 0, drop);
     t.base_chain("c_forward", filter, NfHook::Forward, 0, drop);
     t.base_chain("c_nat", NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT, pass);
-    for chain in ["c_refuse", "c_never", "c_limit", "c_check", "c_dispatch"] {
+    for chain in ["c_refuse", "c_never", "c_limit", "c_check", "c_dispatch", "c_questions"] {
         t.chain(chain);
     }
 
@@ -165,7 +173,7 @@ fn to_the_gate_itself(t: &mut Transaction) {
     let gateway = || is(payload("ip", "daddr"), text(GATEWAY.to_string()));
     for protocol in ["udp", "tcp"] {
         let question = is(payload(protocol, "dport"), number(53));
-        t.rule("c_input", vec![from("s*"), gateway(), question, accept()]);
+        t.rule("c_input", vec![from("s*"), gateway(), question, goto("c_questions")]);
         let answer = is(payload(protocol, "sport"), number(53));
         t.rule("c_output", vec![to("s*"), answer, accept()]);
     }
@@ -246,10 +254,14 @@ fn report(reason: BlockedReason) -> nftables::stmt::Statement<'static> {
 }
 
 fn dispatcher(t: &mut Transaction, attached: &[u32]) {
-    t.chain("c_dispatch");
-    if !attached.is_empty() {
-        let chains: Vec<_> = attached.iter().map(|id| (link_name(*id), chain_name(*id))).collect();
-        t.rule("c_dispatch", vec![dispatch(&chains)]);
+    for (base, own) in
+        [("c_dispatch", chain_name as fn(u32) -> String), ("c_questions", questions_chain)]
+    {
+        t.chain(base);
+        if !attached.is_empty() {
+            let chains: Vec<_> = attached.iter().map(|id| (link_name(*id), own(*id))).collect();
+            t.rule(base, vec![dispatch(&chains)]);
+        }
     }
 }
 
@@ -313,6 +325,10 @@ fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
 
 fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let id = rules.id;
+    let questions = questions_chain(id);
+    t.chain(&questions);
+    t.rule(&questions, vec![at_most(QUESTIONS_A_SECOND, QUESTIONS_A_SECOND), accept()]);
+    t.rule(&questions, vec![counter(), discard()]);
     let chain = chain_name(id);
     t.chain(&chain);
     if !rules.connected {
@@ -410,8 +426,10 @@ pub fn detached(id: u32, address: Ipv4Addr, attached: &[u32]) -> Transaction {
     let mut t = Transaction::new();
     dispatcher(&mut t, attached);
     // An add before each removal makes the removal safe when it is gone already.
-    t.chain(&chain_name(id));
-    t.remove_chain(&chain_name(id));
+    for chain in [chain_name(id), questions_chain(id)] {
+        t.chain(&chain);
+        t.remove_chain(&chain);
+    }
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
     for reach in [Reach::Private, Reach::Public] {
         for (by_name, flag) in [(false, SetFlag::Interval), (true, SetFlag::Timeout)] {

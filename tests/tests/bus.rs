@@ -289,3 +289,55 @@ fn diagnose_says_what_works() {
     let host = checks.iter().find(|check| check.name == "host-table").expect("check");
     assert_eq!(host.state, "bad");
 }
+
+#[test]
+fn a_policy_that_changed_while_the_helper_was_away_holds_for_what_runs() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    sandbox.reach("allowed.example", 443).expect("before");
+    let mut running = sandbox
+        .run(|| std::net::TcpStream::connect((world::SERVERS[0], 443)))
+        .expect("a connection");
+    running.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("timeout");
+    let helper = lab.helper().expect("a helper");
+    nix::sys::signal::kill(helper, nix::sys::signal::Signal::SIGKILL).expect("kill");
+    wait_for(|| lab.helper() != Some(helper)).expect("it ends");
+    std::fs::write("/etc/rcc/network-whitelist.yaml", "version: 1\n").expect("write");
+    wait_for(|| ann.list().is_ok()).expect("a new helper");
+    let mut said = [0; 256];
+    let _ = running.read(&mut said);
+    let _ = running.write_all(b"still there?");
+    assert!(!matches!(running.read(&mut said), Ok(1..)), "cut");
+    assert!(sandbox.tcp(world::SERVERS[0], 443).is_err());
+    assert!(sandbox.resolve("allowed.example").is_err());
+}
+
+#[test]
+fn n17_a_flood_of_questions_leaves_the_others_their_answers() {
+    let Some((lab, mut ann, noisy)) = start() else { return };
+    let quiet = lab.sandbox(&mut ann, &[]).expect("another");
+    quiet.resolve("allowed.example").expect("before");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            noisy.run(|| {
+                let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("socket");
+                let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed)
+                    && std::time::Instant::now() < end
+                {
+                    let _ = socket.send_to(&[0x55; 60], ("169.254.1.1", 53));
+                }
+            });
+        });
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let start = std::time::Instant::now();
+        for turn in 0..20 {
+            quiet.resolve("allowed.example").unwrap_or_else(|error| panic!("turn {turn}: {error}"));
+        }
+        let taken = start.elapsed();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(taken < std::time::Duration::from_secs(4), "{taken:?}");
+    });
+    let dropped = lab.in_gate(&format!("nft list chain inet rcc q_{}", noisy.id)).expect("nft");
+    assert!(!dropped.contains("packets 0 bytes 0 drop"), "{dropped}");
+}

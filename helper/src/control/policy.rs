@@ -23,6 +23,7 @@ impl Control {
         }
         let version = policy.version.clone();
         state.policy = policy;
+        state.attachments.policy.clone_from(&version);
         for id in state.attachments.ids() {
             let (held, _) = {
                 let Some(one) = state.attachments.all.get(&id) else { continue };
@@ -48,7 +49,7 @@ impl Control {
         Ok(())
     }
 
-    async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
+    pub(super) async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
         let generation = state.attachments.next_generation();
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
         let old = std::mem::replace(&mut one.generation, generation);
