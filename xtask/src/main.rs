@@ -4,6 +4,7 @@
 
 mod child;
 mod report;
+mod run;
 mod test;
 mod workspace;
 
@@ -27,12 +28,22 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Install rcc here and open a project; as root without systemd: play all of it in a lab
+    Run(run::Wanted),
+    /// Take back what `run` did
+    Uninstall {
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Test { json } => test::run(json.as_deref()),
+        Command::Run(wanted) => run::run(&wanted),
+        Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {
         Ok(code) => ExitCode::from(code),

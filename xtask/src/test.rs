@@ -1,7 +1,7 @@
 //! `cargo xtask test`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -32,17 +32,16 @@ pub fn run(json: Option<&Path>) -> anyhow::Result<u8> {
     Ok(u8::from(all.report.failed > 0))
 }
 
-/// Builds the program that runs inside each sandbox, without any library to
-/// load, and puts it beside the others.
+/// How the program that runs inside each sandbox is built, without any library
+/// to load, and what puts it beside the others then.
 pub fn static_inside() -> anyhow::Result<(Command, impl Fn() -> anyhow::Result<()>)> {
     let triple = workspace::host_triple().context("rustc does not say what this machine is")?;
-    let target = workspace::outputs().join("static");
-    let built = target.join(&triple).join("release/rcc-inside");
+    let built = built_inside()?;
     let mut command = workspace::cargo();
     command
         .args(["build", "--release", "--package", "rcc-inside", "--bin", "rcc-inside"])
         .args(["--target", &triple, "--target-dir"])
-        .arg(&target)
+        .arg(static_target())
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let place = move || {
         let to = workspace::programs().join("inside");
@@ -53,6 +52,16 @@ pub fn static_inside() -> anyhow::Result<(Command, impl Fn() -> anyhow::Result<(
             .with_context(|| format!("copy {} to {}", built.display(), to.display()))
     };
     Ok((command, place))
+}
+
+/// Where [`static_inside`] leaves it.
+pub fn built_inside() -> anyhow::Result<PathBuf> {
+    let triple = workspace::host_triple().context("rustc does not say what this machine is")?;
+    Ok(static_target().join(triple).join("release/rcc-inside"))
+}
+
+fn static_target() -> PathBuf {
+    workspace::outputs().join("static")
 }
 
 struct All {
@@ -77,7 +86,7 @@ impl All {
             command
         };
         // What stands there already is what the lock file says, unless it is older.
-        if !installed() {
+        if !workspace::page_is_installed() {
             let install = npm(&["ci", "--no-audit", "--no-fund"]);
             if !self.step("page: npm ci", install, 10 * MINUTE)? {
                 self.window.get_or_insert_with(|| "its page cannot be built".into());
@@ -253,14 +262,6 @@ fn lab_suites() -> Vec<String> {
     let folder = workspace::root().join("tests/tests");
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect()
-}
-
-/// Whether `npm ci` would change nothing.
-fn installed() -> bool {
-    let ui = workspace::root().join("ui");
-    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    let stamp = changed(&ui.join("node_modules/.package-lock.json"));
-    stamp.is_some() && stamp >= changed(&ui.join("package-lock.json"))
 }
 
 fn has_script(name: &str) -> bool {

@@ -1,8 +1,12 @@
 //! Where things are, and what this machine has.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::child;
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
@@ -83,6 +87,35 @@ fn recent(version: &str) -> bool {
     let mut parts = version.trim_start_matches('v').split('.').map(|part| part.parse::<u32>().ok());
     let version = (parts.next().flatten(), parts.next().flatten());
     version >= (Some(20), Some(19))
+}
+
+/// Whether `npm ci` would change nothing in the page's folder.
+pub fn page_is_installed() -> bool {
+    let ui = root().join("ui");
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let stamp = changed(&ui.join("node_modules/.package-lock.json"));
+    stamp.is_some() && stamp >= changed(&ui.join("package-lock.json"))
+}
+
+/// Builds the window's page, or says why not.
+pub fn build_page() -> Result<(), String> {
+    if let Some(reason) = without_node() {
+        return Err(reason);
+    }
+    let mut steps = vec![["run", "build"].as_slice()];
+    if !page_is_installed() {
+        steps.insert(0, &["ci", "--no-audit", "--no-fund"]);
+    }
+    for step in steps {
+        let output = child::output_of(&format!("page {}", step.join(" ")));
+        let mut npm = Command::new("npm");
+        npm.args(step).current_dir(root().join("ui"));
+        match child::run(&mut npm, &output, Duration::from_secs(600)) {
+            Ok(child::End::Good) => {}
+            _ => return Err(format!("npm {} failed, see {}", step.join(" "), output.display())),
+        }
+    }
+    Ok(())
 }
 
 /// What this machine is to the compiler.
