@@ -4,7 +4,7 @@
 use futures_util::StreamExt;
 use gtk::prelude::GtkSettingsExt;
 use tauri::AppHandle;
-use zbus::zvariant::OwnedValue;
+use zbus::zvariant::{OwnedValue, Value};
 
 const NAMESPACE: &str = "org.freedesktop.appearance";
 const KEY: &str = "color-scheme";
@@ -18,7 +18,8 @@ const DARK: u32 = 1;
     default_path = "/org/freedesktop/portal/desktop"
 )]
 trait Portal {
-    fn read_one(&self, namespace: &str, key: &str) -> zbus::Result<OwnedValue>;
+    /// Superseded by `ReadOne`, which Debian 12's portal does not have yet.
+    fn read(&self, namespace: &str, key: &str) -> zbus::Result<OwnedValue>;
 
     #[zbus(signal)]
     fn setting_changed(&self, namespace: &str, key: &str, value: OwnedValue) -> zbus::Result<()>;
@@ -37,7 +38,7 @@ async fn follow(app: &AppHandle) -> zbus::Result<()> {
     let bus = zbus::Connection::session().await?;
     let portal = PortalProxy::new(&bus).await?;
     let mut changes = portal.receive_setting_changed().await?;
-    apply(app, &portal.read_one(NAMESPACE, KEY).await?);
+    apply(app, &portal.read(NAMESPACE, KEY).await?);
     while let Some(change) = changes.next().await {
         if let Ok(change) = change.args()
             && change.namespace == NAMESPACE
@@ -50,11 +51,32 @@ async fn follow(app: &AppHandle) -> zbus::Result<()> {
 }
 
 fn apply(app: &AppHandle, value: &OwnedValue) {
-    let Ok(scheme) = u32::try_from(value) else { return };
+    let Some(scheme) = number(value) else { return };
     // GTK belongs to the main thread; the app may be ending.
     let _ = app.run_on_main_thread(move || {
         if let Some(settings) = gtk::Settings::default() {
             settings.set_gtk_application_prefer_dark_theme(scheme == DARK);
         }
     });
+}
+
+/// `Read` answers a variant in a variant, the signal a plain one.
+fn number(value: &Value<'_>) -> Option<u32> {
+    match value {
+        Value::U32(number) => Some(*number),
+        Value::Value(inner) => number(inner),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_answer_are_read() {
+        assert_eq!(number(&Value::U32(DARK)), Some(1));
+        assert_eq!(number(&Value::Value(Box::new(Value::U32(2)))), Some(2));
+        assert_eq!(number(&Value::from("dark")), None);
+    }
 }

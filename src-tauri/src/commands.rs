@@ -25,6 +25,7 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         hello,
         list_projects,
         look_again,
+        show_title,
         choose_folder,
         forget_project,
         open_sandbox,
@@ -63,6 +64,19 @@ pub async fn list_projects(app: State<'_, Shared>) -> Answer<Vec<Project>> {
 pub async fn look_again(app: State<'_, Shared>) -> Answer<()> {
     watching::begin(app.inner().clone()).await;
     Ok(())
+}
+
+/// The window's title says which project is in sight; never what a program
+/// inside calls itself.
+#[tauri::command]
+pub fn show_title(
+    window: tauri::Window,
+    app: State<'_, Shared>,
+    project: Option<&str>,
+) -> Answer<()> {
+    let name = project.and_then(|id| app.project(id).ok()).map(|project| project.name());
+    let title = name.map_or_else(|| "rcc".to_string(), |name| format!("{name} – rcc"));
+    window.set_title(&title).map_err(|error| cannot("The title could not be set.", &error))
 }
 
 /// Lets the person choose a folder and puts it into the list; the project's id,

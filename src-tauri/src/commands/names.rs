@@ -3,6 +3,7 @@ pub const NAMES: &[&str] = &[
     "hello",
     "list_projects",
     "look_again",
+    "show_title",
     "choose_folder",
     "forget_project",
     "open_sandbox",

@@ -5,6 +5,8 @@
 //! ordinary user with rootless Podman, and `RCC_TEST_IMAGE`, an image that is
 //! there already. `RCC_TEST_PICTURES` names a folder for pictures.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod driver;
 
 use std::time::Duration;

@@ -10,6 +10,8 @@ export interface Backend {
   projects(): Promise<Project[]>;
   /** Looks for sessions that began or ended elsewhere; an event follows. */
   lookAgain(): Promise<void>;
+  /** The title of the window is the project's name. */
+  showTitle(project: string | null): Promise<void>;
   /** The id of the folder that the person chose, or nothing. */
   chooseFolder(): Promise<string | null>;
   forget(project: string): Promise<void>;

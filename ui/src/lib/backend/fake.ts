@@ -142,6 +142,10 @@ class Fake implements Backend {
     this.#tell({ kind: "projects" });
   }
 
+  async showTitle(id: string | null) {
+    document.title = id === null ? "rcc" : `${this.#find(id).name} – rcc`;
+  }
+
   async chooseFolder() {
     if (this.#options.get("choose") === "home") throw HOME_REFUSED;
     const id = "00000000000000aa";

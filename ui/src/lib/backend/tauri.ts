@@ -30,6 +30,7 @@ export const backend: Backend = {
   },
   projects: () => call<Project[]>("list_projects"),
   lookAgain: () => call("look_again"),
+  showTitle: (project) => call("show_title", { project }),
   chooseFolder: () => call<string | null>("choose_folder"),
   forget: (project) => call("forget_project", { project }),
   open(request, onProgress, screen) {

@@ -1,70 +1,70 @@
 // Generated from src-tauri/src/wire.rs by `RCC_WRITE=1 cargo test -p rcc-desktop wire`.
 
-export type Hello = { version: string, 
+export type Hello = { version: string,
 /**
  * Driven by a test: the page then offers `window.__rccTerminalText()`.
  */
-automation: boolean, 
+automation: boolean,
 /**
  * Set when nothing can be opened at all.
  */
 problem: Problem | null, };
 
-export type Problem = { 
+export type Problem = {
 /**
  * `RCC-E…`, stable.
  */
-code: string, 
+code: string,
 /**
  * What could not be done.
  */
-title: string, 
+title: string,
 /**
  * Why.
  */
-why: string, 
+why: string,
 /**
  * What to do.
  */
-hint: string, 
+hint: string,
 /**
  * Folded at first.
  */
 detail: string | null, };
 
-export type Project = { 
+export type Project = {
 /**
  * 16 hexadecimal digits.
  */
-id: string, name: string, 
+id: string, name: string,
 /**
  * The folder, `~` for the home.
  */
-path: string, 
+path: string,
 /**
  * False when the folder is gone.
  */
-exists: boolean, 
+exists: boolean,
 /**
  * When it was last opened here, seconds since 1970.
  */
 opened: number | null, session: Session | null, };
 
-export type Session = { network: NetworkWord, image: string, 
+export type Session = { network: NetworkWord, image: string,
 /**
  * Claude's state, when its terminal is there; a hint by the agent's side.
  */
 activity: Activity | null, };
 
-export type Activity = { state: StateWord, 
+export type Activity = { state: StateWord,
 /**
  * The question, tool or reason.
  */
-detail: string | null, 
+detail: string | null,
 /**
  * Turns that are over; `done` with 0 awaits the first prompt.
  */
-turns: number, 
+turns: number,
 /**
  * When the state began, seconds since 1970.
  */
@@ -74,11 +74,11 @@ export type NetworkWord = "connected" | "disconnected" | "offline" | "unknown";
 
 export type StateWord = "starting" | "working" | "needsYou" | "done" | "background" | "trouble" | "ended";
 
-export type OpenSandbox = { 
+export type OpenSandbox = {
 /**
  * A project of the list.
  */
-project: string, 
+project: string,
 /**
  * Never connect.
  */
@@ -86,7 +86,7 @@ offline: boolean, start: Start, columns: number, rows: number, };
 
 export type Start = "show" | "new" | "resume";
 
-export type Opened = { 
+export type Opened = {
 /**
  * The window's own number of the terminal.
  */
@@ -98,30 +98,30 @@ export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSan
 
 export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
 
-export type Blocked = { project: string, 
+export type Blocked = { project: string,
 /**
  * Name, or the address when there is no name; harmless to show.
  */
-target: string, 
+target: string,
 /**
  * 0 when only the name was asked.
  */
-port: number, 
+port: number,
 /**
  * `tcp`, `udp` or another word.
  */
-protocol: string, 
+protocol: string,
 /**
  * `not-allowed`, `private`, `never`, `limit`, `disconnected`, or a word
  * that this release does not know.
  */
 reason: string, };
 
-export type AllowHost = { project: string, 
+export type AllowHost = { project: string,
 /**
  * As [`Blocked::target`].
  */
-target: string, port: number, protocol: string, 
+target: string, port: number, protocol: string,
 /**
  * It may resolve into private ranges.
  */
@@ -140,6 +140,7 @@ export type Command =
   | "hello"
   | "list_projects"
   | "look_again"
+  | "show_title"
   | "choose_folder"
   | "forget_project"
   | "open_sandbox"
