@@ -32,7 +32,7 @@ const PREPARATION: Duration = Duration::from_secs(900);
 /// Another lab may be preparing.
 const TURN: Duration = Duration::from_secs(1_200);
 /// One command of ann's.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(180);
 /// What a machine behind a proxy or with a registry of its own sets.
 const PASSED_ON: [&str; 12] = [
     "http_proxy",
@@ -96,6 +96,9 @@ impl Workshop {
         fs::set_permissions(api.authority(), fs::Permissions::from_mode(0o644))?;
         let mark = lab.folder().display().to_string();
         let workshop = Self { lab, api, mark, _turn: turn };
+        if let Some(reason) = workshop.without_podman()? {
+            return Ok(Err(Skip(reason)));
+        }
         match workshop.prepare(&outside, &servers, registry.as_deref())? {
             Some(reason) => Ok(Err(Skip(reason))),
             None => Ok(Ok(workshop)),
@@ -153,6 +156,11 @@ impl Workshop {
         command
     }
 
+    /// Starts what [`Workshop::ann`] made and waits for its end.
+    pub fn finish(&self, command: &mut Command) -> anyhow::Result<Ended> {
+        self.end(command, COMMAND)
+    }
+
     fn end(&self, command: &mut Command, patience: Duration) -> anyhow::Result<Ended> {
         // Files: a service that stays would hold a pipe open.
         let (out, err) = (self.lab.folder().join("out"), self.lab.folder().join("err"));
@@ -178,6 +186,14 @@ impl Workshop {
             Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
         };
         Ok(Ended { code, out: text(&out)?, err: text(&err)? })
+    }
+
+    /// Why this machine cannot have containers of an ordinary user; asked of
+    /// Podman itself, so that a fault of rcc's is not taken for one of the machine.
+    fn without_podman(&self) -> anyhow::Result<Option<String>> {
+        let ended = self.run(Path::new("/"), "podman", &["unshare", "true"])?;
+        let reason = || format!("rootless Podman does not work here: {}", ended.err.trim());
+        Ok((ended.code != 0).then(reason))
     }
 
     /// Image and program by `rcc init`; answers why they cannot be had here.

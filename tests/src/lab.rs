@@ -416,6 +416,14 @@ fn missing() -> Option<String> {
             return Some(format!("{program} is not installed"));
         }
     }
+    let namespaces = Command::new("unshare")
+        .args(["--net", "--mount", "true"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !namespaces.is_ok_and(|status| status.success()) {
+        return Some("this machine does not let root make namespaces".into());
+    }
     built("rcc-helper").and_then(|_| built("rcc-actor")).err().map(|error| error.to_string())
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcc_policy::Preset;
-use rcc_tests::{Ended, Workshop, skip};
+use rcc_tests::{Ended, Lab, Skip, Workshop, skip};
 
 /// Says the greeting of a server, or how it failed.
 const REACH: &str = "timeout 10 bash -c 'exec 3<>/dev/tcp/other.example/443 && head -n 1 <&3' \
@@ -218,4 +218,37 @@ fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     assert_eq!(workshop.lab.in_gate("ip -o addr; ip route").expect("ip"), standing);
     let reach = "timeout 5 bash -c 'exec 3<>/dev/tcp/api.anthropic.com/443' && echo reached";
     assert!(inside(&workshop, &project, reach).out.contains("reached"), "it goes on working");
+}
+
+/// The tests of the sandbox crate want an ordinary user, who is here.
+#[test]
+fn the_container_tests_of_the_sandbox_crate_pass_for_ann() {
+    let Some(built) = newest("container-") else {
+        skip(&Skip("sandbox/tests/container.rs is not built; test the whole workspace".into()));
+        return;
+    };
+    let Some((workshop, project)) = start("container-tests") else { return };
+    let program = Lab::program("container-tests");
+    fs::copy(&built, &program).expect("copy");
+    let mut command = workshop.ann(&project, &program.to_string_lossy(), &["--show-output"]);
+    command
+        .env("RCC_INSIDE", Lab::program("inside"))
+        // They are about sandboxes without a helper.
+        .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
+    let ended = workshop.finish(&mut command).expect("run");
+    assert_eq!(ended.code, 0, "{}\n{}", ended.out, ended.err);
+    assert!(!ended.out.contains("SKIPPED"), "{}", ended.out);
+    assert!(ended.out.contains("test result: ok."), "{}", ended.out);
+}
+
+/// The newest program that cargo built under this name, beside this one.
+fn newest(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let programs = fs::read_dir(own.parent()?).ok()?.flatten().map(|entry| entry.path());
+    programs
+        .filter(|path| {
+            let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+            file.starts_with(name) && !file.contains('.')
+        })
+        .max_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
 }

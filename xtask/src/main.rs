@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
+mod bench;
 mod child;
 mod report;
 mod run;
@@ -30,6 +31,10 @@ enum Command {
     },
     /// Install rcc here and open a project; as root without systemd: play all of it in a lab
     Run(run::Wanted),
+    /// Measure what DESIGN promises, in labs; ratios and raw figures
+    Bench,
+    #[command(hide = true)]
+    Measure,
     /// Take back what `run` did
     Uninstall {
         /// Ask nothing
@@ -43,6 +48,8 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Test { json } => test::run(json.as_deref()),
         Command::Run(wanted) => run::run(&wanted),
+        Command::Bench => bench::run(),
+        Command::Measure => bench::measure(),
         Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {

@@ -118,7 +118,7 @@ impl Transcript<'_> {
     }
 
     fn rcc(&mut self, arguments: &[&str]) -> anyhow::Result<Ended> {
-        println!("\n$ rcc {}", arguments.join(" "));
+        println!("\n$ rcc {}", shown(arguments));
         let ended = self.workshop.rcc(self.project, arguments)?;
         print!("{}{}", ended.err, ended.out);
         if ended.code != 0 {
@@ -132,6 +132,16 @@ impl Transcript<'_> {
         println!("{} {what}", if good { "✓" } else { "✗" });
         self.good &= good;
     }
+}
+
+/// As a person would type it.
+fn shown(arguments: &[&str]) -> String {
+    let plain =
+        |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:".contains(c));
+    let word = |word: &&str| {
+        if plain(word) { (*word).to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    arguments.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// What stands in the kernel, before the lab goes.
