@@ -28,8 +28,7 @@ pub async fn open(
     drop(begun);
 
     locked(&app.remembered).opened(&request.project, now());
-    // The opening connected on its own; only sessions with a link need the service here.
-    let network = app.network().await.ok();
+    let network = projects::network(app).await;
     let shown = projects::session(app, &session, network.as_ref()).await;
     let (input, output) = terminal.split();
     let number = locked(&app.terminals).add(input);

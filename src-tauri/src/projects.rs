@@ -3,12 +3,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcc_sandbox::{Engine, Error, Host, Network, Session, Settings, display};
 use tauri::DragDropEvent;
 
 use crate::app::{App, Shared, locked};
 use crate::wire::{self, Event, Problem};
+
+/// It answers in milliseconds, or is being started; then the next list has it.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The list as it is now. Sessions are in it once the engine is known; see
 /// [`crate::watching::begin`].
@@ -88,13 +92,18 @@ async fn running(app: &Shared, engine: &Engine) -> HashMap<String, (PathBuf, wir
         }
     };
     // Without a session nobody needs the firewall service: do not wake it.
-    let network = if all.is_empty() { None } else { app.network().await.ok() };
+    let network = if all.is_empty() { None } else { network(app).await };
     let mut running = HashMap::new();
     for found in all {
         let shown = session(app, &found, network.as_ref()).await;
         running.insert(found.project_id().to_string(), (found.path(), shown));
     }
     running
+}
+
+/// The firewall service, if it answers soon: a list must not wait for it.
+pub async fn network(app: &App) -> Option<Network> {
+    tokio::time::timeout(NETWORK_PATIENCE, app.network()).await.ok()?.ok()
 }
 
 fn entry(
