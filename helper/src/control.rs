@@ -99,7 +99,7 @@ pub struct Publication {
 pub type Published = Result<Vec<IpAddr>, ()>;
 
 struct State {
-    policy: InForce,
+    policy: Arc<InForce>,
     attachments: Attachments,
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
@@ -145,7 +145,7 @@ impl Control {
             }
         };
         let state = State {
-            policy,
+            policy: Arc::new(policy),
             attachments,
             sockets: HashMap::new(),
             host_networks: Vec::new(),

@@ -173,7 +173,7 @@ impl Helper {
     ) -> Result<(String, String), HelperError> {
         self.admit("GetPolicy", connection, &header).await?;
         let policy = self.control.policy().await;
-        Ok((policy.document, policy.version))
+        Ok((policy.document.clone(), policy.version.clone()))
     }
 
     #[zbus(out_args("checks"))]

@@ -1,5 +1,7 @@
 //! The administrator's file, in force everywhere at once.
 
+use std::sync::Arc;
+
 use rcc_dbus::HelperError;
 use rcc_policy::Entry;
 use tracing::{error, info};
@@ -11,7 +13,7 @@ use crate::rules;
 
 impl Control {
     /// The file in force.
-    pub async fn policy(&self) -> InForce {
+    pub async fn policy(&self) -> Arc<InForce> {
         self.state.lock().await.policy.clone()
     }
 
@@ -22,7 +24,7 @@ impl Control {
             return Ok(());
         }
         let version = policy.version.clone();
-        state.policy = policy;
+        state.policy = Arc::new(policy);
         state.attachments.policy.clone_from(&version);
         for id in state.attachments.ids() {
             let (held, _) = {
