@@ -66,7 +66,6 @@ pub struct Workshop {
     pub lab: Lab,
     /// Claude's API.
     pub api: PlayedApi,
-    mark: String,
     /// One home, one lab at a time.
     _turn: fs::File,
 }
@@ -79,6 +78,8 @@ impl Workshop {
             return Ok(Err(Skip(reason)));
         }
         let turn = turn()?;
+        // Of a run that was ended from outside: the turn is this one's alone.
+        end_everything();
         // The machine's own network and name servers, while this thread has them.
         let outside = fs::File::open("/proc/thread-self/ns/net")?;
         let servers = fs::read("/etc/resolv.conf").unwrap_or_default();
@@ -94,8 +95,7 @@ impl Workshop {
         programs()?;
         let api = PlayedApi::start(Path::new("/run/rcc-lab"))?;
         fs::set_permissions(api.authority(), fs::Permissions::from_mode(0o644))?;
-        let mark = lab.folder().display().to_string();
-        let workshop = Self { lab, api, mark, _turn: turn };
+        let workshop = Self { lab, api, _turn: turn };
         if let Some(reason) = workshop.without_podman()? {
             return Ok(Err(Skip(reason)));
         }
@@ -152,7 +152,7 @@ impl Workshop {
             .env("ANTHROPIC_API_KEY", played_api::KEY)
             .env("NODE_EXTRA_CA_CERTS", self.api.authority())
             .env("CLAUDE_CODE_MAX_RETRIES", "1")
-            .env(MARK, &self.mark);
+            .env(MARK, "1");
         command
     }
 
@@ -230,8 +230,11 @@ impl Workshop {
         })??;
         fs::write("/etc/resolv.conf", in_lab)?;
         // The engine's service has the machine's network; the next one has the lab's.
-        self.end_everything();
+        end_everything();
         if ended.code == 0 {
+            // What was learnt about the machine stays; the project was a pretext.
+            fs::remove_dir_all(Path::new(HOME).join(".config/rcc/projects"))?;
+            fs::remove_dir_all(&folder)?;
             return Ok(None);
         }
         let unreachable = ["RCC-E302", "RCC-E401"].iter().find(|code| ended.err.contains(**code));
@@ -242,23 +245,22 @@ impl Workshop {
             None => bail!("`rcc init` failed with {}: {end}", ended.code),
         }
     }
+}
 
-    /// Ends what ann started, and what that started.
-    fn end_everything(&self) {
-        let mark = format!("{MARK}={}", self.mark);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let marked = marked(mark.as_bytes());
-            if marked.is_empty() || Instant::now() > deadline {
-                return;
-            }
-            for pid in marked {
-                let pid = nix::unistd::Pid::from_raw(pid);
-                // One that ended meanwhile needs nothing more.
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+/// Ends what ann started in a lab, and what that started.
+fn end_everything() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let marked = marked();
+        if marked.is_empty() || Instant::now() > deadline {
+            return;
         }
+        for pid in marked {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            // One that ended meanwhile needs nothing more.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -267,7 +269,7 @@ impl Drop for Workshop {
         let _ = self.rcc(Path::new("/"), &["stop", "--all"]);
         let _ = self.run(Path::new("/"), "podman", &["rm", "--all", "--force", "--time", "0"]);
         let _ = self.run(Path::new("/"), "podman", &["volume", "prune", "--force"]);
-        self.end_everything();
+        end_everything();
         let _ = fs::remove_dir_all(Path::new(HOME).join("projects"));
         // So that the folder can be removed while another lab has the same home.
         let _ = umount2(HOME, MntFlags::MNT_DETACH);
@@ -281,7 +283,8 @@ pub fn world() -> Zone {
 
 /// Processes with the mark in their environment, and their descendants: a
 /// container's own have another environment.
-fn marked(mark: &[u8]) -> Vec<i32> {
+fn marked() -> Vec<i32> {
+    let mark = format!("{MARK}=1");
     let processes: Vec<(i32, i32, bool)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -294,7 +297,7 @@ fn marked(mark: &[u8]) -> Vec<i32> {
             let alive = fields.next()? != "Z";
             let parent = fields.next()?.parse().ok()?;
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let own = environment.split(|byte| *byte == 0).any(|line| line == mark)
+            let own = environment.split(|byte| *byte == 0).any(|line| line == mark.as_bytes())
                 || monitors(&fs::read(entry.path().join("cmdline")).unwrap_or_default());
             alive.then_some((pid, parent, own))
         })

@@ -1,5 +1,6 @@
 //! `cargo xtask test`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,16 +74,20 @@ struct All {
 impl All {
     fn page(&mut self) -> anyhow::Result<()> {
         const NAME: &str = "window's page";
-        if let Some(reason) = workspace::without_node() {
-            self.skip(NAME, &reason);
-            if !workspace::root().join("ui/dist/index.html").exists() && self.window.is_none() {
-                self.window = Some(format!("its page is not built: {reason}"));
+        let path = match workspace::node() {
+            Ok(path) => path,
+            Err(reason) => {
+                self.skip(NAME, &reason);
+                let built = workspace::root().join("ui/dist/index.html").exists();
+                if !built && self.window.is_none() {
+                    self.window = Some(format!("its page is not built: {reason}"));
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
+        };
         let npm = |arguments: &[&str]| {
             let mut command = Command::new("npm");
-            command.args(arguments).current_dir(workspace::root().join("ui"));
+            command.env("PATH", &path).args(arguments).current_dir(workspace::root().join("ui"));
             command
         };
         // What stands there already is what the lock file says, unless it is older.
@@ -95,7 +100,7 @@ impl All {
         }
         self.step("page: check", npm(&["run", "check"]), 5 * MINUTE)?;
         if has_script("build:fake") {
-            self.page_tests(npm(&["run", "build:fake"]))?;
+            self.page_tests(npm(&["run", "build:fake"]), &path)?;
         }
         if !self.step("page: build", npm(&["run", "build"]), 5 * MINUTE)? {
             self.window.get_or_insert_with(|| "its page cannot be built".into());
@@ -104,7 +109,7 @@ impl All {
     }
 
     /// Named one by one: node 20 knows no patterns.
-    fn page_tests(&mut self, build: Command) -> anyhow::Result<()> {
+    fn page_tests(&mut self, build: Command, path: &OsStr) -> anyhow::Result<()> {
         const NAME: &str = "page: tests";
         let ui = workspace::root().join("ui");
         let mut files: Vec<_> = fs::read_dir(ui.join("tests"))
@@ -122,6 +127,7 @@ impl All {
         tests
             .args(["--test", "--test-concurrency=1", "--test-reporter=tap"])
             .args(files)
+            .env("PATH", path)
             .current_dir(ui);
         self.step(NAME, tests, 10 * MINUTE)?;
         let text = fs::read(child::output_of(NAME)).unwrap_or_default();
@@ -166,10 +172,40 @@ impl All {
         } else if !workspace::root().join("deny.toml").exists() {
             self.skip(NAME, "there is no deny.toml");
         } else {
-            let mut deny = workspace::cargo();
-            deny.args(["deny", "--all-features", "check"]);
-            self.step(NAME, deny, 10 * MINUTE)?;
+            let deny = |what: &[&str]| {
+                let mut deny = workspace::cargo();
+                deny.args(["deny", "--all-features", "check"]).args(what);
+                deny
+            };
+            self.step(NAME, deny(&["bans", "licenses", "sources"]), 10 * MINUTE)?;
+            self.advisories(deny(&["advisories"]))?;
         }
+        Ok(())
+    }
+
+    /// Their list comes over the network; without one nothing can be said.
+    fn advisories(&mut self, mut deny: Command) -> anyhow::Result<()> {
+        const NAME: &str = "advisories";
+        let output = child::output_of(NAME);
+        let start = Instant::now();
+        let end = child::run(&mut deny, &output, 10 * MINUTE)?;
+        let text = fs::read(&output).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let unreachable = ["unable to access", "failed to fetch advisory database"];
+        let outcome = match end {
+            End::Good => Outcome::Ran,
+            _ if unreachable.iter().any(|words| text.contains(words)) => {
+                Outcome::Skipped("the list of advisories cannot be fetched here".into())
+            }
+            _ => Outcome::Failed(format!("see {}", output.display())),
+        };
+        self.report.steps.push(Step {
+            name: NAME.into(),
+            outcome,
+            seconds: start.elapsed().as_secs_f64(),
+            output: Some(output.display().to_string()),
+            tests: None,
+        });
         Ok(())
     }
 
@@ -257,11 +293,17 @@ impl All {
     }
 }
 
-/// The programs whose tests need the lab.
+/// The programs whose tests need the lab: those that use it.
 fn lab_suites() -> Vec<String> {
     let folder = workspace::root().join("tests/tests");
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect()
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    files
+        .filter(|path| {
+            fs::read_to_string(path)
+                .is_ok_and(|text| text.contains("Lab::") || text.contains("Workshop::"))
+        })
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect()
 }
 
 fn has_script(name: &str) -> bool {

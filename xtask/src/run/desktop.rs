@@ -1,7 +1,7 @@
 //! On a desktop with systemd: one script as root, the rest as the person.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
@@ -24,7 +24,7 @@ pub fn run(wanted: &Wanted, system: &System, family: Family) -> anyhow::Result<u
     }
     // A plan can only compare what is built.
     if !wanted.check {
-        build(wanted)?;
+        build()?;
     }
     let plan = plan(system, family, wanted)?;
     for line in plan.words() {
@@ -82,7 +82,7 @@ pub fn uninstall(yes: bool) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn build(wanted: &Wanted) -> anyhow::Result<()> {
+fn build() -> anyhow::Result<()> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release", "--package", "rcc-cli", "--package", "rcc-helper"]);
     succeed(&mut cargo, "build rcc")?;
@@ -91,16 +91,6 @@ fn build(wanted: &Wanted) -> anyhow::Result<()> {
     let to = target().join("inside");
     fs::create_dir_all(&to)?;
     fs::copy(test::built_inside()?, to.join("rcc-inside")).context("copy rcc-inside")?;
-    if !wanted.cli && workspace::without_webkit().is_none() {
-        match workspace::build_page() {
-            Ok(()) => {
-                let mut window = workspace::cargo();
-                window.args(["build", "--release", "--package", "rcc-desktop"]);
-                succeed(&mut window, "build the window")?;
-            }
-            Err(reason) => println!("  the window is left out: {reason}"),
-        }
-    }
     Ok(())
 }
 
@@ -156,7 +146,7 @@ fn packaged(family: Family) -> bool {
     installed(family, "rcc-sandbox")
 }
 
-fn target() -> std::path::PathBuf {
+fn target() -> PathBuf {
     let programs = workspace::programs();
     programs.parent().map_or(programs.clone(), Path::to_path_buf)
 }
@@ -207,15 +197,33 @@ fn start(wanted: &Wanted) -> anyhow::Result<u8> {
     };
     succeed(&mut rcc(&["init", "--yes"]), "prepare the project")?;
     println!("Installed. To undo it: cargo xtask uninstall");
-    let window = target().join("release/rcc-desktop");
+    let window = if wanted.cli { Err("--cli".into()) } else { window() };
     let display =
         ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
-    let status = if !wanted.cli && display && window.exists() {
-        Command::new(window).status()?
-    } else {
-        rcc(&["claude"]).status()?
+    let status = match window {
+        Ok(window) if display => Command::new(window).status()?,
+        Ok(_) => {
+            println!("There is no display, so it is the terminal.");
+            rcc(&["claude"]).status()?
+        }
+        Err(reason) => {
+            println!("The window is left out: {reason}.");
+            rcc(&["claude"]).status()?
+        }
     };
     Ok(u8::from(!status.success()))
+}
+
+/// Built by the person, once its packages are there; or why it cannot be.
+fn window() -> Result<PathBuf, String> {
+    if let Some(reason) = workspace::without_webkit() {
+        return Err(reason);
+    }
+    workspace::build_page()?;
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--package", "rcc-desktop"]);
+    succeed(&mut cargo, "build the window").map_err(|error| error.to_string())?;
+    Ok(target().join("release/rcc-desktop"))
 }
 
 fn succeed(command: &mut Command, what: &str) -> anyhow::Result<()> {

@@ -52,7 +52,15 @@ pub fn run(wanted: &Wanted, system: &System) -> anyhow::Result<u8> {
             eprintln!("xtask: the lab cannot start: {}", reason.0);
             Ok(1)
         }
-        Ok(workshop) => play(&workshop, wanted, window),
+        Ok(workshop) => {
+            let code = play(&workshop, wanted, window)?;
+            drop(workshop);
+            println!("\nThe lab is gone. Kept: {CACHE}; `cargo xtask uninstall` removes it.");
+            if !missing.is_empty() {
+                println!("Installed, and yours to remove: {}", missing.join(" "));
+            }
+            Ok(code)
+        }
     }
 }
 

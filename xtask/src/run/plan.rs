@@ -260,8 +260,10 @@ impl Plan {
             let _ = writeln!(
                 text,
                 "start=$(awk -F: '{{ if ($2 + $3 > m) m = $2 + $3 }} END {{ print (m > 100000 ? m : 100000) }}' /etc/subuid /etc/subgid)\n\
-                 usermod --add-subuids $start-$((start + 65535)) --add-subgids $start-$((start + 65535)) {user}\n\
-                 note ids {user} $start-$((start + 65535))"
+                 range=$start-$((start + 65535))\n\
+                 grep -qF {user}: /etc/subuid || usermod --add-subuids $range {user}\n\
+                 grep -qF {user}: /etc/subgid || usermod --add-subgids $range {user}\n\
+                 note ids {user} $range"
             );
         }
         for File { from, to, mode } in &self.files {
@@ -281,7 +283,7 @@ impl Plan {
         if self.link {
             let _ = writeln!(
                 text,
-                "[ -e {LINK} ] || {{ note link {LINK}; ln -s rcc-sandbox {LINK}; }}"
+                "[ -e {LINK} ] || [ -L {LINK} ] || {{ note link {LINK}; ln -s rcc-sandbox {LINK}; }}"
             );
         }
         if let Some(policy) = &self.policy {
@@ -490,5 +492,64 @@ mod tests {
         assert!(script.contains("rm -f '/usr/bin/rcc'") && !script.contains("/etc/passwd"));
         assert!(stays.iter().any(|line| line.contains("podman")));
         assert!(stays.iter().any(|line| line.contains("100000-165535")));
+    }
+
+    /// In a mount namespace whose /usr, /etc and /var are its own, with programs
+    /// that only write down what they are asked.
+    #[test]
+    fn what_the_script_does_the_other_takes_back() {
+        let overlays = "set -e
+            mount --make-rprivate /
+            mount -t tmpfs none /mnt
+            for place in usr etc var; do
+              mkdir -p /mnt/$place/upper /mnt/$place/work
+              mount -t overlay -o lowerdir=/$place,upperdir=/mnt/$place/upper,workdir=/mnt/$place/work none /$place
+            done
+            mkdir /mnt/bin
+            for name in apt-get systemctl busctl systemd-sysusers userdel firewall-cmd restorecon; do
+              printf '#!/bin/sh\\necho \"%s $*\" >> /mnt/calls\\n' $name > /mnt/bin/$name
+              chmod +x /mnt/bin/$name
+            done
+            PATH=/mnt/bin:$PATH
+            useradd --no-create-home rcc-plan-test
+            sed -i /rcc-plan-test/d /etc/subuid /etc/subgid
+            ls -A /usr/bin /usr/lib > /mnt/before
+            mkdir -p /mnt/project/release; echo '#!/bin/sh' > /mnt/project/release/rcc-helper";
+        let possible = Command::new("unshare")
+            .args(["-m", "sh", "-c", overlays])
+            .stderr(Stdio::null())
+            .status();
+        if !possible.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: overlay mounts in a namespace need root");
+            return;
+        }
+        let plan = Plan { ids_for: Some("rcc-plan-test".into()), policy: None, ..full() };
+        let script = plan.script(&system(), Family::Debian, "/mnt/project", "/mnt/project");
+        let check = format!(
+            "test -x /usr/lib/rcc/rcc-helper
+             test ! -e /usr/lib/rcc/rcc-helper.new
+             test $(grep -c '^rcc-plan-test:[0-9]*:65536$' /etc/subuid) = 1
+             test $(grep -c '^rcc-plan-test:[0-9]*:65536$' /etc/subgid) = 1
+             grep -qx 'file /usr/lib/rcc/rcc-helper' {RECORD}
+             grep -q 'apt-get install' /mnt/calls
+             grep -q 'systemctl enable --now rcc-firewall.service' /mnt/calls"
+        );
+        let twice = format!("( {script} )\n( {script} )\nset -e\n{check}\n");
+        let (undo, _) = undo(
+            "file /usr/lib/rcc/rcc-helper\nlink /usr/bin/rcc-not-there\nunit rcc-firewall.service\n",
+        );
+        let whole = format!(
+            "{overlays}\n{twice}\n( {undo} )\nset -e\ntest ! -e /usr/lib/rcc\ntest ! -e {RECORD}\n\
+             grep -q 'systemctl disable --now rcc-firewall.service' /mnt/calls\n\
+             rm -f /usr/bin/rcc\nls -A /usr/bin /usr/lib | cmp - /mnt/before\n"
+        );
+        let output =
+            Command::new("unshare").args(["-m", "sh", "-c", &whole]).output().expect("unshare");
+        assert!(
+            output.status.success(),
+            "{}{}\n{whole}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }

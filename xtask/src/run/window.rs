@@ -49,7 +49,7 @@ pub fn show(workshop: &Workshop, program: &Path) -> anyhow::Result<PathBuf> {
         Ok(fs::File::create(workspace::outputs().join(name))?.into())
     };
     let arguments =
-        [DISPLAY, "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset", "-fbdir", "."];
+        [DISPLAY, "-screen", "0", "1100x720x24", "-nolisten", "tcp", "-noreset", "-fbdir", "."];
     let screen = workshop
         .ann(&folder, "Xvfb", &arguments)
         .stdin(Stdio::null())
