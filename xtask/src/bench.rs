@@ -131,7 +131,13 @@ fn throughput(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Resu
                  kill $slirp $inner; exit $code"
             ),
         ),
-        ("pasta", format!("timeout 15 pasta --config-net --quiet -- {client}")),
+        (
+            "pasta",
+            format!(
+                "timeout 15 setpriv --reuid {} --regid {} --clear-groups pasta --config-net --quiet -- {client}",
+                ANN.0, ANN.0
+            ),
+        ),
     ];
     let on_host = |command: &str| served(|| lab.on_host(command));
     let mut host = Vec::new();
