@@ -103,7 +103,10 @@ struct State {
     attachments: Attachments,
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
+    /// Refused since the log was last written.
     blocked: HashMap<Blocked, u32>,
+    /// Refused while nobody of the user's watched.
+    untold: HashMap<Blocked, u32>,
 }
 
 /// See the module.
@@ -150,6 +153,7 @@ impl Control {
             sockets: HashMap::new(),
             host_networks: Vec::new(),
             blocked: HashMap::new(),
+            untold: HashMap::new(),
         };
         let control = Self {
             gate,

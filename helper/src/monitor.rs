@@ -79,13 +79,13 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
         result = guard_host_table(control.clone(), tables) => result?,
         result = tell(connection.clone(), watchers.clone(), events) => result?,
         result = forget_leavers(connection.clone(), watchers.clone()) => result?,
-        () = tell_refusals(control.clone()) => {}
+        () = tell_refusals(control.clone(), watchers.clone()) => {}
         () = end_timed_rules(control.clone()) => {}
         () = idle(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),
         _ = terminate.recv() => info!(event = "stop", "told to end"),
         _ = interrupt.recv() => info!(event = "stop", "told to end"),
     }
-    control.flush().await;
+    control.flush(|_| false).await;
     connection.release_name(BUS_NAME).await?;
     Ok(())
 }
@@ -160,11 +160,11 @@ async fn guard_host_table(control: Arc<Control>, socket: Socket) -> anyhow::Resu
 }
 
 /// Gathers what is refused for a moment, and tells it. Sleeps while nothing is.
-async fn tell_refusals(control: Arc<Control>) {
+async fn tell_refusals(control: Arc<Control>, watchers: Arc<Watchers>) {
     loop {
         control.refusals.notified().await;
         tokio::time::sleep(GATHERED).await;
-        control.flush().await;
+        control.flush(|uid| !watchers.of(Some(uid)).is_empty()).await;
     }
 }
 

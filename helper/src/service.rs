@@ -162,7 +162,10 @@ impl Helper {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), HelperError> {
         let caller = self.admit("Watch", connection, &header).await?;
-        self.watchers.add(caller)
+        self.watchers.add(caller)?;
+        // What was refused while nobody watched is told now.
+        self.control.refusals.notify_one();
+        Ok(())
     }
 
     #[zbus(out_args("document", "version"))]

@@ -596,6 +596,16 @@ fn what_is_blocked_is_told_with_its_reason() {
 }
 
 #[test]
+fn what_was_blocked_while_nobody_watched_is_told_to_the_next_who_does() {
+    let Some((_lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let _ = sandbox.resolve("other.example");
+    std::thread::sleep(Duration::from_millis(500));
+    ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
+    ann.event(|event| matches!(event, Watched::Blocked { host, .. } if host == "other.example"))
+        .expect("told late");
+}
+
+#[test]
 fn n19_the_computer_does_not_become_a_router() {
     let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
     sandbox.reach("allowed.example", 443).expect("forwarding is on for the gate");

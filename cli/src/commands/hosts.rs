@@ -75,6 +75,7 @@ pub async fn deny(call: &Call, host: &str, reach: &Reach) -> anyhow::Result<u8> 
 
 pub async fn log(call: &Call, follow: bool) -> anyhow::Result<u8> {
     let json = call.json;
+    catch_up(&call.host).await;
     for record in blocked_log::read(&call.host)? {
         print(&record, json);
     }
@@ -87,6 +88,18 @@ pub async fn log(call: &Call, follow: bool) -> anyhow::Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Takes over what was blocked while nothing of rcc ran: the firewall service
+/// tells it to whoever watches next. Without engine or service there is nothing.
+async fn catch_up(host: &rcc_sandbox::Host) {
+    /// The service gathers for 0.2 s before it tells.
+    const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
+    let (Ok(engine), Ok(network)) = (Engine::connect(host).await, Network::connect().await) else {
+        return;
+    };
+    let recording = blocked_log::record(host, &engine, &network, |_| ());
+    let _ = tokio::time::timeout(A_MOMENT, recording).await;
 }
 
 fn print(record: &Record, json: bool) {

@@ -1,5 +1,6 @@
 //! What the resolver and the kernel say.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{HelperError, Rule};
@@ -14,6 +15,9 @@ use crate::nft::Transaction;
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules::{self, answer_may_open};
+
+/// Different things that may wait to be logged, or told, of all sandboxes.
+const MOST_REFUSALS: usize = 1_000;
 
 impl Control {
     /// Opens what the resolver found, as far as the policy allows: first the set,
@@ -69,8 +73,6 @@ impl Control {
     /// Counts something refused; [`Control::flush`] tells of it. `link` is that of
     /// the packet, for packets.
     pub async fn refused(&self, mut what: Blocked, link: Option<u32>) {
-        /// Different things that may wait to be told, of all sandboxes.
-        const MOST: usize = 1_000;
         let mut state = self.state.lock().await;
         let one = match link {
             Some(link) => state.attachments.by_link(link),
@@ -81,35 +83,38 @@ impl Control {
         if what.host.is_empty() {
             what.host = name_behind(one, &what.address);
         }
-        if state.blocked.len() < MOST || state.blocked.contains_key(&what) {
+        if state.blocked.len() < MOST_REFUSALS || state.blocked.contains_key(&what) {
             *state.blocked.entry(what).or_default() += 1;
             self.refusals.notify_one();
         }
     }
 
-    /// Tells of what was refused.
-    pub async fn flush(&self) {
+    /// Logs what was refused, and tells it to users who watch. What nobody heard
+    /// waits for the next who watches: a program that is gone the moment after it
+    /// was blocked must not be gone without a trace.
+    pub async fn flush(&self, watches: impl Fn(u32) -> bool) {
         let mut state = self.state.lock().await;
-        let blocked = std::mem::take(&mut state.blocked);
-        for (what, count) in blocked {
+        let state = &mut *state;
+        for (what, count) in std::mem::take(&mut state.blocked) {
             let Some(one) = state.attachments.all.get(&what.id) else { continue };
-            let uid = one.uid;
+            let (uid, attachment, reason) = (one.uid, what.id, what.reason.as_str());
+            info!(event = "blocked", uid, attachment, reason, count, "blocked");
             // Names of hosts are personal: only at debug level.
-            info!(
-                event = "blocked",
-                uid,
-                attachment = what.id,
-                reason = what.reason.as_str(),
-                count,
-                "blocked"
-            );
-            tracing::debug!(
-                host = what.host,
-                address = what.address,
-                port = what.port,
-                "blocked what"
-            );
-            let _ = self.events.send(Event::Blocked { uid, what, count });
+            let Blocked { host, address, port, .. } = &what;
+            tracing::debug!(host, address, port, "blocked what");
+            if state.untold.len() < MOST_REFUSALS || state.untold.contains_key(&what) {
+                *state.untold.entry(what).or_default() += count;
+            }
+        }
+        let owners = &state.attachments.all;
+        let (now, later): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut state.untold)
+            .into_iter()
+            .filter(|(what, _)| owners.contains_key(&what.id))
+            .partition(|(what, _)| owners.get(&what.id).is_some_and(|one| watches(one.uid)));
+        state.untold = later;
+        for (what, count) in now {
+            let Some(one) = state.attachments.all.get(&what.id) else { continue };
+            let _ = self.events.send(Event::Blocked { uid: one.uid, what, count });
         }
     }
 
