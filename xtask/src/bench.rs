@@ -193,7 +193,9 @@ fn served(client: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<f64
 }
 
 fn resolver(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result<()> {
-    const QUESTIONS: usize = 2_000;
+    const QUESTIONS: usize = 500;
+    // A sandbox that asks without a pause is held back; that is not what is measured.
+    const PAUSE: Duration = Duration::from_millis(10);
     let sandbox = lab.sandbox(ann, &[])?;
     let ask = |server: SocketAddr| -> anyhow::Result<Vec<f64>> {
         let mut raw = Vec::new();
@@ -201,6 +203,7 @@ fn resolver(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result
             let start = Instant::now();
             rcc_tests::ask(server, "allowed.example", "A", false).map_err(anyhow::Error::msg)?;
             raw.push(milliseconds(start));
+            std::thread::sleep(PAUSE);
         }
         Ok(raw)
     };
