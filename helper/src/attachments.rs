@@ -20,7 +20,7 @@ const REST: u64 = 600;
 const LIFE: std::ops::RangeInclusive<u32> = 60..=3_600;
 const GRACE: u64 = 300;
 /// Addresses by name that one sandbox may have open at once.
-const MAX_ANSWERS: usize = 4_096;
+const MAX_ANSWERS: usize = 2_048;
 
 /// Seconds since the computer started, also while it slept.
 pub fn now() -> u64 {
@@ -88,8 +88,9 @@ impl Attachment {
         self.answers.retain(|(entry, _), until| *until > now && held.contains(entry));
     }
 
-    /// Notes that `entry` opens `address`, and says for how many seconds the
-    /// kernel must hear of it; `None` when it knows long enough already.
+    /// Notes that `entry` opens `address`, and says for how many seconds the kernel
+    /// must hear of it, and whether it may have the address already with another
+    /// life; `None` when it knows it for long enough.
     ///
     /// # Errors
     /// `StorageFull` when the sandbox has as many addresses open as it may.
@@ -99,7 +100,7 @@ impl Attachment {
         address: Ipv4Addr,
         ttl: u32,
         now: u64,
-    ) -> io::Result<Option<u32>> {
+    ) -> io::Result<Option<(u32, bool)>> {
         let life = u64::from(ttl.clamp(*LIFE.start(), *LIFE.end())) + GRACE;
         let key = (entry.clone(), address);
         if let Some(until) = self.answers.get(&key)
@@ -113,8 +114,10 @@ impl Attachment {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
+        // By this entry or another one with the same ports.
+        let renewed = self.answers.keys().any(|(_, open)| *open == address);
         self.answers.insert(key, now + life);
-        Ok(Some(u32::try_from(life).unwrap_or(u32::MAX)))
+        Ok(Some((u32::try_from(life).unwrap_or(u32::MAX), renewed)))
     }
 
     /// What the gate must do for it.
@@ -130,6 +133,7 @@ impl Attachment {
                     entry,
                     address: *address,
                     seconds: u32::try_from(until - now).unwrap_or(u32::MAX),
+                    renewed: false,
                 })
                 .collect(),
             generation: self.generation,
@@ -413,9 +417,9 @@ mod tests {
         let entry = one.held[0].entry.clone();
         let fresh: Ipv4Addr = [203, 0, 113, 9].into();
         let mut note = |ttl, now| one.note_answer(&entry, fresh, ttl, now).unwrap();
-        assert_eq!(note(5, 100), Some(360));
+        assert_eq!(note(5, 100), Some((360, false)));
         assert_eq!(note(5, 101), None);
-        assert_eq!(note(5, 300), Some(360));
-        assert_eq!(note(1_000_000, 300), Some(3_900));
+        assert_eq!(note(5, 300), Some((360, true)));
+        assert_eq!(note(1_000_000, 300), Some((3_900, true)));
     }
 }

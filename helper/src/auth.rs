@@ -87,15 +87,17 @@ impl Caller {
     }
 }
 
-/// `UID_MIN` of login.defs(5) or more, and not `nobody`.
+/// From `UID_MIN` to `UID_MAX` of login.defs(5): no daemon, fixed or dynamic, and
+/// not `nobody`.
 fn is_person(uid: u32) -> bool {
-    const NOBODY: u32 = 65_534;
     let text = fs::read_to_string("/etc/login.defs").unwrap_or_default();
-    let minimum = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("UID_MIN"))
-        .find_map(|rest| rest.trim().parse().ok());
-    uid >= minimum.unwrap_or(1_000).max(1) && uid != NOBODY && uid != u32::MAX
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok())
+    };
+    let (minimum, maximum) =
+        (number("UID_MIN").unwrap_or(1_000), number("UID_MAX").unwrap_or(60_000));
+    (minimum.max(1)..=maximum).contains(&uid)
 }
 
 fn in_group(uid: u32, group: &str) -> bool {
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn h9_daemons_and_nobody_are_not_persons() {
-        for uid in [0, 1, 33, 999, 65_534, u32::MAX] {
+        for uid in [0, 1, 33, 999, 61_184, 65_519, 65_534, u32::MAX] {
             assert!(!is_person(uid), "{uid}");
         }
         assert!(is_person(1_000));

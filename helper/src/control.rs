@@ -258,17 +258,23 @@ fn unknown() -> HelperError {
     HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.")
 }
 
+/// Refuses more rules than one call may have.
+pub fn check_count(rules: &[Rule]) -> Result<(), HelperError> {
+    if rules.len() > MOST_RULES {
+        let text =
+            format!("{} rules are more than the {MOST_RULES} that one call may have.", rules.len());
+        return Err(HelperError::new(Code::LimitReached, text));
+    }
+    Ok(())
+}
+
 /// The caller's rules, checked one by one and held within the bounds.
 fn take_rules(
     policy: &InForce,
     rules: &[Rule],
     until: Option<u64>,
 ) -> Result<(Vec<Held>, Vec<RuleDropped>), HelperError> {
-    if rules.len() > MOST_RULES {
-        let text =
-            format!("{} rules are more than the {MOST_RULES} that one call may have.", rules.len());
-        return Err(HelperError::new(Code::LimitReached, text));
-    }
+    check_count(rules)?;
     let mut dropped = Vec::new();
     let mut entries = Vec::new();
     let mut indices = Vec::new();

@@ -69,7 +69,8 @@ pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
     let own = rtnl.link(HOST_LINK)?.map(|link| link.index);
     for (address, prefix, link) in rtnl.routes()? {
         let net = ipnet::Ipv4Net::new(address, prefix).unwrap_or(POOL).trunc();
-        let inside = prefix > 0 && (POOL.contains(&net) || net.contains(&POOL));
+        // Wider ones (a VPN's halves of everything) lose to our own, longer routes.
+        let inside = POOL.contains(&net) || (prefix >= 8 && net.contains(&POOL));
         if inside && Some(link) != own {
             return Err(HostError::PoolInUse(net.into()));
         }
@@ -79,7 +80,9 @@ pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
 
 /// Puts up table and routing rules. Can be called again at any time.
 pub fn apply_table(rtnl: &mut Rtnl) -> Result<(), HostError> {
-    host_table(GATE_ADDRESS, Record::read().only_ours()).commit()?;
+    // Without a list the resolver reaches nobody.
+    let servers = crate::resolver::parent::servers().unwrap_or_default();
+    host_table(GATE_ADDRESS, Record::read().only_ours(), &servers).commit()?;
     let standing = rtnl.rules()?;
     for rule in routing_rules() {
         if !standing.iter().any(|other| rule.is(other)) {
@@ -233,7 +236,8 @@ impl Record {
 
     /// Nobody but us wants forwarding on this host.
     fn only_ours(&self) -> bool {
-        self.global == Some(false)
+        // Whoever turned it on for all links since then wants it; we never do.
+        self.global == Some(false) && !read_flag("all")
     }
 
     fn write(&self) -> Result<(), HostError> {

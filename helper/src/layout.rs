@@ -11,6 +11,10 @@ pub const STATE_FOLDER: &str = "/run/rcc";
 /// The user that the resolver's child becomes.
 pub const RESOLVER_USER: &str = "rcc-resolver";
 
+/// Mark on the host of what the resolver's sockets send. The resolver cannot change
+/// it, and the host's table lets packets with it go to name servers only.
+pub const RESOLVER_MARK: u32 = 0x7263_6372;
+
 /// Addresses of links and sandboxes: a /20 out of the range for benchmarks
 /// (RFC 2544), which no network routes.
 pub const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 20);

@@ -33,6 +33,8 @@ const ADDRESSES_4: u32 = 5;
 const ADDRESSES_6: u32 = 9;
 /// How long the service stays when nobody needs it.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long the resolver may take to end when it is killed.
+const ENDING: Duration = Duration::from_secs(5);
 /// For how long refusals are gathered before they are told.
 const GATHERED: Duration = Duration::from_millis(200);
 /// Publications that wait for their transaction, and sockets made a second.
@@ -227,7 +229,10 @@ async fn supervise_resolver(
                 serve_resolver(&control, &socket, &publish).await;
                 control.resolver.set(None);
                 let _ = child.kill();
-                let status = tokio::task::spawn_blocking(move || child.wait()).await;
+                let waited = tokio::task::spawn_blocking(move || child.wait());
+                let Ok(status) = tokio::time::timeout(ENDING, waited).await else {
+                    anyhow::bail!("the resolver does not end");
+                };
                 warn!(event = "resolver-ended", ?status, "the resolver ended and is started anew");
             }
             Err(error) => error!(%error, "the resolver cannot be started"),
@@ -244,14 +249,21 @@ async fn supervise_resolver(
 
 async fn serve_resolver(
     control: &Arc<Control>,
-    socket: &AsyncFd<std::os::fd::OwnedFd>,
+    socket: &Arc<AsyncFd<std::os::fd::OwnedFd>>,
     publish: &mpsc::Sender<Waiting>,
 ) {
     let (rate, burst) = UPSTREAM_RATE;
     let mut sockets = Bucket::new(rate, burst);
+    let mut servers = Vec::new();
     while let Some(message) = parent::listen(socket).await {
         match message {
             FromResolver::Connect { request, server, tcp } => {
+                // The host's table names the servers; it follows resolv.conf.
+                let present = parent::servers().unwrap_or_default();
+                if present != servers {
+                    control.restore_host().await;
+                    servers = present;
+                }
                 let made = sockets.take().then(|| parent::upstream(server, tcp));
                 let made = match made {
                     Some(Ok(made)) => made,
@@ -262,7 +274,8 @@ async fn serve_resolver(
                     None => None,
                 };
                 let fds: Vec<_> = made.iter().map(wire::number).collect();
-                control.resolver.tell(&ToResolver::Upstream { request }, &fds).await;
+                let message = ToResolver::Upstream { request };
+                control.resolver.tell_one(socket, &message, &fds).await;
             }
             FromResolver::Publish {
                 request,
@@ -276,15 +289,18 @@ async fn serve_resolver(
                 let publication =
                     Publication { id, revision, administrators, users, addresses, ttl };
                 let (done, published) = oneshot::channel();
-                let queued = publish.try_send(Waiting { publication, done }).is_ok();
-                let control = control.clone();
+                if publish.try_send(Waiting { publication, done }).is_err() {
+                    // More than an honest resolver ever has under way.
+                    warn!("the resolver asks for too much at once and is started anew");
+                    return;
+                }
+                let (control, socket) = (control.clone(), socket.clone());
                 tokio::spawn(async move {
-                    let published =
-                        if queued { published.await.unwrap_or(Err(())) } else { Err(()) };
+                    let published = published.await.unwrap_or(Err(()));
                     let failed = published.is_err();
                     let addresses = published.unwrap_or_default();
                     let message = ToResolver::Published { request, addresses, failed };
-                    control.resolver.tell(&message, &[]).await;
+                    control.resolver.tell_one(&socket, &message, &[]).await;
                 });
             }
             FromResolver::Refused { id, name, limit } => {
@@ -309,7 +325,7 @@ async fn serve_resolver(
 /// the next.
 async fn publish_in_batches(control: Arc<Control>, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, 256).await > 0 {
+    while waiting.recv_many(&mut batch, 64).await > 0 {
         let (publications, done): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|one| (one.publication, one.done)).unzip();
         let results = control.publish(&publications).await;

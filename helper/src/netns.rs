@@ -121,6 +121,18 @@ pub fn remove_gate() -> Result<(), NetnsError> {
     }
 }
 
+/// A job that panics must not leave a service without its thread: the process
+/// ends, the walls stand, and it is started anew.
+struct EndWithThread;
+
+impl Drop for EndWithThread {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::exit(70);
+        }
+    }
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread that lives in a network namespace and does what it is given, one
@@ -168,6 +180,7 @@ impl Room {
                         source,
                     })
                 });
+                let _end = EndWithThread;
                 let go_on = result.is_ok();
                 let _ = ready.send(result);
                 if go_on {

@@ -48,6 +48,8 @@ pub enum NftError {
 pub struct Transaction {
     batch: Batch<'static>,
     len: usize,
+    /// Some statement has no arguments.
+    bare_words: bool,
 }
 
 impl Transaction {
@@ -119,6 +121,7 @@ impl Transaction {
 
     /// Appends a rule.
     pub fn rule(&mut self, chain: &str, statements: Vec<Statement<'static>>) {
+        self.bare_words |= statements.contains(&Statement::Notrack);
         self.add(NfListObject::Rule(Rule {
             family: NfFamily::INet,
             table: TABLE.into(),
@@ -172,9 +175,13 @@ impl Transaction {
         if self.is_empty() {
             return Ok(());
         }
-        let mut json = serde_json::to_value(self.batch.to_nftables())?;
-        write_bare_words_as_objects(&mut json);
-        let json = serde_json::to_vec(&json)?;
+        let json = if self.bare_words {
+            let mut json = serde_json::to_value(self.batch.to_nftables())?;
+            write_bare_words_as_objects(&mut json);
+            serde_json::to_vec(&json)?
+        } else {
+            serde_json::to_vec(&self.batch.to_nftables())?
+        };
         let mut child = Command::new(NFT)
             .args(["-j", "-f", "-"])
             .env_clear()

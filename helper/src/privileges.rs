@@ -4,9 +4,10 @@ use std::io;
 
 use capctl::caps::{Cap, CapSet, CapState, bounding};
 
-/// Links, routes and rules; and, for the resolver's child, becoming another user.
+/// Links, routes and rules; and, for the resolver's child, becoming another user
+/// and ending it.
 fn service() -> CapSet {
-    capctl::capset!(Cap::NET_ADMIN, Cap::SETUID, Cap::SETGID)
+    capctl::capset!(Cap::NET_ADMIN, Cap::SETUID, Cap::SETGID, Cap::KILL)
 }
 
 /// Gives up everything but [`service`] in the calling thread, for good: bounding

@@ -13,6 +13,7 @@ use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 use rcc_dbus::BlockedReason;
 use rcc_policy::{Defaults, Entry, NEVER, PRIVATE, Protocol, Reach, Target};
 
+use crate::layout::RESOLVER_MARK;
 use crate::nft::{
     Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
     discard, dispatch, fib_destination_type, flows_over, from, goto, has, is, is_not, jump, log,
@@ -294,6 +295,8 @@ pub struct Answered<'a> {
     pub address: Ipv4Addr,
     /// What is left of its life, in seconds, at least 1.
     pub seconds: u32,
+    /// It is in the set already, with another life.
+    pub renewed: bool,
 }
 
 /// Makes chain and sets of an attachment, or replaces all that is in them, in
@@ -310,8 +313,16 @@ pub fn attachment(rules: &AttachmentRules<'_>, attached: &[u32]) -> Transaction 
         t.flush_set(&names);
         t.elements(&nets, networks(&rules.entries, reach));
     }
-    for answer in &rules.answers {
-        answered(&mut t, id, answer);
+    // Two entries can open the same: the longer life is the one that counts.
+    let mut answers = rules.answers.clone();
+    answers.sort_by_key(|answer| answer.seconds);
+    let mut seen = std::collections::HashSet::new();
+    for answer in answers.iter().rev() {
+        let entry = answer.entry;
+        let key = |port| (answer.address, entry.protocol(), port, entry.reach());
+        let ports: Vec<u16> =
+            entry.ports().iter().copied().filter(|port| seen.insert(key(*port))).collect();
+        open_ports(&mut t, id, answer, &ports);
     }
     t.elements("own4", vec![own(id, rules.address)]);
     fill_chain(&mut t, rules);
@@ -407,17 +418,24 @@ fn flow_element(
     concat(vec![address, text(protocol.to_string()), number(u32::from(port))])
 }
 
-/// Opens an address that the resolver found. Written twice with a removal in
-/// between, so that an element that is there already gets the new life; all in
-/// one transaction.
+/// Opens an address that the resolver found. One that is there already is written
+/// twice with a removal in between, so that it gets the new life; all in one
+/// transaction.
 pub fn answered(t: &mut Transaction, id: u32, answer: &Answered<'_>) {
+    open_ports(t, id, answer, answer.entry.ports());
+}
+
+fn open_ports(t: &mut Transaction, id: u32, answer: &Answered<'_>, ports: &[u16]) {
     let set = set_name(id, true, answer.entry.reach());
-    let address = || text(answer.address.to_string());
-    let element = |port| flow_element(address(), answer.entry.protocol(), port);
-    for port in answer.entry.ports() {
-        t.elements(&set, vec![timed(element(*port), answer.seconds)]);
-        t.remove_elements(&set, vec![element(*port)]);
-        t.elements(&set, vec![timed(element(*port), answer.seconds)]);
+    let plain = |port: &u16| {
+        let address = text(answer.address.to_string());
+        flow_element(address, answer.entry.protocol(), *port)
+    };
+    let living = || ports.iter().map(|port| timed(plain(port), answer.seconds)).collect();
+    t.elements(&set, living());
+    if answer.renewed {
+        t.remove_elements(&set, ports.iter().map(plain).collect());
+        t.elements(&set, living());
     }
 }
 
@@ -445,13 +463,30 @@ pub fn detached(id: u32, address: Ipv4Addr, attached: &[u32]) -> Transaction {
 
 /// The table on the host: what comes from the gate never reaches the host
 /// itself, and leaves under the host's address.
-pub fn host_table(gate: Ipv4Addr, only_forwarding_is_ours: bool) -> Transaction {
+pub fn host_table(
+    gate: Ipv4Addr,
+    only_forwarding_is_ours: bool,
+    name_servers: &[IpAddr],
+) -> Transaction {
     let mut t = Transaction::new();
     t.table();
     let pass = NfChainPolicy::Accept;
     t.base_chain("h_arrive", NfChainType::Filter, NfHook::Prerouting, RAW, pass);
     t.base_chain("h_forward", NfChainType::Filter, NfHook::Forward, 0, pass);
     t.base_chain("h_nat", NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT, pass);
+
+    t.base_chain("h_leave", NfChainType::Filter, NfHook::Output, 0, pass);
+    // A connected socket can send elsewhere all the same: the resolver's cannot.
+    let resolver = || is(meta(MetaKey::Mark), number(RESOLVER_MARK));
+    for server in name_servers {
+        let family = if server.is_ipv4() { "ip" } else { "ip6" };
+        let there = || is(payload(family, "daddr"), text(server.to_string()));
+        for protocol in ["udp", "tcp"] {
+            let port = is(payload(protocol, "dport"), number(53));
+            t.rule("h_leave", vec![resolver(), there(), port, accept()]);
+        }
+    }
+    t.rule("h_leave", vec![resolver(), counter(), discard()]);
 
     let link = || from(HOST_LINK);
     let gate_address = || text(gate.to_string());

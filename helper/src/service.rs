@@ -24,7 +24,7 @@ use crate::resolver::parent::Bucket;
 use crate::watchers::Watchers;
 
 /// How often one user may attach, and refresh, in a second and in a burst.
-const ATTACH_RATE: (f64, f64) = (20.0, 100.0);
+const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -33,6 +33,8 @@ pub struct Helper {
     watchers: Arc<Watchers>,
     attaching: Mutex<HashMap<u32, Bucket>>,
     refreshed: Mutex<HashMap<u32, Instant>>,
+    /// Held by the one who edits the policy, a password prompt included.
+    editing: tokio::sync::Mutex<()>,
 }
 
 type Answer<T> = Result<T, HelperError>;
@@ -40,7 +42,13 @@ type Answer<T> = Result<T, HelperError>;
 impl Helper {
     /// The interface over `control`.
     pub fn new(control: Arc<Control>, watchers: Arc<Watchers>) -> Self {
-        Self { control, watchers, attaching: Mutex::default(), refreshed: Mutex::default() }
+        Self {
+            control,
+            watchers,
+            attaching: Mutex::default(),
+            refreshed: Mutex::default(),
+            editing: Default::default(),
+        }
     }
 
     /// Who is calling, if polkit lets them call `method`.
@@ -94,6 +102,7 @@ impl Helper {
         netns: OwnedFd,
         rules: Vec<Rule>,
     ) -> Result<Attachment, HelperError> {
+        crate::control::check_count(&rules)?;
         let caller = self.admit("Attach", connection, &header).await?;
         caller.check_may_attach(&self.control.policy().await.policy.defaults.attach)?;
         let soon = |buckets: &mut HashMap<u32, Bucket>| {
@@ -116,6 +125,8 @@ impl Helper {
         rules: Vec<Rule>,
         expires_in: u32,
     ) -> Result<Vec<RuleDropped>, HelperError> {
+        // Before anybody is asked: a prompt must not keep a large call in memory.
+        crate::control::check_count(&rules)?;
         self.admit_to("SetRules", id, connection, &header).await?;
         self.control.set_rules(id, &rules, expires_in).await
     }
@@ -198,6 +209,11 @@ impl Helper {
         expected_version: String,
     ) -> Result<String, HelperError> {
         action_of("ReplacePolicy")?;
+        let Ok(_one_at_a_time) = self.editing.try_lock() else {
+            let text =
+                "Somebody else is changing the list of allowed hosts; try again in a moment.";
+            return Err(HelperError::new(Code::LimitReached, text));
+        };
         self.watchers.note_activity();
         // Who it is goes into the log before anything is asked of polkit.
         let caller = Caller::of(connection, &header).await?;

@@ -629,6 +629,58 @@ fn n19_the_computer_does_not_become_a_router() {
 }
 
 #[test]
+fn the_resolvers_sockets_reach_name_servers_alone() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.resolve("allowed.example").expect("the name server itself");
+    // What a taken-over resolver could do with the sockets it is handed: send to
+    // another address. The mark is the socket's, and it cannot change it.
+    let send = |address: Ipv4Addr, port: u16| {
+        let script = format!(
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
+             s.setsockopt(socket.SOL_SOCKET, 36, 0x72636372); s.settimeout(1); \
+             s.connect(('{}', 53)); s.sendto(b'x', ('{address}', {port}))",
+            world::ROUTER
+        );
+        lab.on_host(&format!("python3 -c \"{script}\""))
+    };
+    for (address, port) in [(world::ROUTER, 9_999), (world::SERVERS[0], 53), (world::NEIGHBOUR, 53)]
+    {
+        assert!(send(address, port).is_err(), "{address}:{port}");
+    }
+    assert!(send(world::ROUTER, 53).is_ok());
+    // Another name server from now on.
+    let other = world::SERVERS[1];
+    std::fs::write(
+        "/etc/resolv.conf",
+        format!("nameserver {other}\nnameserver {}\n", world::ROUTER),
+    )
+    .expect("write");
+    wait_for(|| sandbox.resolve("allowed.example").is_ok()).expect("names go on");
+    assert!(send(other, 53).is_ok() && send(world::SERVERS[0], 53).is_err());
+}
+
+#[test]
+fn a_resolver_that_hangs_is_replaced() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.resolve("allowed.example").expect("before");
+    let resolver = lab.resolver().expect("a resolver");
+    nix::sys::signal::kill(resolver, nix::sys::signal::Signal::SIGSTOP).expect("stop");
+    // It reads nothing any more; whoever changes rules is not held up.
+    let start = Instant::now();
+    for turn in 0..400_u16 {
+        let rules: Vec<_> =
+            (1..40).map(|n| Rule::tcp(format!("h{n}.t{turn}.example"), &[443])).collect();
+        ann.set_rules(sandbox.id, &rules, 0).expect("set");
+        if lab.resolver() != Some(resolver) {
+            break;
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wait_for(|| sandbox.resolve("allowed.example").is_ok()).expect("a new one answers");
+    assert_ne!(lab.resolver(), Some(resolver));
+}
+
+#[test]
 fn an_upstream_on_loopback_works() {
     let options =
         Options { policy: Some(POLICY.into()), upstream_on_loopback: true, ..Options::default() };

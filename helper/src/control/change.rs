@@ -109,17 +109,27 @@ impl Control {
         let (old, revision, connected) = (before.generation, after.revision, after.connected);
         let transaction =
             rules::attachment(&after.rules(&state.policy.policy, now()), &state.attachments.ids());
-        self.commit(transaction).await?;
         let entries: Vec<Rule> = after.entries().map(Rule::from).collect();
         let generation = after.generation;
         state.attachments.all.insert(id, after);
+        // Written down before it is done: a helper that is killed in between must
+        // not bring back what was taken away.
+        let done = match state.attachments.write() {
+            Ok(()) => self.commit(transaction).await,
+            Err(error) => Err(failed(error)),
+        };
+        if let Err(error) = done {
+            state.attachments.all.insert(id, before);
+            let _ = state.attachments.write();
+            return Err(error);
+        }
         if narrower {
             self.cut(state, id, old, generation).await?;
         }
         let file = wire::entries_file(&entries).map_err(failed)?;
         let message = ToResolver::Rules { id, revision, connected };
         self.resolver.tell(&message, &[wire::number(&file)]).await;
-        state.attachments.write().map_err(failed)
+        Ok(())
     }
 
     /// Flows that the new rules would not accept are forgotten, the others get
@@ -170,6 +180,16 @@ impl Control {
         Ok(())
     }
 
+    /// A link that could not be taken away must not stay up without a record: the
+    /// process ends, and the next one removes every link that it does not know.
+    fn give_up(&self, state: &State, id: u32, error: &str) {
+        error!(attachment = id, error, "could not clear a sandbox; starting anew");
+        if let Err(error) = state.attachments.write() {
+            error!(%error, "could not write the state");
+        }
+        std::process::exit(70);
+    }
+
     /// Takes everything of an attachment away. Goes on after an error: what is
     /// left over is cut off already, since its link is gone.
     pub(super) async fn clear(&self, state: &mut State, id: u32, reason: &'static str) {
@@ -192,8 +212,8 @@ impl Control {
             .await;
         match cleared {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(attachment = id, %error, "could not clear everything"),
-            Err(error) => error!(attachment = id, %error, "could not clear"),
+            Ok(Err(error)) => self.give_up(state, id, &error.to_string()),
+            Err(error) => self.give_up(state, id, &error.to_string()),
         }
         if let Err(error) = state.attachments.write() {
             error!(%error, "could not write the state");

@@ -18,6 +18,8 @@ use crate::rules::{self, answer_may_open};
 
 /// Different things that may wait to be logged, or told, of all sandboxes.
 const MOST_REFUSALS: usize = 1_000;
+/// Entries that one name can reasonably match.
+const MAX_ENTRIES: usize = 64;
 
 impl Control {
     /// Opens what the resolver found, as far as the policy allows: first the set,
@@ -206,6 +208,7 @@ fn open(
     if one.revision != publication.revision
         || !one.connected
         || publication.addresses.len() > MAX_ADDRESSES
+        || publication.administrators.len() + publication.users.len() > MAX_ENTRIES
     {
         return Err(());
     }
@@ -227,8 +230,10 @@ fn open(
             if !by_name || !answer_may_open(*address, entry.private()) {
                 continue;
             }
-            if let Some(seconds) = one.note_answer(entry, v4, publication.ttl, now).map_err(drop)? {
-                let answer = rules::Answered { entry, address: v4, seconds };
+            if let Some((seconds, renewed)) =
+                one.note_answer(entry, v4, publication.ttl, now).map_err(drop)?
+            {
+                let answer = rules::Answered { entry, address: v4, seconds, renewed };
                 rules::answered(transaction, one.id, &answer);
                 noted.push((one.id, (entry.clone(), v4)));
             }

@@ -25,7 +25,10 @@ impl Control {
         }
         let version = policy.version.clone();
         state.policy = Arc::new(policy);
-        state.attachments.policy.clone_from(&version);
+        // The resolver's index first: with the new one and an old revision a
+        // publication is refused; the other way round it would open addresses of
+        // one entry for another.
+        self.brief_policy(&state).await?;
         for id in state.attachments.ids() {
             let (held, _) = {
                 let Some(one) = state.attachments.all.get(&id) else { continue };
@@ -43,9 +46,13 @@ impl Control {
                 continue;
             }
             // Entries of the file may have gone: every flow is looked at again.
-            self.recheck(&mut state, id).await?;
+            if let Err(error) = self.recheck(&mut state, id).await {
+                error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
+                self.clear(&mut state, id, "failed").await;
+            }
         }
-        self.brief_policy(&state).await?;
+        state.attachments.policy.clone_from(&version);
+        state.attachments.write().map_err(failed)?;
         info!(event = "policy", version, "the policy changed");
         let _ = self.events.send(Event::PolicyChanged { version });
         Ok(())

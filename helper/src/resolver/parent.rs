@@ -10,17 +10,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket, socketpair,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, socketpair,
+    sockopt,
 };
 use nix::unistd::User;
 use tokio::io::unix::AsyncFd;
 
 use super::wire::{self, FromResolver, ToResolver};
-use crate::layout::RESOLVER_USER;
+use crate::layout::{RESOLVER_MARK, RESOLVER_USER};
 use crate::netns::Room;
 
 /// How long the resolver may leave a message unread before it counts as hung.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The channel to the resolver's process, as long as there is one.
 #[derive(Default)]
@@ -50,9 +51,21 @@ impl Channel {
     /// Says something. Without a resolver nothing is said: a new one is told
     /// everything when it starts. A resolver that does not listen is given up.
     pub async fn tell(&self, message: &ToResolver, fds: &[RawFd]) {
-        let _turn = self.order.lock().await;
         let Some(socket) = self.socket() else { return };
+        self.tell_one(&socket, message, fds).await;
+    }
+
+    /// Says something to the process behind `socket`, and to no later one: what it
+    /// asked under its numbers is nobody else's. Waiting for one's turn counts: a
+    /// process that reads slowly must not hold up those who wait (they hold locks).
+    pub async fn tell_one(
+        &self,
+        socket: &Arc<AsyncFd<OwnedFd>>,
+        message: &ToResolver,
+        fds: &[RawFd],
+    ) {
         let sent = tokio::time::timeout(PATIENCE, async {
+            let _turn = self.order.lock().await;
             loop {
                 match wire::send(socket.as_raw_fd(), message, fds) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -63,7 +76,9 @@ impl Channel {
             }
         });
         if !matches!(sent.await, Ok(Ok(()))) {
-            self.set(None);
+            if self.socket().is_some_and(|own| Arc::ptr_eq(&own, socket)) {
+                self.set(None);
+            }
             let how = nix::sys::socket::Shutdown::Both;
             let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), how);
         }
@@ -109,17 +124,23 @@ pub async fn start(empty: &Room) -> io::Result<(Child, Arc<AsyncFd<OwnedFd>>)> {
 /// A connected, non-blocking socket on the host to the `server`th name server;
 /// `None` when there are fewer.
 pub fn upstream(server: u8, tcp: bool) -> io::Result<Option<OwnedFd>> {
-    let servers = name_servers(&std::fs::read_to_string("/etc/resolv.conf")?);
+    let servers = servers()?;
     let Some(address) = servers.get(usize::from(server)) else { return Ok(None) };
     let target = SockaddrStorage::from(SocketAddr::new(*address, 53));
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = if tcp { SockType::Stream } else { SockType::Datagram };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(family, kind, flags, None)?;
+    setsockopt(&fd, sockopt::Mark, &RESOLVER_MARK)?;
     match connect(fd.as_raw_fd(), &target) {
         Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(Some(fd)),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// The computer's name servers.
+pub fn servers() -> io::Result<Vec<IpAddr>> {
+    Ok(name_servers(&std::fs::read_to_string("/etc/resolv.conf")?))
 }
 
 /// The `nameserver` lines of resolv.conf(5), in order. Where systemd-resolved
@@ -173,7 +194,7 @@ impl Sockets {
     /// Makes them, in the namespace of the calling thread, for one link. The link
     /// and not the source address says whose question it is.
     pub fn new(link: &str) -> io::Result<Self> {
-        use nix::sys::socket::{Backlog, SockaddrIn, bind, listen, setsockopt, sockopt};
+        use nix::sys::socket::{Backlog, SockaddrIn, bind, listen};
         let (a, b, c, d) = crate::rules::GATEWAY.octets().into();
         let address = SockaddrIn::new(a, b, c, d, 53);
         let make = |kind| -> io::Result<OwnedFd> {
