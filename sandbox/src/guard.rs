@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{
+    Dir, FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2,
+};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
@@ -52,7 +54,12 @@ pub struct Plan {
     pub mounts: Vec<GuardMount>,
     /// Sentences about what is there and cannot be guarded.
     pub notes: Vec<String>,
+    /// The project's folder itself.
+    pub root: Identity,
 }
+
+/// Which file this is, whatever its name: device and inode.
+pub type Identity = (u64, u64);
 
 /// One mount over a path of the project, from that same path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +68,8 @@ pub struct GuardMount {
     pub path: PathBuf,
     /// A guarded path; otherwise a folder that is pinned in its place.
     pub read_only: bool,
+    /// What was there. The engine mounts by name: see [`verify`].
+    pub identity: Identity,
 }
 
 /// Looks at the project without following any symlink.
@@ -68,15 +77,16 @@ pub struct GuardMount {
 /// # Errors
 /// [`Code::Guard`] when the project vanished or cannot be read.
 pub fn plan(project: &Path) -> Result<Plan> {
+    let unreadable = |e: Errno| {
+        Error::new(Code::Guard, format!("The project {} cannot be read: {e}.", project.display()))
+    };
     let root = rustix::fs::open(
         project,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|e| {
-        Error::new(Code::Guard, format!("The project {} cannot be read: {e}.", project.display()))
-    })?;
-    let mut plan = Plan::default();
+    .map_err(unreadable)?;
+    let mut plan = Plan { root: identity(&root).map_err(unreadable)?, ..Plan::default() };
     let mut guarded = BTreeSet::new();
     let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
     match kind(&root, Path::new(".git")) {
@@ -114,9 +124,15 @@ pub fn plan(project: &Path) -> Result<Plan> {
         .collect();
     plan.mounts = guarded
         .into_iter()
-        .map(|path| GuardMount { path, read_only: true })
-        .chain(pinned.into_iter().map(|path| GuardMount { path, read_only: false }))
-        .collect();
+        .map(|path| (path, true))
+        .chain(pinned.into_iter().map(|path| (path, false)))
+        .map(|(path, read_only)| {
+            let identity = open_beneath(&root, &path, OFlags::PATH)
+                .and_then(|found| identity(&found))
+                .map_err(|_| exchanged(&path))?;
+            Ok(GuardMount { path, read_only, identity })
+        })
+        .collect::<Result<_>>()?;
     // A folder sorts before what is in it.
     plan.mounts.sort();
     if !matches!(kind(&root, Path::new(".rcc.yaml")), Kind::Missing) {
@@ -126,6 +142,37 @@ pub fn plan(project: &Path) -> Result<Plan> {
         );
     }
     Ok(plan)
+}
+
+/// Compares what a sandbox got with the plan. `workspace` is the project as the
+/// sandbox's first process sees it.
+///
+/// # Errors
+/// [`Code::Guard`] when anything is not what the plan was made from.
+pub fn verify(plan: &Plan, workspace: &OwnedFd) -> Result<()> {
+    if identity(workspace) != Ok(plan.root) {
+        return Err(exchanged(Path::new("The project's folder")));
+    }
+    for mount in &plan.mounts {
+        let is_the_same = open_beneath(workspace, &mount.path, OFlags::PATH).and_then(|found| {
+            let read_only = fstatvfs(&found)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+            Ok(identity(&found)? == mount.identity && (read_only || !mount.read_only))
+        });
+        if is_the_same != Ok(true) {
+            return Err(exchanged(&mount.path));
+        }
+    }
+    Ok(())
+}
+
+fn exchanged(path: &Path) -> Error {
+    let shown = crate::display::line(&path.to_string_lossy(), 120);
+    Error::new(Code::Guard, format!("{shown} was exchanged while the sandbox started."))
+        .hint_is("Look at what it is now, and what put it there; then try again.")
+}
+
+fn identity(file: &OwnedFd) -> rustix::io::Result<Identity> {
+    fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -217,8 +264,12 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn mount(path: &str, read_only: bool) -> GuardMount {
-        GuardMount { path: path.into(), read_only }
+    fn mount(path: &str, read_only: bool) -> (PathBuf, bool) {
+        (path.into(), read_only)
+    }
+
+    fn mounts(plan: &Plan) -> Vec<(PathBuf, bool)> {
+        plan.mounts.iter().map(|mount| (mount.path.clone(), mount.read_only)).collect()
     }
 
     fn repository(dir: &Path) {
@@ -236,7 +287,7 @@ mod tests {
         fs::write(dir.path().join(".envrc"), "").unwrap();
         let plan = plan(dir.path()).unwrap();
         assert_eq!(
-            plan.mounts,
+            mounts(&plan),
             [
                 mount(".claude", false),
                 mount(".claude/settings.json", true),
@@ -262,7 +313,7 @@ mod tests {
             mount(".git/modules/libs/thing/config", true),
             mount(".git/modules/libs/thing/hooks", true),
         ] {
-            assert!(plan.mounts.contains(&expected), "{expected:?} is missing");
+            assert!(mounts(&plan).contains(&expected), "{expected:?} is missing");
         }
     }
 
@@ -281,9 +332,42 @@ mod tests {
     }
 
     #[test]
+    fn what_was_exchanged_after_the_plan_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (project, other) = (dir.path().join("project"), dir.path().join("other"));
+        for folder in [&project, &other] {
+            fs::create_dir_all(folder.join(".git/modules/x")).unwrap();
+            fs::write(folder.join(".git/modules/x/HEAD"), "").unwrap();
+        }
+        let open = |path: &Path| -> OwnedFd { fs::File::open(path).unwrap().into() };
+        let mut plan = plan(&project).unwrap();
+        // A folder alone: nothing here can be mounted read-only.
+        let pin = GuardMount {
+            path: ".git".into(),
+            read_only: false,
+            identity: identity(&open(&project.join(".git"))).unwrap(),
+        };
+        plan.mounts = vec![pin];
+        verify(&plan, &open(&project)).unwrap();
+        let refused = |plan: &Plan, path: &Path| verify(plan, &open(path)).unwrap_err();
+        assert_eq!(refused(&plan, &other).code(), Code::Guard);
+        // A guard that is not mounted read-only is none.
+        let mut writable = plan.clone();
+        writable.mounts[0].read_only = true;
+        assert_eq!(refused(&writable, &project).code(), Code::Guard);
+        fs::rename(project.join(".git"), project.join("old")).unwrap();
+        symlink("old", project.join(".git")).unwrap();
+        assert!(refused(&plan, &project).body().contains(".git was exchanged"));
+        fs::remove_file(project.join(".git")).unwrap();
+        fs::rename(other.join(".git"), project.join(".git")).unwrap();
+        assert!(refused(&plan, &project).body().contains(".git was exchanged"));
+    }
+
+    #[test]
     fn nothing_is_made_in_the_project() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(plan(dir.path()).unwrap(), Plan::default());
+        let plan = plan(dir.path()).unwrap();
+        assert!(plan.mounts.is_empty() && plan.notes.is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rcc_dbus::Attachment;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::engine::Engine;
@@ -106,6 +107,44 @@ impl Namespaces {
         }
         let words = crate::display::line(&String::from_utf8_lossy(&output.stderr), 300);
         Err(failed(format!("The sandbox's end of the link could not be set up: {}.", words.trim())))
+    }
+}
+
+/// The first process of a container that just started, and its view of the project.
+#[derive(Debug)]
+pub(crate) struct FirstProcess {
+    workspace: OwnedFd,
+}
+
+impl FirstProcess {
+    /// Opens it and makes sure, as [`Namespaces::of`], that it is the container's.
+    ///
+    /// The first process is rcc's own and stays in the folder that it is started
+    /// in. Its root folder would not do: an image on FUSE is closed to the host.
+    pub(crate) async fn of(engine: &Engine, container: &str) -> Result<Self> {
+        let failed = |why: String| Error::new(Code::SandboxStart, why);
+        let first = engine.state(container).await?;
+        let pid = Pid::from_raw(first.pid)
+            .filter(|_| first.running)
+            .ok_or_else(|| failed("Its first program ended at once.".into()))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|e| failed(format!("Its first process {} cannot be held: {e}.", first.pid)))?;
+        let path = PathBuf::from(format!("/proc/{}/cwd", first.pid));
+        let workspace = rustix::fs::open(
+            &path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|e| failed(format!("{} cannot be opened: {e}.", path.display())))?;
+        if has_ended(pidfd.as_fd()) || engine.state(container).await?.pid != first.pid {
+            return Err(failed("It ended while it was looked at.".into()));
+        }
+        Ok(Self { workspace })
+    }
+
+    /// The project's folder, with everything that is mounted into it.
+    pub(crate) fn workspace(&self) -> &OwnedFd {
+        &self.workspace
     }
 }
 

@@ -16,7 +16,7 @@ use crate::engine::{
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
-use crate::link::Namespaces;
+use crate::link::{FirstProcess, Namespaces};
 use crate::lock::Lock;
 use crate::network::Network;
 use crate::programs;
@@ -114,17 +114,22 @@ async fn steps(
         Some(choice) => choice.clone(),
         None => ImageChoice::parse(&folder.settings.image)?,
     };
-    for note in &folder.guard.notes {
-        report.report(Progress::Note(note.clone()));
-    }
     let (image, claude) =
         side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
     let session = report
         .step(Step::StartSandbox, async {
+            // Only now: while an older sandbox ran, its agent could change everything in here.
+            let guard = guard::plan(folder.project.path())?;
+            for note in &guard.notes {
+                report.report(Progress::Note(note.clone()));
+            }
+            let claude = claude.as_ref();
             let spec =
-                describe(host, &engine, request, &folder, &choice, image, claude.as_ref(), report)
+                describe(host, &engine, request, &folder, &guard, &choice, image, claude, report)
                     .await?;
-            start(&engine, &folder.project, spec, made, cancel).await
+            let session = start(&engine, &folder.project, spec, made, cancel).await?;
+            or_cancelled(cancel, check_mounts(&engine, &session.found.id, &guard)).await?;
+            Ok(session)
         })
         .await?;
     if let Some(network) = network {
@@ -143,16 +148,14 @@ async fn steps(
 struct Folder {
     project: Project,
     settings: Settings,
-    guard: guard::Plan,
     rules: Vec<Entry>,
 }
 
 fn check_folder(host: &Host, request: &OpenRequest) -> Result<Folder> {
     let project = Project::open(&request.folder, host)?;
     let settings = Settings::load(&project, host)?;
-    let guard = guard::plan(project.path())?;
     let rules = levels::of_project(&project, host)?;
-    Ok(Folder { project, settings, guard, rules })
+    Ok(Folder { project, settings, rules })
 }
 
 /// The session that runs; what is left of one that ended is removed.
@@ -234,6 +237,7 @@ async fn describe(
     engine: &Engine,
     request: &OpenRequest,
     folder: &Folder,
+    guard: &guard::Plan,
     choice: &ImageChoice,
     image: String,
     claude: Option<&Claude>,
@@ -250,7 +254,7 @@ async fn describe(
         MountSpec::volume(volume, HOME),
         MountSpec::read_only(files::text(&programs::inside()?)?, rcc_inside::PROGRAM),
     ];
-    for guard in &folder.guard.mounts {
+    for guard in &guard.mounts {
         mounts.push(MountSpec {
             source: files::text(&source.join(&guard.path))?,
             target: format!("{WORKSPACE}/{}", files::text(&guard.path)?),
@@ -343,6 +347,13 @@ async fn until_it_answers(engine: &Engine, container: &str) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
+}
+
+/// Makes sure, before anything runs in there, that the engine mounted what the
+/// plan was made from.
+async fn check_mounts(engine: &Engine, container: &str, plan: &guard::Plan) -> Result<()> {
+    let process = FirstProcess::of(engine, container).await?;
+    guard::verify(plan, process.workspace())
 }
 
 /// Plugs the link in and sets up the sandbox's end. When that fails the link is
