@@ -79,7 +79,8 @@ fn a_flood_keeps_memory_bounded_and_ctrl_c_works_at_once() {
             client.send(&Request::Credit { bytes: u32::try_from(bytes.len()).unwrap() });
         }
     }
-    assert!(bytes_seen > 4 << 20, "{bytes_seen} bytes in four seconds");
+    // Far below what a busy two-core machine manages in a debug build.
+    assert!(bytes_seen > 512 << 10, "{bytes_seen} bytes in four seconds");
     let memory = resident_kilobytes(&sandbox);
     assert!(memory < 24 << 10, "{memory} kB");
     let start = Instant::now();

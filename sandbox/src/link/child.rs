@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 
 use futures_util::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 use rcc_dbus::Attachment;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::neighbour::NeighbourState;
@@ -53,14 +55,41 @@ pub fn run_if_asked() {
         return;
     }
     let plan = arguments.next().and_then(|text| text.into_string().ok()).unwrap_or_default();
-    let code = match run(&plan) {
+    let job = || match run(&plan) {
         Ok(()) => 0,
         Err(why) => {
             eprintln!("{why}");
             1
         }
     };
-    std::process::exit(code);
+    std::process::exit(if threads() == 1 { job() } else { alone(job) });
+}
+
+/// How many threads this process has. Some libraries start one before `main`:
+/// the window's web view does, for its memory.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// Does the job in a child, which has one thread, and answers its exit code.
+#[allow(unsafe_code)]
+fn alone(job: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: no thread of this program's own is running yet, so no lock of its
+    // own is held; glibc makes its allocator usable in the child.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => std::process::exit(job()),
+        Ok(ForkResult::Parent { child }) => match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => code,
+            other => {
+                eprintln!("the process that sets up the link ended with {other:?}");
+                1
+            }
+        },
+        Err(e) => {
+            eprintln!("a process for setting up the link cannot be started: {e}");
+            1
+        }
+    }
 }
 
 fn run(plan: &str) -> Result<(), String> {

@@ -1,0 +1,307 @@
+//! The real window in the lab, on a display of its own, driven by
+//! WebKitWebDriver. Debug builds only: the file dialog is out of a driver's
+//! reach and is answered by the program itself then (ui/README.md).
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::containers::Workshop;
+use crate::lab::{Lab, Skip, built, wait_for};
+
+const PROGRAM: &str = "rcc-desktop";
+/// Longest wait for what the page or the terminal shows, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest time for one call of WebDriver.
+const CALL: Duration = Duration::from_secs(30);
+/// Longest time for the program to start; it takes 1 to 3 s.
+const OPENING: Duration = Duration::from_secs(30);
+/// Now and then WebKitWebDriver does not notice that the program is there.
+const ATTEMPTS: u32 = 3;
+/// The name of an element in answers of WebDriver (W3C WebDriver, Elements).
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Ann's window. Everything that it started ends with it; when the test is
+/// failing, a picture of the display is kept.
+pub struct Window {
+    driver: SocketAddr,
+    session: String,
+    display: String,
+    // Ends in this order.
+    _program: Group,
+    _display: Group,
+}
+
+/// A process and its group; they end together.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Ok(id) = i32::try_from(self.0.id()) {
+            let group = Pid::from_raw(id);
+            // What is gone needs nothing more.
+            let _ = killpg(group, Signal::SIGTERM);
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+impl Window {
+    /// Why there can be no window on this machine.
+    pub fn missing() -> Option<Skip> {
+        if !cfg!(debug_assertions) {
+            return Some(Skip("the window answers its file dialog in debug builds only".into()));
+        }
+        for (program, package) in [
+            ("/usr/bin/Xvfb", "xvfb"),
+            ("/usr/bin/WebKitWebDriver", "webkit2gtk-driver"),
+            ("/usr/bin/dbus-run-session", "dbus-daemon"),
+        ] {
+            if !Path::new(program).exists() {
+                return Some(Skip(format!("{program} is not installed (package {package})")));
+            }
+        }
+        built(PROGRAM).err().map(|error| Skip(error.to_string()))
+    }
+
+    /// Starts the program as ann; *Open Folder…* chooses `folder`.
+    pub fn open(workshop: &Workshop, folder: &Path) -> anyhow::Result<Self> {
+        let to = Lab::program(PROGRAM);
+        fs::copy(built(PROGRAM)?, &to).with_context(|| format!("copy to {}", to.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+        let (screen, display) = screen()?;
+        for _ in 0..ATTEMPTS {
+            if let Some((program, driver, session)) = drive(workshop, folder, &display)? {
+                return Ok(Self { driver, session, display, _program: program, _display: screen });
+            }
+        }
+        bail!("the window did not open in {ATTEMPTS} attempts")
+    }
+
+    /// All that is to be read on the page, without the terminal.
+    pub fn text(&self) -> String {
+        self.read("return document.body.innerText")
+    }
+
+    /// What the terminal in sight shows, with what was scrolled away.
+    pub fn terminal(&self) -> String {
+        self.read("return window.__rccTerminalText()")
+    }
+
+    /// Waits until the page shows `text` somewhere.
+    pub fn shows(&self, text: &str) {
+        self.until(text, || self.text().contains(text).then_some(()));
+    }
+
+    /// Waits until the terminal shows `text` somewhere.
+    pub fn prints(&self, text: &str) {
+        self.until(text, || self.terminal().contains(text).then_some(()));
+    }
+
+    /// Clicks into the terminal and waits until what is typed goes there.
+    pub fn enter_terminal(&self) {
+        let find = "return [...document.querySelectorAll('.xterm-screen')]
+            .find((screen) => screen.checkVisibility())";
+        self.click_on("the terminal", find, "");
+        let inside = "return document.activeElement?.closest('.xterm') ? 'yes' : 'no'";
+        self.until("the focus in the terminal", || (self.read(inside) == "yes").then_some(()));
+    }
+
+    /// Waits for an answer; fails with what is to be seen.
+    pub fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not within {} s: {what}\n--- page\n{}\n--- terminal\n{}",
+                PATIENCE.as_secs(),
+                self.text(),
+                self.terminal()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits for the button that says `label` and clicks it.
+    pub fn click(&self, label: &str) {
+        let find = "return [...document.querySelectorAll('button')]
+            .filter((button) => button.checkVisibility() && !button.disabled)
+            .find((button) => button.innerText.split('\\n')[0].trim() === arguments[0])";
+        self.click_on(&format!("the button {label}"), find, label);
+    }
+
+    /// Waits for the element that a script finds and clicks it.
+    fn click_on(&self, what: &str, find: &str, argument: &str) {
+        self.until(what, || {
+            let found = self.run(find, &[json!(argument)]).ok()?;
+            let element = found[ELEMENT].as_str()?;
+            // It may be gone meanwhile, or another one.
+            self.post(CALL, &format!("/element/{element}/click"), &json!({})).ok()
+        });
+    }
+
+    /// Presses keys, wherever the focus is. Enter is `\u{e007}` (W3C WebDriver,
+    /// Keyboard). A terminal's own field cannot be typed into as an element.
+    pub fn keys(&self, text: &str) {
+        let presses: Vec<Value> = text
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key})))
+            .collect();
+        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": presses}]});
+        self.post(CALL, "/actions", &body).expect("press keys");
+    }
+
+    fn read(&self, script: &str) -> String {
+        let text = self.run(script, &[]).unwrap_or_default();
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    fn run(&self, script: &str, arguments: &[Value]) -> anyhow::Result<Value> {
+        self.post(CALL, "/execute/sync", &json!({"script": script, "args": arguments}))
+    }
+
+    fn post(&self, patience: Duration, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let path = format!("/session/{}{path}", self.session);
+        call(self.driver, patience, "POST", &path, Some(body))
+    }
+
+    /// A picture of the display, beside what `cargo xtask` keeps. WebDriver's own
+    /// waits for ever without a compositor.
+    fn picture(&self) -> anyhow::Result<()> {
+        let own = std::env::current_exe()?;
+        let target = own.ancestors().nth(3).context("a target folder")?;
+        let folder = target.join("run");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join("window-in-lab.png");
+        let taken = Command::new("timeout")
+            .args(["20", "import", "-display", &self.display, "-window", "root"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        ensure!(taken.success(), "ImageMagick's import: {taken}");
+        eprintln!("The window: {}", path.display());
+        Ok(())
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Err(error) = self.picture()
+        {
+            eprintln!("No picture of the window: {error:#}");
+        }
+        let path = format!("/session/{}", self.session);
+        let _ = call(self.driver, CALL, "DELETE", &path, None);
+    }
+}
+
+/// A display that nobody sees, and its name.
+fn screen() -> anyhow::Result<(Group, String)> {
+    let mut command = Command::new("Xvfb");
+    command
+        .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0);
+    let mut child = command.spawn().context("start Xvfb")?;
+    let out = child.stdout.take();
+    let screen = Group(child);
+    let mut number = String::new();
+    // It closes the pipe when it cannot start.
+    BufReader::new(out.context("a pipe")?).read_line(&mut number)?;
+    ensure!(!number.trim().is_empty(), "Xvfb did not start");
+    Ok((screen, format!(":{}", number.trim())))
+}
+
+/// One driver with one program on the display; `None` when the program was not
+/// noticed in time.
+fn drive(
+    workshop: &Workshop,
+    folder: &Path,
+    display: &str,
+) -> anyhow::Result<Option<(Group, SocketAddr, String)>> {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let port = format!("--port={}", address.port());
+    let log = fs::File::create(workshop.lab.folder().join("window.log"))?;
+    let mut command = workshop.ann(folder, "dbus-run-session", &["--", "WebKitWebDriver", &port]);
+    command
+        .env("DISPLAY", display)
+        .env("GDK_BACKEND", "x11")
+        .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
+        .env("TAURI_AUTOMATION", "true")
+        .env("TAURI_WEBVIEW_AUTOMATION", "true")
+        .env("RCC_TEST_PICK_FOLDER", folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    let driver = Group(command.spawn().context("start WebKitWebDriver")?);
+    wait_for(|| call(address, CALL, "GET", "/status", None).is_ok())
+        .context("WebKitWebDriver does not answer")?;
+    let wanted = json!({"capabilities": {"alwaysMatch": {"webkitgtk:browserOptions": {
+        "binary": Lab::program(PROGRAM), "args": []
+    }}}});
+    let answer = call(address, OPENING, "POST", "/session", Some(&wanted));
+    let session = answer.ok().and_then(|answer| Some(answer["sessionId"].as_str()?.to_owned()));
+    Ok(session.map(|session| (driver, address, session)))
+}
+
+/// One request to WebDriver on a connection of its own.
+fn call(
+    to: SocketAddr,
+    patience: Duration,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut stream = BufReader::new(stream);
+    let mut length = None;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let Some((name, value)) = line.trim().split_once(':') else {
+            if line.trim().is_empty() {
+                break;
+            }
+            continue;
+        };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = Some(value.trim().parse()?);
+        }
+    }
+    let mut answer = vec![0; length.context("an answer without a length")?];
+    stream.read_exact(&mut answer)?;
+    let mut answer: Value = serde_json::from_slice(&answer)?;
+    ensure!(answer["value"]["error"].is_null(), "{}", answer["value"]);
+    Ok(answer["value"].take())
+}
