@@ -238,7 +238,7 @@ fn work_that_the_output_asks_for_does_not_stop_the_sandbox() {
     for _ in 0..5 {
         let start = Instant::now();
         assert_eq!(client.list().len(), 1);
-        assert!(start.elapsed() < SOON / 2, "{:?}", start.elapsed());
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     }
     client.send(&Request::Signal { terminal, signal: 9 });
 }
