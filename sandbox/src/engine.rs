@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::Host;
 
 pub use api::{ExecPipes, Found};
+pub(crate) use container::is_plain;
 pub use container::{ContainerSpec, HOME, MountSpec, WORKSPACE, label};
 pub use info::{EngineInfo, Limits, LimitsWanted};
 pub(crate) use service::tail;

@@ -7,7 +7,9 @@
 //! exist are not made, so that nothing is left behind in the project.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -15,6 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::engine::is_plain;
 use crate::error::{Code, Error, Result};
 
 /// Guarded where they exist, relative to the project.
@@ -214,7 +217,7 @@ fn repositories(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
     let mut open: Vec<PathBuf> = vec![".git/modules".into(), ".git/worktrees".into()];
     let mut seen = 0;
     while let Some(folder) = open.pop() {
-        for name in folders(root, &folder) {
+        for name in folders(root, &folder, notes) {
             let path = folder.join(name);
             let repository = kind(root, &path.join("HEAD")) == Kind::File;
             if !repository {
@@ -238,23 +241,30 @@ fn repositories(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
     found
 }
 
-/// Names of the folders in `path`, at most 256, only those that are text.
-fn folders(root: &OwnedFd, path: &Path) -> Vec<String> {
+/// Names of the folders in `path`, at most 256, only those that the engine can be
+/// given; one of the others is named in a note.
+fn folders(root: &OwnedFd, path: &Path, notes: &mut Vec<String>) -> Vec<String> {
     let Ok(folder) = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY) else {
         return Vec::new();
     };
     let Ok(entries) = Dir::read_from(folder.as_fd()) else {
         return Vec::new();
     };
-    let mut names: Vec<String> = entries
+    let (mut names, odd): (Vec<OsString>, Vec<OsString>) = entries
         .filter_map(|entry| entry.ok())
-        .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_string))
+        .map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_os_string())
         .filter(|name| name != "." && name != "..")
         .filter(|name| kind(root, &path.join(name)) == Kind::Folder)
         .take(256)
-        .collect();
+        .partition(|name| name.to_str().is_some_and(is_plain));
+    if let Some(name) = odd.iter().min() {
+        notes.push(format!(
+            "{} is not guarded: its name has a character that the engine takes for a separator.",
+            crate::display::line(&path.join(name).to_string_lossy(), 120)
+        ));
+    }
     names.sort();
-    names
+    names.into_iter().filter_map(|name| name.into_string().ok()).collect()
 }
 
 #[cfg(test)]
@@ -314,6 +324,21 @@ mod tests {
             mount(".git/modules/libs/thing/hooks", true),
         ] {
             assert!(mounts(&plan).contains(&expected), "{expected:?} is missing");
+        }
+    }
+
+    #[test]
+    fn names_that_the_engine_would_take_apart_are_left_out_and_said() {
+        for name in ["a,ro=false", "a:b", "a=b", "a\"b", "a\\b", "a\nb"] {
+            let dir = tempfile::tempdir().unwrap();
+            repository(&dir.path().join(".git"));
+            repository(&dir.path().join(".git/modules/plain"));
+            repository(&dir.path().join(".git/modules").join(name));
+            let plan = plan(dir.path()).unwrap();
+            assert!(mounts(&plan).contains(&mount(".git/modules/plain/hooks", true)));
+            let is_plain = |mount: &GuardMount| mount.path.to_str().is_some_and(is_plain);
+            assert!(plan.mounts.iter().all(is_plain), "{:?}", plan.mounts);
+            assert!(plan.notes[0].contains("is not guarded"), "{:?}", plan.notes);
         }
     }
 

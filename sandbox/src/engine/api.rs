@@ -101,6 +101,7 @@ impl Engine {
     }
 
     pub(crate) async fn create(&self, name: &str, spec: &ContainerSpec) -> Result<String> {
+        spec.check()?;
         let options = query::CreateContainerOptionsBuilder::default().name(name).build();
         let made = self
             .docker()

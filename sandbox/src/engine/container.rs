@@ -9,6 +9,7 @@ use bollard::models::{
 };
 
 use super::Limits;
+use crate::error::{Code, Error, Result};
 
 /// Labels on the container: the only record of a session.
 pub mod label {
@@ -62,6 +63,12 @@ impl MountSpec {
     }
 }
 
+/// Whether a name means the same to the engine wherever it is put: the engine
+/// makes text of a mount, with separators, and takes that apart again.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.contains([',', ':', '"', '\\', '=']) && !name.chars().any(char::is_control)
+}
+
 /// Everything that differs between containers.
 #[derive(Debug, Clone)]
 pub struct ContainerSpec {
@@ -84,6 +91,22 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
+    /// Refuses mounts that would become other mounts on their way.
+    pub(super) fn check(&self) -> Result<()> {
+        let odd = |mount: &&MountSpec| !is_plain(&mount.source) || !is_plain(&mount.target);
+        match self.mounts.iter().find(odd) {
+            None => Ok(()),
+            Some(mount) => Err(Error::new(
+                Code::SandboxStart,
+                format!(
+                    "{} cannot be mounted: its path has a comma, colon, quote, backslash, equals sign or control character.",
+                    crate::display::line(&mount.source, 200)
+                ),
+            )
+            .hint_is("Rename the folder that it is in.")),
+        }
+    }
+
     /// The request. No environment but `HOME` and `PATH`: what is in here shows
     /// in `inspect`.
     pub(super) fn body(&self) -> ContainerCreateBody {
@@ -217,6 +240,19 @@ mod tests {
         assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
         assert_eq!(host.memory, host.memory_swap);
         assert_eq!(body.env.unwrap()[0], "HOME=/home/agent");
+    }
+
+    #[test]
+    fn a_mount_that_the_engine_would_take_apart_is_refused() {
+        assert!(spec(false).check().is_ok());
+        for name in ["a,readonly=false", "a:b", "a=b", "a\"b", "a\\b", "a\nb"] {
+            let mut source = spec(false);
+            source.mounts.push(MountSpec::read_only(format!("/p/{name}"), "/t"));
+            assert!(source.check().is_err(), "{name}");
+            let mut target = spec(false);
+            target.mounts.push(MountSpec::read_only("/p/x", format!("/workspace/{name}")));
+            assert!(target.check().is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::engine::MountSpec;
+use crate::engine::{MountSpec, is_plain};
 use crate::error::{Code, Error, Result};
 use crate::host::{Host, make_dirs, write_atomically};
 use crate::project::Project;
@@ -56,10 +56,7 @@ pub(super) fn text(path: &Path) -> Result<String> {
 /// that the engine takes for separators; then a link in our own folder stands
 /// for it.
 pub(super) fn source(host: &Host, project: &Project, relabel: bool) -> Result<PathBuf> {
-    let plain = project.path().to_str().is_some_and(|path| {
-        !path.contains([',', ':', '"', '\\', '=']) && !path.chars().any(char::is_control)
-    });
-    if plain {
+    if project.path().to_str().is_some_and(is_plain) {
         return Ok(project.path().to_path_buf());
     }
     if relabel {
