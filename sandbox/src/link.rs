@@ -155,6 +155,19 @@ pub(crate) fn is_configured(pid: i32) -> bool {
     has_default_route(&routes)
 }
 
+/// Whether a process has no network interface but `lo`, as the kernel says it.
+pub(crate) fn has_none(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/net/dev")).is_ok_and(|text| has_only_lo(&text))
+}
+
+/// Two lines of headings, then one line for each interface.
+fn has_only_lo(interfaces: &str) -> bool {
+    interfaces
+        .lines()
+        .skip(2)
+        .all(|line| line.split(':').next().is_some_and(|name| name.trim() == "lo"))
+}
+
 fn has_default_route(routes: &str) -> bool {
     routes.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some("00000000"))
 }
@@ -176,6 +189,14 @@ mod tests {
         assert!(!has_default_route(head));
         assert!(!has_default_route(&format!("{head}eth0\t0101FEA9\t00000000\t0005\n")));
         assert!(has_default_route(&format!("{head}eth0\t00000000\t0101FEA9\t0003\n")));
+    }
+
+    #[test]
+    fn another_interface_than_lo_is_seen() {
+        let head = "Inter-|   Receive\n face |bytes\n    lo:  0 0\n";
+        assert!(has_only_lo(head));
+        assert!(!has_only_lo(&format!("{head}  eth0:  0 0\n")));
+        assert!(!has_none(-1));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Ended {
 impl Ended {
     /// As a shell shows it: the code, or 128 and the signal.
     pub fn exit_code(self) -> i32 {
-        self.code.or(self.signal.map(|signal| 128 + signal)).unwrap_or(1)
+        self.code.or(self.signal.and_then(|signal| signal.checked_add(128))).unwrap_or(1)
     }
 }
 
@@ -246,5 +246,6 @@ mod tests {
     fn exit_codes_are_a_shells() {
         assert_eq!(Ended { code: Some(3), signal: None }.exit_code(), 3);
         assert_eq!(Ended { code: None, signal: Some(9) }.exit_code(), 137);
+        assert_eq!(Ended { code: None, signal: Some(i32::MAX) }.exit_code(), 1);
     }
 }

@@ -1,14 +1,15 @@
 //! Opening a session: the seven steps, undone when one fails.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use rcc_policy::Entry;
 
 use super::rules::DroppedRule;
-use super::{Session, files};
+use super::{NetworkState, Session, files};
 use crate::claude::{self, Claude, PROGRAM_INSIDE};
 use crate::engine::{
     ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label,
@@ -89,9 +90,13 @@ async fn steps(
     let folder = report.step(Step::CheckFolder, async { check_folder(host, request) }).await?;
     let engine = report.step(Step::Engine, or_cancelled(cancel, Engine::connect(host))).await?;
     let lock = host.runtime.join(format!("{}.lock", folder.project.id()));
+    let opening = host.runtime.join(format!("{}.opening", folder.project.id()));
     let _lock = or_cancelled(cancel, Lock::take(&lock)).await?;
-    if let Some(session) = or_cancelled(cancel, running(&engine, &folder.project)).await? {
-        if !request.offline {
+    if let Some(session) = or_cancelled(cancel, running(&engine, &folder.project, &opening)).await?
+    {
+        if request.offline {
+            or_cancelled(cancel, is_cut_off(&engine, &session)).await?;
+        } else {
             let finished = or_cancelled(cancel, finish(&engine, &session, &folder.rules));
             for dropped in finished.await? {
                 report.report(Progress::Note(dropped.to_string()));
@@ -127,8 +132,10 @@ async fn steps(
             let spec =
                 describe(host, &engine, request, &folder, &guard, &choice, image, claude, report)
                     .await?;
+            fs::write(&opening, "").map_err(|e| Error::io("make", &opening, e))?;
             let session = start(&engine, &folder.project, spec, made, cancel).await?;
             or_cancelled(cancel, check_mounts(&engine, &session.found.id, &guard)).await?;
+            fs::remove_file(&opening).map_err(|e| Error::io("remove", &opening, e))?;
             Ok(session)
         })
         .await?;
@@ -158,14 +165,18 @@ fn check_folder(host: &Host, request: &OpenRequest) -> Result<Folder> {
     Ok(Folder { project, settings, rules })
 }
 
-/// The session that runs; what is left of one that ended is removed.
-async fn running(engine: &Engine, project: &Project) -> Result<Option<Session>> {
+/// The session that runs; what is left of one that ended is removed, and so is
+/// one whose mounts nobody looked at any more: `opening` is there from before a
+/// container is made until that was done.
+async fn running(engine: &Engine, project: &Project, opening: &Path) -> Result<Option<Session>> {
     let mut running = None;
     for found in engine.find(Some(project.id())).await? {
-        if found.running && running.is_none() && answers(engine, &found.id).await {
-            running = Some(Session::of(engine, found));
-        } else {
+        if !found.running || opening.exists() {
             engine.remove(&found.id, 0).await?;
+        } else if running.is_none() {
+            // One that does not answer may only be busy: whether to end it is the person's to say.
+            Client::connect(engine, &found.id).await?;
+            running = Some(Session::of(engine, found));
         }
     }
     Ok(running)
@@ -191,9 +202,23 @@ async fn finish(engine: &Engine, session: &Session, rules: &[Entry]) -> Result<V
     plug_in(engine, &session.found.id, &network, rules).await
 }
 
-/// A container whose program inside is dead is none: nobody could use it.
-async fn answers(engine: &Engine, container: &str) -> bool {
-    Client::connect(engine, container).await.is_ok()
+/// Whoever asks for a sandbox without a network must not get one that has it.
+async fn is_cut_off(engine: &Engine, session: &Session) -> Result<()> {
+    let pid = engine.state(&session.found.id).await?.pid;
+    if crate::link::has_none(pid) {
+        return Ok(());
+    }
+    // There is a link; only the helper knows whether it is switched off.
+    let network = Network::connect().await?;
+    match session.network_state(Some(&network)).await {
+        NetworkState::Disconnected => Ok(()),
+        _ => Err(Error::new(
+            Code::Invalid,
+            "The sandbox of this folder runs already and has a network.",
+        )
+        .title_is("It cannot start offline.")
+        .hint_is("Cut it with `rcc net off`, or end it with `rcc stop` first.")),
+    }
 }
 
 /// The two slow ones at once; the first error ends both, and both tidy up.
