@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -104,6 +105,7 @@ async fn steps(
         }
         return Ok(session);
     }
+    or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
     // Before anything slow: whoever wants a network learns at once that there is none.
     let network = match request.offline {
         true => None,
@@ -123,6 +125,10 @@ async fn steps(
         side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
     let session = report
         .step(Step::StartSandbox, async {
+            // One opening at a time, from the look at the neighbours until the mounts are verified.
+            let _all =
+                or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
+            or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
             // Only now: while an older sandbox ran, its agent could change everything in here.
             let guard = guard::plan(folder.project.path())?;
             for note in &guard.notes {
@@ -374,6 +380,38 @@ async fn until_it_answers(engine: &Engine, container: &str) -> Result<()> {
     }
 }
 
+/// Refuses a folder that shares files with one whose sandbox runs: the agent there
+/// could exchange what is being mounted here, and change what is guarded here.
+async fn check_neighbours(engine: &Engine, project: &Project) -> Result<()> {
+    for found in engine.find(None).await? {
+        let other = Session::of(engine, found);
+        if !other.found.running || other.project_id() == project.id() {
+            continue;
+        }
+        if overlap(project.path(), &other.path()) {
+            let shown = crate::display::line(&other.path().to_string_lossy(), 200);
+            return Err(Error::new(
+                Code::FolderRefused,
+                format!("A sandbox runs for {shown}, and one of the two folders is in the other."),
+            )
+            .title_is(format!("Cannot open {}.", project.path().display()))
+            .hint_is("End the other one with `rcc stop` in its folder first."));
+        }
+    }
+    Ok(())
+}
+
+/// Whether one folder is, or lies in, the other, by name or by inode.
+fn overlap(one: &Path, two: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let lies_in = |inner: &Path, outer: &Path| {
+        let wanted = identity(outer);
+        inner.starts_with(outer)
+            || wanted.is_some() && inner.ancestors().any(|above| identity(above) == wanted)
+    };
+    lies_in(one, two) || lies_in(two, one)
+}
+
 /// Makes sure, before anything runs in there, that the engine mounted what the
 /// plan was made from.
 async fn check_mounts(engine: &Engine, container: &str, plan: &guard::Plan) -> Result<()> {
@@ -397,4 +435,23 @@ pub(super) async fn plug_in(
         return Err(error);
     }
     Ok(super::rules::dropped(&crate::network::wire(rules)?, &attachment.dropped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_in_each_other_overlap_and_neighbours_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("one-more"));
+        let inner = one.join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::create_dir(&two).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        assert!(overlap(&one, &inner) && overlap(&inner, &one) && overlap(&one, &one));
+        assert!(overlap(&inner, &link) && overlap(&link, &inner));
+        assert!(!overlap(&one, &two) && !overlap(&inner, &two));
+    }
 }
