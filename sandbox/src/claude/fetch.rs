@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 use sha2::{Digest, Sha512};
 
@@ -73,6 +75,8 @@ pub(super) fn run(request: &Request) -> Result<String> {
     let agent = agent();
     let (version, dist) = choose(&agent, request)?;
     let target = request.store.join(&version);
+    // Two faces that fetch at once: the second finds what the first has put there.
+    let _lock = alone(&request.store, &request.cancel)?;
     if target.join("claude").is_file() {
         return Ok(version);
     }
@@ -89,6 +93,23 @@ pub(super) fn run(request: &Request) -> Result<String> {
     let _ = fs::remove_dir_all(&target);
     fs::rename(&folder, &target).map_err(|e| Error::io("put in place", &target, e))?;
     Ok(version)
+}
+
+/// Held until it is dropped, or the process ends in whatever way.
+fn alone(store: &Path, cancel: &Cancel) -> Result<Flock<File>> {
+    // The folder itself is locked, so that nothing is left in it.
+    let mut file = File::open(store).map_err(|e| Error::io("lock", store, e))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((back, Errno::EWOULDBLOCK)) => file = back,
+            Err((_, e)) => return Err(Error::io("lock", store, e)),
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
 }
 
 fn agent() -> ureq::Agent {

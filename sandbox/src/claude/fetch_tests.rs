@@ -206,3 +206,20 @@ fn an_archive_without_the_program_is_an_error() {
     assert!(unpack(File::open(&path).unwrap(), &target, &Cancel::new()).is_err());
     assert!(!target.exists());
 }
+
+#[test]
+fn two_fetches_at_once_download_once_and_leave_one_good_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let played = play(Fault::None);
+    std::thread::scope(|scope| {
+        let fetches: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| run(&request(&played, dir.path())))).collect();
+        for fetch in fetches {
+            assert_eq!(fetch.join().unwrap().unwrap(), "2.1.5");
+        }
+    });
+    let asked = played.asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|head| head.contains("archive.tgz")).count(), 1);
+    assert_eq!(names(dir.path()), ["2.1.5"]);
+    assert_eq!(dir.path().join("2.1.5/claude").metadata().unwrap().len(), 14 * 40_000);
+}
