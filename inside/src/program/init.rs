@@ -26,6 +26,11 @@ pub enum InitError {
 /// Holds the sandbox's terminals until SIGTERM.
 pub fn run(socket: &str) -> Result<(), InitError> {
     descriptors::close_on_exec();
+    // A crash must not write the agent's memory, with its token, into the project.
+    let _ = rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+    );
     limit_fault_messages();
     // Whatever is not PID 1 (a test) gets its orphans only when it asks for them.
     if !rustix::process::getpid().is_init() {

@@ -107,6 +107,12 @@ impl EngineInfo {
                 format!("This is Podman {}, rcc needs {major}.{minor}.", self.version()),
             ));
         }
+        if !self.host.security.seccomp {
+            return Err(Error::new(
+                Code::Engine,
+                "Podman says that it cannot filter system calls (seccomp) on this computer.",
+            ));
+        }
         if let Some(ids) = &self.host.id_mappings {
             let enough = |ranges: &Option<Vec<IdRange>>| {
                 ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.size >= 1000))
@@ -308,6 +314,7 @@ mod tests {
         let code = |edit: fn(&mut serde_json::Value)| info(edit).check("ann").unwrap_err().code();
         assert!(info(|_| ()).check("ann").is_ok());
         assert_eq!(code(|v| v["host"]["security"]["rootless"] = false.into()), Code::EngineRootful);
+        assert_eq!(code(|v| v["host"]["security"]["seccompEnabled"] = false.into()), Code::Engine);
         assert_eq!(code(|v| v["version"]["Version"] = "4.2.9".into()), Code::EngineTooOld);
         assert_eq!(code(|v| v["version"]["Version"] = "nonsense".into()), Code::EngineTooOld);
         assert_eq!(
