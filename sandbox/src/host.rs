@@ -64,7 +64,7 @@ impl Host {
                 .unwrap_or_else(|| home.join(fallback))
                 .join("rcc")
         };
-        Ok(Self {
+        let host = Self {
             config: base("XDG_CONFIG_HOME", ".config"),
             data: base("XDG_DATA_HOME", ".local/share"),
             state: base("XDG_STATE_HOME", ".local/state"),
@@ -74,7 +74,12 @@ impl Host {
             home,
             runtime,
             runtime_root,
-        })
+        };
+        // Every project that is remembered, before any program is looked for.
+        for settings in crate::settings::Settings::all(&host).unwrap_or_default() {
+            crate::programs::distrust(Path::new(&settings.path));
+        }
+        Ok(host)
     }
 }
 

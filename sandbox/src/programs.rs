@@ -3,16 +3,69 @@
 use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 use crate::error::{Code, Error, Result};
 
-/// The program `name` in the absolute folders of `PATH`.
+/// Folders of projects: what lies in them is the agent's to write, so no program
+/// of theirs runs on the host (THREATS F5).
+static PROJECTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
+
+/// Variables with which a folder of a project could lead a trusted program to code
+/// of the agent's.
+const MISLEADING: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_EXEC_PATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+];
+
+/// A command for a program that [`find`] found.
+pub(crate) fn command(program: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(program);
+    for variable in MISLEADING {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Finds no program in `folder` from now on.
+pub(crate) fn distrust(folder: &Path) {
+    if let Ok(mut projects) = PROJECTS.write()
+        && !projects.iter().any(|known| known == folder)
+    {
+        projects.push(folder.to_path_buf());
+    }
+}
+
+/// The program `name` in the absolute folders of `PATH`, but none that lies in a
+/// project or a working copy: with an active virtual environment `PATH` begins
+/// with a folder that the agent writes.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(name))
-        .find(|candidate| is_program(candidate))
+    let home = env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
+    // Without the list nothing is trusted.
+    let projects = PROJECTS.read().ok()?;
+    env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(
+        |candidate| is_program(candidate) && is_trusted(candidate, &projects, home.as_deref()),
+    )
+}
+
+fn is_trusted(candidate: &Path, projects: &[PathBuf], home: Option<&Path>) -> bool {
+    let folder = candidate.parent().and_then(|folder| folder.canonicalize().ok());
+    let (Some(folder), Ok(program)) = (folder, candidate.canonicalize()) else { return false };
+    [folder.as_path(), program.as_path()].into_iter().all(|path| {
+        let in_project = projects.iter().any(|project| path.starts_with(project));
+        // The home folder itself may be a working copy, of somebody's settings.
+        let in_working_copy = path
+            .ancestors()
+            .take_while(|above| Some(*above) != home)
+            .any(|above| above.join(".git").exists());
+        !in_project && !in_working_copy
+    })
 }
 
 fn is_program(path: &Path) -> bool {
@@ -42,4 +95,42 @@ pub(crate) fn inside() -> Result<PathBuf> {
     let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
     Err(Error::new(Code::InsideMissing, "The program that runs inside each sandbox was not found.")
         .with_detail(format!("Looked for it at: {}", looked.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(folder: &Path) -> PathBuf {
+        std::fs::create_dir_all(folder).unwrap();
+        let path = folder.join("git");
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn f5_a_program_of_a_project_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let good = program(&root.join("bin"));
+        let venv = program(&root.join("web/.venv/bin"));
+        let projects = [root.join("web")];
+        assert!(is_trusted(&good, &projects, None));
+        assert!(!is_trusted(&venv, &projects, None));
+        // By a link out of a trusted folder into the project, and the other way round.
+        std::fs::create_dir_all(root.join("links")).unwrap();
+        std::os::unix::fs::symlink(&venv, root.join("links/git")).unwrap();
+        assert!(!is_trusted(&root.join("links/git"), &projects, None));
+        std::os::unix::fs::symlink(&good, root.join("web/git")).unwrap();
+        assert!(!is_trusted(&root.join("web/git"), &projects, None));
+        // A project that rcc does not know yet, but that is a working copy.
+        std::fs::create_dir_all(root.join("other/.git")).unwrap();
+        let other = program(&root.join("other/node_modules/.bin"));
+        assert!(!is_trusted(&other, &projects, None));
+        // The home folder as a working copy is fine.
+        std::fs::create_dir_all(root.join(".git")).unwrap();
+        assert!(is_trusted(&good, &projects, Some(&root)));
+        assert!(!is_trusted(&good, &projects, None));
+    }
 }

@@ -46,6 +46,7 @@ impl Project {
                 cannot(format!("You may not write there: {e}."))
                     .hint_is("Claude works with your rights; choose a folder that you can change.")
             })?;
+        crate::programs::distrust(&canonical);
         Ok(Self::of_canonical(canonical))
     }
 

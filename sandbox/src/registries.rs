@@ -72,7 +72,7 @@ impl Registries {
     pub async fn learn(host: &Host) -> Result<Self> {
         let (npm, pip, go) = tokio::join!(
             claude::npm_registry(host),
-            ask(host, "python3", &["-c", ASK_PIP]),
+            ask(host, "python3", &["-I", "-c", ASK_PIP]),
             ask(host, "go", &["env", "GOPROXY"]),
         );
         let addresses = |text: Option<String>, separators: &[char]| -> Vec<String> {
@@ -125,7 +125,7 @@ fn file(host: &Host) -> PathBuf {
 /// Run in the home folder: a project's own settings must not choose (THREATS F5).
 async fn ask(host: &Host, program: &str, arguments: &[&str]) -> Option<String> {
     let program = crate::programs::find(program)?;
-    let asked = tokio::process::Command::new(program)
+    let asked = crate::programs::command(&program)
         .args(arguments)
         .current_dir(&host.home)
         .stdin(Stdio::null())

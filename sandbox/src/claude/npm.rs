@@ -47,7 +47,7 @@ pub(super) async fn registry(host: &Host) -> Result<Registry> {
 /// host fetches programs from (THREATS F5).
 async fn ask_npm(host: &Host) -> Option<String> {
     let npm = crate::programs::find("npm")?;
-    let asked = tokio::process::Command::new(npm)
+    let asked = crate::programs::command(&npm)
         .args(["config", "get", "registry"])
         .current_dir(&host.home)
         .stdin(std::process::Stdio::null())

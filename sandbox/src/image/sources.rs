@@ -78,7 +78,7 @@ async fn targets() -> Vec<Target> {
 
 async fn ask(program: &str, arguments: &[&str]) -> Option<String> {
     let program = programs::find(program)?;
-    let asked = tokio::process::Command::new(program)
+    let asked = crate::programs::command(&program)
         .args(arguments)
         .current_dir("/")
         .stdin(std::process::Stdio::null())

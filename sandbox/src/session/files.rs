@@ -107,7 +107,7 @@ async fn identity(host: &Host) -> Identity {
         return Identity::default();
     };
     let ask = async |key: &str| {
-        let asked = tokio::process::Command::new(&git)
+        let asked = crate::programs::command(&git)
             .args(["config", "--global", "--includes", "--get", key])
             .current_dir(&host.home)
             .env("GIT_CEILING_DIRECTORIES", "/")
