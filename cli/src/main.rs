@@ -13,6 +13,7 @@ mod commands;
 mod filter;
 mod open;
 mod piped;
+mod plain;
 mod raw;
 mod show;
 mod tty;

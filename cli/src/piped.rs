@@ -1,5 +1,6 @@
 //! A program on pipes: its output can be piped on, its exit code is passed on.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Read, Write};
 
 use bollard::container::LogOutput;
@@ -8,6 +9,8 @@ use rcc_sandbox::{ExecPipes, Handed, Host, Program, Session};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+
+use crate::plain::Plain;
 
 /// INT and TERM, signal(7).
 const INTERRUPT: i32 = 2;
@@ -27,6 +30,9 @@ pub async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut closed = false;
+    // A file or another program gets every byte; a terminal only what is harmless.
+    let mut on_output = std::io::stdout().is_terminal().then(Plain::default);
+    let mut on_errors = std::io::stderr().is_terminal().then(Plain::default);
     loop {
         let piece = tokio::select! {
             piece = output.next() => piece,
@@ -41,8 +47,10 @@ pub async fn run(
         };
         let Some(piece) = piece else { break };
         let written = match piece? {
-            LogOutput::StdErr { message } => write(std::io::stderr().lock(), &message),
-            other => write(std::io::stdout().lock(), &other.into_bytes()),
+            LogOutput::StdErr { message } => {
+                write(std::io::stderr().lock(), &shown(&mut on_errors, &message))
+            }
+            other => write(std::io::stdout().lock(), &shown(&mut on_output, &other.into_bytes())),
         };
         if written.is_err() && !closed {
             // Whoever read our output is gone: the program must not go on for nobody.
@@ -52,6 +60,13 @@ pub async fn run(
     }
     typing.abort();
     Ok(u8::try_from(session.exit_code(&id).await?).unwrap_or(1))
+}
+
+fn shown<'a>(plain: &mut Option<Plain>, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    match plain {
+        Some(plain) => Cow::Owned(plain.pass(bytes)),
+        None => Cow::Borrowed(bytes),
+    }
 }
 
 fn write(mut stream: impl Write, bytes: &[u8]) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 /// What programs may leave switched on: mouse, focus reports, bracketed paste,
 /// colour-scheme reports, key encodings, a hidden cursor, colours.
-const MODES_OFF: &str = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[<u\x1b[>4;0m\x1b[?25h\x1b[0m";
+const MODES_OFF: &str = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[<u\x1b[>4;0m\x1b[?25h\x1b[!p\x1b(B\x0f\x1b[?2026l\x1b[0m";
 
 /// The other screen, without moving the cursor where there was none.
 const MAIN_SCREEN: &str = "\x1b[?1047l";
@@ -40,7 +40,7 @@ impl Drop for Raw {
             let _ = stdout.write_all(MAIN_SCREEN.as_bytes());
         }
         let _ = stdout.flush();
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Drain, &self.before);
+        let _ = tcsetattr(stdio::stdin(), OptionalActions::Flush, &self.before);
     }
 }
 
