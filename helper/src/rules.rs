@@ -18,7 +18,7 @@ use crate::nft::{
     Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
     discard, dispatch, fib_destination_type, flows_over, from, goto, has, is, is_not, jump, log,
     masquerade, meta, number, payload, prefix, prohibit, reset, set_mark, text, timed, to,
-    untracked,
+    to_chain, untracked,
 };
 
 /// NFLOG group in the gate that carries what was refused.
@@ -254,14 +254,23 @@ fn report(reason: BlockedReason) -> nftables::stmt::Statement<'static> {
     log(LOG_GROUP, reason.as_str())
 }
 
+/// The chain of attachment `id` that a map leads to.
+type ChainOf = fn(u32) -> String;
+
+/// Where packets are sent on to a sandbox's own chains: chain, map, and what the
+/// map leads to.
+const DISPATCH: [(&str, &str, ChainOf); 2] =
+    [("c_dispatch", "to_rules", chain_name), ("c_questions", "to_questions", questions_chain)];
+
+/// An element in a map, not a rule for each: taking a rule out makes the kernel
+/// wait some 15 ms until nobody reads it any more, and an attach would take as long.
 fn dispatcher(t: &mut Transaction, attached: &[u32]) {
-    for (base, own) in
-        [("c_dispatch", chain_name as fn(u32) -> String), ("c_questions", questions_chain)]
-    {
-        t.chain(base);
-        if !attached.is_empty() {
-            let chains: Vec<_> = attached.iter().map(|id| (link_name(*id), own(*id))).collect();
-            t.rule(base, vec![dispatch(&chains)]);
+    for (base, map, chain) in DISPATCH {
+        t.verdict_map(map);
+        t.flush_map(map);
+        t.rule(base, vec![dispatch(map)]);
+        for id in attached {
+            t.elements(map, vec![to_chain(&link_name(*id), &chain(*id))]);
         }
     }
 }
@@ -300,8 +309,8 @@ pub struct Answered<'a> {
 }
 
 /// Makes chain and sets of an attachment, or replaces all that is in them, in
-/// one transaction. `attached` are all that stand afterwards, this one too.
-pub fn attachment(rules: &AttachmentRules<'_>, attached: &[u32]) -> Transaction {
+/// one transaction.
+pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
     let mut t = Transaction::new();
     let id = rules.id;
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
@@ -326,7 +335,9 @@ pub fn attachment(rules: &AttachmentRules<'_>, attached: &[u32]) -> Transaction 
     }
     t.elements("own4", vec![own(id, rules.address)]);
     fill_chain(&mut t, rules);
-    dispatcher(&mut t, attached);
+    for (_, map, chain) in DISPATCH {
+        t.elements(map, vec![to_chain(&link_name(id), &chain(id))]);
+    }
     t
 }
 
@@ -439,13 +450,15 @@ fn open_ports(t: &mut Transaction, id: u32, answer: &Answered<'_>, ports: &[u16]
     }
 }
 
-/// Removes all that belongs to an attachment. `attached` are all that stand afterwards.
-pub fn detached(id: u32, address: Ipv4Addr, attached: &[u32]) -> Transaction {
+/// Removes all that belongs to an attachment.
+pub fn detached(id: u32, address: Ipv4Addr) -> Transaction {
     let mut t = Transaction::new();
-    dispatcher(&mut t, attached);
     // An add before each removal makes the removal safe when it is gone already.
-    for chain in [chain_name(id), questions_chain(id)] {
+    for (_, map, chain) in DISPATCH {
+        let chain = chain(id);
         t.chain(&chain);
+        t.elements(map, vec![to_chain(&link_name(id), &chain)]);
+        t.remove_elements(map, vec![to_chain(&link_name(id), &chain)]);
         t.remove_chain(&chain);
     }
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];

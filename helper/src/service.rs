@@ -60,8 +60,11 @@ impl Helper {
     ) -> Answer<Caller> {
         let action = action_of(method)?;
         self.watchers.note_activity();
-        let caller = Caller::of(connection, header).await?;
-        authorise(connection, header, action, &HashMap::new()).await?;
+        let nothing = HashMap::new();
+        let (caller, ()) = tokio::try_join!(
+            Caller::of(connection, header),
+            authorise(connection, header, action, &nothing),
+        )?;
         Ok(caller)
     }
 

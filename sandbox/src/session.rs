@@ -5,7 +5,9 @@ mod files;
 mod open;
 mod rules;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use rcc_inside::frame::{Reply, Request, TerminalInfo};
 
@@ -27,10 +29,13 @@ pub use rules::{DroppedRule, Scope, allow, deny, resync};
 const STOP_PATIENCE_S: i32 = 5;
 
 /// A running sandbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Session {
     engine: Engine,
     found: Found,
+    /// A connection to the program inside that nobody uses yet: an exec takes the
+    /// engine longer than everything else that an opening needs.
+    spare: Arc<Mutex<Option<Client>>>,
     /// False when it ran already.
     pub new: bool,
 }
@@ -152,9 +157,15 @@ fn chooses_itself(arguments: &[String]) -> bool {
         || arguments.iter().take_while(|word| *word != "--").any(made)
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
 impl Session {
     fn of(engine: &Engine, found: Found) -> Self {
-        Self { engine: engine.clone(), found, new: false }
+        Self { engine: engine.clone(), found, spare: Arc::default(), new: false }
     }
 
     /// The running session of a project.
@@ -303,7 +314,7 @@ impl Session {
             cwd: WORKSPACE.into(),
             name: program.name().into(),
         };
-        Terminal::start(&self.engine, &self.found.id, start, size).await
+        Terminal::start(self.client().await?, start, size).await
     }
 
     /// Starts a program on pipes, for output that another program reads.
@@ -350,7 +361,7 @@ impl Session {
     /// # Errors
     /// [`Code::Terminal`], [`Code::Inside`], [`Code::Engine`].
     pub async fn attach(&self, terminal: u32, size: Size) -> Result<Terminal> {
-        Terminal::attach(&self.engine, &self.found.id, terminal, size).await
+        Terminal::attach(self.client().await?, terminal, size).await
     }
 
     /// Its terminals, living and ended.
@@ -358,13 +369,15 @@ impl Session {
     /// # Errors
     /// [`Code::Inside`], [`Code::Engine`].
     pub async fn terminals(&self) -> Result<Vec<TerminalInfo>> {
-        let mut client = Client::connect(&self.engine, &self.found.id).await?;
-        client.send(&Request::List).await?;
-        loop {
-            if let Reply::Terminals(terminals) = client.answer().await? {
-                return Ok(terminals);
-            }
-        }
+        let mut client = self.client().await?;
+        let listed = client
+            .ask(&Request::List, |reply| match reply {
+                Reply::Terminals(terminals) => Some(Ok(terminals)),
+                _ => None,
+            })
+            .await?;
+        self.keep(client);
+        Ok(listed)
     }
 
     /// States and titles of its terminals as they change.
@@ -397,6 +410,20 @@ impl Session {
     /// [`Code::Engine`].
     pub async fn stop(&self) -> Result<()> {
         self.engine.remove(&self.found.id, STOP_PATIENCE_S).await
+    }
+
+    async fn client(&self) -> Result<Client> {
+        let spare = self.spare.lock().ok().and_then(|mut spare| spare.take());
+        match spare {
+            Some(client) => Ok(client),
+            None => Client::connect(&self.engine, &self.found.id).await,
+        }
+    }
+
+    fn keep(&self, client: Client) {
+        if let Ok(mut spare) = self.spare.lock() {
+            *spare = Some(client);
+        }
     }
 
     fn check(&self, program: &Program) -> Result<()> {

@@ -78,10 +78,9 @@ impl Control {
         namespace: OwnedFd,
     ) -> Result<(), HelperError> {
         state.attachments.write().map_err(failed)?;
-        let ids = state.attachments.ids();
         let one = state.attachments.all.get(&id).ok_or_else(|| failed("it is gone"))?;
         let (address, (sandbox_mac, gate_mac)) = (one.address, one.macs);
-        let transaction = rules::attachment(&one.rules(&state.policy.policy, now()), &ids);
+        let transaction = rules::attachment(&one.rules(&state.policy.policy, now()));
         let revision = one.revision;
         let made = self
             .gate

@@ -107,8 +107,7 @@ impl Control {
             after.generation = state.attachments.next_generation();
         }
         let (old, revision, connected) = (before.generation, after.revision, after.connected);
-        let transaction =
-            rules::attachment(&after.rules(&state.policy.policy, now()), &state.attachments.ids());
+        let transaction = rules::attachment(&after.rules(&state.policy.policy, now()));
         let entries: Vec<Rule> = after.entries().map(Rule::from).collect();
         let generation = after.generation;
         state.attachments.all.insert(id, after);
@@ -197,7 +196,7 @@ impl Control {
         state.sockets.remove(&id);
         state.blocked.retain(|blocked, _| blocked.id != id);
         self.resolver.tell(&ToResolver::Detached { id }, &[]).await;
-        let transaction = rules::detached(id, one.address, &state.attachments.ids());
+        let transaction = rules::detached(id, one.address);
         let generation = one.generation;
         let cleared = self
             .gate

@@ -64,7 +64,7 @@ impl Control {
         let old = std::mem::replace(&mut one.generation, generation);
         let one = one.clone();
         let rules = one.rules(&state.policy.policy, now());
-        self.commit(rules::attachment(&rules, &state.attachments.ids())).await?;
+        self.commit(rules::attachment(&rules)).await?;
         self.cut(state, id, old, generation).await?;
         state.attachments.write().map_err(failed)
     }

@@ -123,11 +123,10 @@ async fn steps(
     };
     let (image, claude) =
         side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
-    let session = report
+    // One opening at a time, from the look at the neighbours until the mounts are verified.
+    let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
+    let (session, guard) = report
         .step(Step::StartSandbox, async {
-            // One opening at a time, from the look at the neighbours until the mounts are verified.
-            let _all =
-                or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
             // Only now: while an older sandbox ran, its agent could change everything in here.
             let guard = guard::plan(folder.project.path())?;
@@ -140,17 +139,24 @@ async fn steps(
                     .await?;
             fs::write(&opening, "").map_err(|e| Error::io("make", &opening, e))?;
             let session = start(&engine, &folder.project, spec, made, cancel).await?;
-            or_cancelled(cancel, check_mounts(&engine, &session.found.id, &guard)).await?;
-            fs::remove_file(&opening).map_err(|e| Error::io("remove", &opening, e))?;
-            Ok(session)
+            Ok((session, guard))
         })
         .await?;
-    if let Some(network) = network {
-        let connected =
-            or_cancelled(cancel, plug_in(&engine, &session.found.id, &network, &folder.rules));
-        for dropped in report.step(Step::ConnectNetwork, connected).await? {
-            report.report(Progress::Note(dropped.to_string()));
-        }
+    // Side by side, as nothing of the agent's runs before all of them are done.
+    let id = &session.found.id;
+    let mounts = async {
+        check_mounts(&engine, id, &guard).await?;
+        fs::remove_file(&opening).map_err(|e| Error::io("remove", &opening, e))
+    };
+    let link = async {
+        let Some(network) = &network else { return Ok(Vec::new()) };
+        report.step(Step::ConnectNetwork, plug_in(&engine, id, network, &folder.rules)).await
+    };
+    let all = async { tokio::try_join!(until_it_answers(&engine, id), mounts, link) };
+    let (client, (), dropped) = or_cancelled(cancel, all).await?;
+    session.keep(client);
+    for dropped in dropped {
+        report.report(Progress::Note(dropped.to_string()));
     }
     if let Ok(mut made) = made.lock() {
         *made = None;
@@ -180,8 +186,8 @@ async fn running(engine: &Engine, project: &Project, opening: &Path) -> Result<O
         if !found.running || opening.exists() {
             engine.remove(&found.id, 0).await?;
         } else if running.is_none() {
-            // One that does not answer may only be busy: whether to end it is the person's to say.
-            Client::connect(engine, &found.id).await?;
+            // One that does not answer may only be busy: whether to end it is the
+            // person's to say, who will be told by what is done next.
             running = Some(Session::of(engine, found));
         }
     }
@@ -192,16 +198,13 @@ async fn running(engine: &Engine, project: &Project, opening: &Path) -> Result<O
 /// not asked to be offline, and no terminal was ever started in it. Any other
 /// session without a link stays offline until the person says otherwise.
 async fn finish(engine: &Engine, session: &Session, rules: &[Entry]) -> Result<Vec<DroppedRule>> {
-    let unfinished = session.label(label::OFFLINE) == "0" && session.terminals().await?.is_empty();
-    if !unfinished {
+    let pid = engine.state(&session.found.id).await?.pid;
+    let unfinished = session.label(label::OFFLINE) == "0" && !crate::link::is_configured(pid);
+    if !unfinished || !session.terminals().await?.is_empty() {
         return Ok(Vec::new());
     }
     let network = Network::connect().await?;
     if let Some(attachment) = session.attachment(&network).await? {
-        let state = engine.state(&session.found.id).await?;
-        if crate::link::is_configured(state.pid) {
-            return Ok(Vec::new());
-        }
         // Killed between the helper's half and ours: both anew.
         network.detach(attachment.id).await?;
     }
@@ -347,20 +350,19 @@ async fn start(
     if !cancel.is_cancelled() {
         engine.start(&id).await?;
     }
-    or_cancelled(cancel, until_it_answers(engine, &id)).await?;
     let created = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     let found = Found { id, labels, running: true, created };
-    Ok(Session { engine: engine.clone(), found, new: true })
+    Ok(Session { new: true, ..Session::of(engine, found) })
 }
 
 /// PID 1 opens its socket a moment after it started.
-async fn until_it_answers(engine: &Engine, container: &str) -> Result<()> {
+async fn until_it_answers(engine: &Engine, container: &str) -> Result<Client> {
     let deadline = std::time::Instant::now() + INSIDE_PATIENCE;
     loop {
         let error = match Client::connect(engine, container).await {
-            Ok(_) => return Ok(()),
+            Ok(client) => return Ok(client),
             Err(error) => error,
         };
         let running = engine.state(container).await?.running;
