@@ -240,12 +240,19 @@ impl Session {
         }
     }
 
-    /// What its network is now.
+    /// What its network is now. Whether there is a link at all the kernel tells;
+    /// the rest only the helper.
     pub async fn network_state(&self, network: Option<&Network>) -> NetworkState {
+        let Ok(state) = self.engine.state(&self.found.id).await else {
+            return NetworkState::Unknown;
+        };
+        if crate::link::has_none(state.pid) {
+            return NetworkState::Offline;
+        }
         let Some(network) = network else {
             return NetworkState::Unknown;
         };
-        match self.attachment(network).await {
+        match network.attachment_of(state.pid).await {
             Ok(Some(attachment)) if attachment.connected => NetworkState::Connected,
             Ok(Some(_)) => NetworkState::Disconnected,
             Ok(None) => NetworkState::Offline,
@@ -280,7 +287,7 @@ impl Session {
             }
             None => {
                 let rules = crate::levels::of_project(project, host)?;
-                open::plug_in(&self.engine, &self.found.id, network, &rules).await
+                open::plug_in(&self.namespaces().await?, network, &rules).await
             }
         }
     }

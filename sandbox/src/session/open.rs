@@ -44,6 +44,9 @@ pub struct OpenRequest {
     pub offline: bool,
     /// Claude Code must be in the sandbox.
     pub claude: bool,
+    /// What follows is [`Session::start_piped`], which needs no terminals: they
+    /// are not waited for.
+    pub piped: bool,
     /// Only to seed the approval of an API key: nothing of it is in the container.
     pub handed: Handed,
 }
@@ -105,18 +108,17 @@ async fn steps(
         }
         return Ok(session);
     }
-    or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
     // Before anything slow: whoever wants a network learns at once that there is none.
-    let network = match request.offline {
-        true => None,
-        false => match or_cancelled(cancel, Network::connect()).await {
-            Ok(network) => Some(network),
-            Err(error) => {
-                report.report(Progress::Failed(Step::ConnectNetwork));
-                return Err(error);
-            }
-        },
+    let network = async {
+        if request.offline {
+            return Ok(None);
+        }
+        let connected = Network::connect().await;
+        connected.map(Some).inspect_err(|_| report.report(Progress::Failed(Step::ConnectNetwork)))
     };
+    let neighbours = check_neighbours(&engine, &folder.project);
+    let ((), network) =
+        or_cancelled(cancel, async { tokio::try_join!(neighbours, network) }).await?;
     let choice = match &request.image {
         Some(choice) => choice.clone(),
         None => ImageChoice::parse(&folder.settings.image)?,
@@ -125,7 +127,7 @@ async fn steps(
         side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
     // One opening at a time, from the look at the neighbours until the mounts are verified.
     let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
-    let (session, guard) = report
+    let (session, process) = report
         .step(Step::StartSandbox, async {
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
             // Only now: while an older sandbox ran, its agent could change everything in here.
@@ -139,22 +141,26 @@ async fn steps(
                     .await?;
             fs::write(&opening, "").map_err(|e| Error::io("make", &opening, e))?;
             let session = start(&engine, &folder.project, spec, made, cancel).await?;
-            Ok((session, guard))
+            // Before anything runs in there: the engine mounted what the plan was made from.
+            let process = FirstProcess::of(&engine, &session.found.id);
+            let process = or_cancelled(cancel, process).await?;
+            guard::verify(&guard, &process.workspace)?;
+            fs::remove_file(&opening).map_err(|e| Error::io("remove", &opening, e))?;
+            Ok((session, process))
         })
         .await?;
-    // Side by side, as nothing of the agent's runs before all of them are done.
-    let id = &session.found.id;
-    let mounts = async {
-        check_mounts(&engine, id, &guard).await?;
-        fs::remove_file(&opening).map_err(|e| Error::io("remove", &opening, e))
+    let answers = async {
+        if !request.piped {
+            session.keep(until_it_answers(&engine, &session.found.id).await?);
+        }
+        Ok(())
     };
     let link = async {
         let Some(network) = &network else { return Ok(Vec::new()) };
-        report.step(Step::ConnectNetwork, plug_in(&engine, id, network, &folder.rules)).await
+        let plugged = plug_in(&process.namespaces, network, &folder.rules);
+        report.step(Step::ConnectNetwork, plugged).await
     };
-    let all = async { tokio::try_join!(until_it_answers(&engine, id), mounts, link) };
-    let (client, (), dropped) = or_cancelled(cancel, all).await?;
-    session.keep(client);
+    let ((), dropped) = or_cancelled(cancel, async { tokio::try_join!(answers, link) }).await?;
     for dropped in dropped {
         report.report(Progress::Note(dropped.to_string()));
     }
@@ -208,7 +214,7 @@ async fn finish(engine: &Engine, session: &Session, rules: &[Entry]) -> Result<V
         // Killed between the helper's half and ours: both anew.
         network.detach(attachment.id).await?;
     }
-    plug_in(engine, &session.found.id, &network, rules).await
+    plug_in(&Namespaces::of(engine, &session.found.id).await?, &network, rules).await
 }
 
 /// Whoever asks for a sandbox without a network must not get one that has it.
@@ -279,7 +285,8 @@ async fn describe(
 ) -> Result<ContainerSpec> {
     let project = &folder.project;
     let volume = format!("rcc-home-{}", project.id());
-    let home = engine.volume(&volume, project.id()).await?;
+    let (home, files) =
+        tokio::try_join!(engine.volume(&volume, project.id()), files::mounts(host, project))?;
     home::seed(&home, request.handed.api_key())?;
     let relabel = engine.info().selinux();
     let source = files::source(host, project, relabel)?;
@@ -299,7 +306,7 @@ async fn describe(
     if let Some(claude) = claude {
         mounts.push(MountSpec::read_only(files::text(&claude.path)?, PROGRAM_INSIDE));
     }
-    mounts.extend(files::mounts(host, project).await?);
+    mounts.extend(files);
     let wanted = LimitsWanted { memory: folder.settings.memory_mib.map(|mib| mib << 20) };
     let limits = engine.info().limits(&wanted);
     if let Some(note) = &limits.note {
@@ -414,23 +421,14 @@ fn overlap(one: &Path, two: &Path) -> bool {
     lies_in(one, two) || lies_in(two, one)
 }
 
-/// Makes sure, before anything runs in there, that the engine mounted what the
-/// plan was made from.
-async fn check_mounts(engine: &Engine, container: &str, plan: &guard::Plan) -> Result<()> {
-    let process = FirstProcess::of(engine, container).await?;
-    guard::verify(plan, process.workspace())
-}
-
 /// Plugs the link in and sets up the sandbox's end. When that fails the link is
 /// taken away again.
 pub(super) async fn plug_in(
-    engine: &Engine,
-    container: &str,
+    namespaces: &Namespaces,
     network: &Network,
     rules: &[Entry],
 ) -> Result<Vec<DroppedRule>> {
-    let namespaces = Namespaces::of(engine, container).await?;
-    let attachment = network.attach(&namespaces, rules).await?;
+    let attachment = network.attach(namespaces, rules).await?;
     if let Err(error) = namespaces.configure(&attachment).await {
         // It would be a link that does not work; the first error says why.
         let _ = network.detach(attachment.id).await;
