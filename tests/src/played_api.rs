@@ -198,7 +198,8 @@ fn answer(line: &str, known: bool, body: &[u8]) -> (&'static str, &'static str, 
     // An account of no organization has no settings and limits of one. Any other
     // answer makes Claude ask again for five seconds before it shows its screen.
     if line.contains("/api/claude_code/") {
-        let error = json!({"type": "error", "error": {"type": "not_found_error", "message": "Not Found"}});
+        let error =
+            json!({"type": "error", "error": {"type": "not_found_error", "message": "Not Found"}});
         return ("404 Not Found", JSON, error.to_string());
     }
     if line.starts_with("HEAD ") || line.starts_with("GET ") {
