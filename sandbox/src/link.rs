@@ -25,6 +25,9 @@ pub use child::run_if_asked;
 /// Setting up one interface takes a few milliseconds.
 const CHILD_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The walls of a container stand within milliseconds of its start.
+const WALLS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The namespaces of one running container, held open.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -115,7 +118,40 @@ impl FirstProcess {
         let workspace = held.open("cwd", OFlags::PATH | OFlags::DIRECTORY)?;
         let namespaces = Namespaces::open(&held)?;
         held.confirm(engine, container).await?;
+        // The engine says that it started a moment before the last wall is up.
+        let deadline = std::time::Instant::now() + WALLS_PATIENCE;
+        while let Err(missing) = check_walls(&held.read("status")?) {
+            if std::time::Instant::now() > deadline {
+                return Err(missing);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         Ok(Self { workspace, namespaces })
+    }
+}
+
+/// Holds what the kernel says about the first process (`proc_pid_status(5)`)
+/// against what the engine was asked for: what it starts has no more.
+fn check_walls(status: &str) -> Result<()> {
+    let value = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    // 2: SECCOMP_MODE_FILTER.
+    let walls = [("Seccomp", "2"), ("NoNewPrivs", "1")];
+    let none = "0000000000000000";
+    let capabilities = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| (name, none));
+    match walls.iter().chain(&capabilities).find(|(name, wanted)| value(name) != Some(wanted)) {
+        None => Ok(()),
+        Some((name, wanted)) => Err(Error::new(
+            Code::SandboxStart,
+            format!(
+                "The container lacks a wall that was asked for: {name} is {} instead of {wanted}.",
+                value(name).unwrap_or("not there")
+            ),
+        )
+        .hint_is(
+            "Look for settings in containers.conf that weaken containers, and take them out.",
+        )),
     }
 }
 
@@ -145,6 +181,12 @@ impl Held {
         let path = format!("/proc/{}/{name}", self.pid);
         rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| Error::new(self.code, format!("{path} cannot be opened: {e}.")))
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        let path = format!("/proc/{}/{name}", self.pid);
+        std::fs::read_to_string(&path)
+            .map_err(|e| Error::new(self.code, format!("{path} cannot be read: {e}.")))
     }
 
     async fn confirm(&self, engine: &Engine, container: &str) -> Result<()> {
@@ -189,6 +231,22 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_without_a_wall_is_refused() {
+        let good = "Name:\tinside\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
+                    CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+                    CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+        assert!(check_walls(good).is_ok());
+        for (from, to) in [
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("CapBnd:\t0000000000000000", "CapBnd:\t00000000800405fb"),
+            ("CapEff", "Other"),
+        ] {
+            assert!(check_walls(&good.replace(from, to)).is_err(), "{to}");
+        }
+    }
 
     #[test]
     fn a_default_route_is_recognised() {

@@ -280,16 +280,18 @@ impl Session {
         project: &Project,
         host: &Host,
     ) -> Result<Vec<DroppedRule>> {
-        match self.attachment(network).await? {
-            Some(attachment) => {
+        let pid = self.engine.state(&self.found.id).await?.pid;
+        match network.attachment_of(pid).await? {
+            Some(attachment) if crate::link::is_configured(pid) => {
                 network.set_connected(attachment.id, true).await?;
-                Ok(Vec::new())
+                return Ok(Vec::new());
             }
-            None => {
-                let rules = crate::levels::of_project(project, host)?;
-                open::plug_in(&self.namespaces().await?, network, &rules).await
-            }
+            // Broken off between the helper's half of the link and ours: both anew.
+            Some(attachment) => network.detach(attachment.id).await?,
+            None => {}
         }
+        let rules = crate::levels::of_project(project, host)?;
+        open::plug_in(&self.namespaces().await?, network, &rules).await
     }
 
     /// Switches its network off; every flow is cut.

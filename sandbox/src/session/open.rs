@@ -13,7 +13,7 @@ use super::rules::DroppedRule;
 use super::{NetworkState, Session, files};
 use crate::claude::{self, Claude, PROGRAM_INSIDE};
 use crate::engine::{
-    ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label,
+    ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label, name_end,
 };
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
@@ -335,7 +335,7 @@ async fn describe(
 }
 
 fn container_name(project: &Project) -> String {
-    format!("rcc-{}-{}", project.slug(), &project.id()[..8])
+    format!("rcc-{}{}", project.slug(), name_end(project.id()))
 }
 
 async fn start(
