@@ -23,6 +23,8 @@ use crate::nft::{
 
 /// NFLOG group in the gate that carries what was refused.
 pub const LOG_GROUP: u32 = 7;
+/// The word that such a packet carries when it was let through.
+pub const REACHED: &str = "reached";
 /// Where sandboxes find their gateway and resolver.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The gate's end of the link to the host.
@@ -52,6 +54,10 @@ pub fn link_name(id: u32) -> String {
 
 fn chain_name(id: u32) -> String {
     format!("a_{id}")
+}
+
+fn reached_chain(id: u32) -> String {
+    format!("r_{id}")
 }
 
 fn questions_chain(id: u32) -> String {
@@ -282,8 +288,8 @@ pub struct AttachmentRules<'a> {
     pub id: u32,
     /// Its address.
     pub address: Ipv4Addr,
-    /// The administrator's defaults.
-    pub defaults: &'a Defaults,
+    /// The administrator's defaults, as they hold for this sandbox.
+    pub defaults: Defaults,
     /// The administrator's entries and the user's.
     pub entries: Vec<&'a Entry>,
     /// Addresses that the resolver gave out and that still hold.
@@ -351,6 +357,10 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.chain(&questions);
     t.rule(&questions, vec![at_most(QUESTIONS_A_SECOND, QUESTIONS_A_SECOND), accept()]);
     t.rule(&questions, vec![counter(), discard()]);
+    let reached = reached_chain(id);
+    t.chain(&reached);
+    t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED)]);
+    t.rule(&reached, vec![accept()]);
     let chain = chain_name(id);
     t.chain(&chain);
     if !rules.connected {
@@ -382,7 +392,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let allow = |t: &mut Transaction, reach| {
         for by_name in [false, true] {
             let set = text(format!("@{}", set_name(id, by_name, reach)));
-            t.rule(&chain, vec![is(flow(), set), mark(), accept()]);
+            t.rule(&chain, vec![is(flow(), set), mark(), goto(&reached)]);
         }
     };
     // Steps 4 to 7.
@@ -395,7 +405,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     allow(t, Reach::Public);
     if rules.defaults.allow_public {
         let public = is_not(payload("ip", "daddr"), text("@private4"));
-        t.rule(&chain, vec![public, mark(), accept()]);
+        t.rule(&chain, vec![public, mark(), goto(&reached)]);
     }
     t.rule(&chain, vec![at_most(20, 40), report(BlockedReason::NotAllowed)]);
     t.rule(&chain, vec![goto("c_refuse")]);
@@ -461,6 +471,8 @@ pub fn detached(id: u32, address: Ipv4Addr) -> Transaction {
         t.remove_elements(map, vec![to_chain(&link_name(id), &chain)]);
         t.remove_chain(&chain);
     }
+    t.chain(&reached_chain(id));
+    t.remove_chain(&reached_chain(id));
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
     for reach in [Reach::Private, Reach::Public] {
         for (by_name, flag) in [(false, SetFlag::Interval), (true, SetFlag::Timeout)] {

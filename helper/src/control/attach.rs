@@ -50,6 +50,7 @@ impl Control {
             macs: (random_mac().map_err(failed)?, random_mac().map_err(failed)?),
             connected: true,
             locked: false,
+            open_until: None,
             since: seconds_since_1970(),
             held,
             generation: state.attachments.next_generation(),
@@ -121,7 +122,8 @@ impl Control {
         let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
         let file = wire::entries_file(&one.entries().map(Rule::from).collect()).map_err(failed)?;
         let fds = [wire::number(&sockets.udp), wire::number(&sockets.tcp), wire::number(&file)];
-        let message = ToResolver::Attached { id, revision, connected: one.connected };
+        let (connected, open) = (one.connected, one.open_until.is_some());
+        let message = ToResolver::Attached { id, revision, connected, open };
         self.resolver.tell(&message, &fds).await;
         Ok(())
     }
