@@ -36,6 +36,7 @@ pub mod image;
 pub mod levels;
 pub mod link;
 pub mod network;
+pub mod preferences;
 pub mod progress;
 pub mod project;
 pub mod registries;
@@ -56,6 +57,7 @@ pub use events::{Blocked, Events, NetworkEvent};
 pub use host::Host;
 pub use image::ImageChoice;
 pub use network::Network;
+pub use preferences::Preferences;
 pub use progress::{Cancel, Progress, Reporter, Step};
 pub use project::Project;
 pub use registries::Registries;
@@ -65,5 +67,5 @@ pub use settings::Settings;
 pub use terminal::{Ended, Size, Terminal, TerminalEvent, TerminalInput, TerminalOutput, Watch};
 
 /// What the sandbox says about itself, for faces that show it.
-pub use rcc_inside::frame::{HookEvent, Reply, TerminalInfo};
+pub use rcc_inside::frame::{Exit, HookEvent, Reply, TerminalInfo};
 pub use rcc_inside::state::State;

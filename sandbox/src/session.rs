@@ -6,6 +6,7 @@ mod open;
 mod rules;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rcc_inside::frame::{Reply, Request, TerminalInfo};
 
@@ -15,6 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::link::Namespaces;
 use crate::network::Network;
+use crate::preferences::Preferences;
 use crate::project::Project;
 use crate::registries::Registries;
 use crate::secrets::Handed;
@@ -25,6 +27,15 @@ pub use rules::{DroppedRule, Scope, allow, deny, resync};
 
 /// How many seconds a sandbox gets to end its programs.
 const STOP_PATIENCE_S: i32 = 5;
+
+/// signal(7).
+const HANG_UP: i32 = 1;
+/// See [`HANG_UP`].
+const KILL: i32 = 9;
+/// How often and how far apart a program that was hung up is looked at: 3 s.
+const HANG_UP_LOOKS: u32 = 15;
+/// See [`HANG_UP_LOOKS`].
+const HANG_UP_WAIT: Duration = Duration::from_millis(200);
 
 /// A running sandbox.
 #[derive(Debug, Clone)]
@@ -367,6 +378,27 @@ impl Session {
         }
     }
 
+    /// Hangs the program of a terminal up as if its window were closed, and ends
+    /// it when that does not. One that ended already is no error.
+    ///
+    /// # Errors
+    /// [`Code::Inside`], [`Code::Engine`].
+    pub async fn hang_up(&self, terminal: u32) -> Result<()> {
+        let mut client = Client::connect(&self.engine, &self.found.id).await?;
+        client.send(&Request::Signal { terminal, signal: HANG_UP }).await?;
+        let mut asked = 0;
+        while asked < HANG_UP_LOOKS {
+            client.send(&Request::List).await?;
+            let Reply::Terminals(terminals) = client.answer().await? else { continue };
+            if !terminals.iter().any(|info| info.terminal == terminal && info.alive) {
+                return Ok(());
+            }
+            asked += 1;
+            tokio::time::sleep(HANG_UP_WAIT).await;
+        }
+        client.send(&Request::Signal { terminal, signal: KILL }).await
+    }
+
     /// States and titles of its terminals as they change.
     ///
     /// # Errors
@@ -416,7 +448,8 @@ impl Session {
     async fn environment(&self, handed: &Handed, host: &Host) -> Result<Vec<(String, String)>> {
         let image = self.engine.environment(&self.found.id).await?;
         let registries = Registries::known(host)?.unwrap_or_default();
-        Ok(environment(&image, &host.user, &registries, handed))
+        let preferences = Preferences::load(host)?;
+        Ok(environment(&image, &host.user, &registries, &preferences, handed))
     }
 
     /// The namespaces, for whoever tests the walls from outside.
