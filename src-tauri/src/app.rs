@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rcc_sandbox::{Cancel, Code, Engine, Error, Host, Network, Project, Settings, TerminalInput};
 use tauri::ipc::Channel;
 
+use crate::live::Live;
 use crate::remembered::Remembered;
-use crate::wire::{Activity, Event};
+use crate::wire::Event;
 
 /// Cheap to clone.
 pub type Shared = Arc<App>;
@@ -20,8 +21,8 @@ pub struct App {
     /// What is being opened, by project.
     pub openings: Mutex<HashMap<String, Cancel>>,
     pub terminals: Mutex<Terminals>,
-    /// What the sessions that are watched do, by project.
-    pub live: Mutex<HashMap<String, Option<Activity>>>,
+    /// What the sessions that are watched do.
+    pub live: Mutex<Live>,
     engine: tokio::sync::Mutex<Option<Engine>>,
     network: tokio::sync::Mutex<Option<Network>>,
     page: Mutex<Option<Channel<Event>>>,
@@ -140,7 +141,7 @@ impl Terminals {
 }
 
 /// [`Error`] holds text only but is not `Clone`.
-fn again(error: &Error) -> Error {
+pub fn again(error: &Error) -> Error {
     let copy = Error::new(error.code(), error.body()).title_is(error.title()).hint_is(error.hint());
     match error.detail() {
         Some(detail) => copy.with_detail(detail),

@@ -36,6 +36,7 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         terminal_resize,
         terminal_credit,
         terminal_close,
+        end_terminal,
         copy_text,
         open_link,
     ]
@@ -210,6 +211,22 @@ pub async fn terminal_credit(app: State<'_, Shared>, terminal: u32, bytes: u32) 
 #[tauri::command]
 pub fn terminal_close(app: State<'_, Shared>, terminal: u32) {
     locked(&app.terminals).remove(terminal);
+}
+
+/// Ends the program of a tab, or puts away a tab whose program ended.
+#[tauri::command]
+pub async fn end_terminal(app: State<'_, Shared>, project: String, tab: u32) -> Answer<()> {
+    let engine = app.engine().await?;
+    let sessions = Session::all(&engine).await?;
+    let Some(session) = sessions.iter().find(|session| session.project_id() == project) else {
+        return Ok(());
+    };
+    session.hang_up(tab).await?;
+    if let Some(sandbox) = locked(&app.live).get_mut(&project) {
+        sandbox.close(tab);
+    }
+    watching::look(&app, session).await;
+    Ok(())
 }
 
 /// Puts text on the clipboard. There is no command that reads it.

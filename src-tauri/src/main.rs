@@ -4,6 +4,7 @@ mod app;
 mod appearance;
 mod clipboard;
 mod commands;
+mod live;
 mod opening;
 mod projects;
 mod remembered;

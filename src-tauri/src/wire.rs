@@ -49,6 +49,10 @@ pub struct Project {
     #[cfg_attr(test, ts(type = "number | null"))]
     pub opened: Option<u64>,
     pub session: Option<Session>,
+    /// Hosts blocked since its network page was looked at.
+    pub blocked: u32,
+    /// A conversation is kept that could go on.
+    pub resumable: bool,
 }
 
 /// A running sandbox.
@@ -57,9 +61,37 @@ pub struct Project {
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     pub network: NetworkWord,
+    /// Until when it is open to the whole internet, seconds since 1970.
+    #[cfg_attr(test, ts(type = "number | null"))]
+    pub open_until: Option<u64>,
     pub image: String,
-    /// Claude's state, when its terminal is there; a hint by the agent's side.
+    /// Of its Claude that most needs the person; a hint by the agent's side.
     pub activity: Option<Activity>,
+    pub terminals: Vec<TerminalTab>,
+}
+
+/// A terminal of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct TerminalTab {
+    /// The sandbox's own, from 1.
+    pub number: u32,
+    pub kind: TabKind,
+    /// While Claude Code runs in it.
+    pub activity: Option<Activity>,
+    /// Set once the program ended.
+    pub exit: Option<i32>,
+}
+
+/// What runs in a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub enum TabKind {
+    Claude,
+    Shell,
+    Other,
 }
 
 /// What Claude is doing.
@@ -112,21 +144,25 @@ pub struct OpenSandbox {
     /// Never connect.
     pub offline: bool,
     pub start: Start,
+    /// Which one to show; none is Claude's.
+    pub terminal: Option<u32>,
     pub columns: u16,
     pub rows: u16,
 }
 
-/// Which Claude the person wants to see.
+/// What the person wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum Start {
-    /// The one that runs, else a new one.
+    /// The terminal that is named, else the Claude that runs, else a new one.
     Show,
-    /// A new one.
+    /// A new Claude.
     New,
-    /// A new one that goes on with the last conversation.
+    /// A new Claude that goes on with the last conversation.
     Resume,
+    /// A new shell.
+    Shell,
 }
 
 /// What is there when everything was opened.
@@ -136,6 +172,8 @@ pub enum Start {
 pub struct Opened {
     /// The window's own number of the terminal.
     pub terminal: u32,
+    /// The sandbox's own number of it.
+    pub tab: u32,
     pub session: Session,
 }
 
@@ -195,7 +233,7 @@ pub enum Event {
     /// The list or a session in it changed: ask for the list.
     Projects,
     /// Claude of a project does something else now.
-    Activity { project: String, activity: Option<Activity> },
+    Activity { project: String, activity: Option<Activity>, terminals: Vec<TerminalTab> },
     /// A host was blocked.
     Blocked(Blocked),
     /// Something is held over the window.
@@ -358,6 +396,8 @@ mod tests {
             Problem::decl(&config),
             Project::decl(&config),
             Session::decl(&config),
+            TerminalTab::decl(&config),
+            TabKind::decl(&config),
             Activity::decl(&config),
             NetworkWord::decl(&config),
             StateWord::decl(&config),

@@ -14,6 +14,7 @@ pub const NAMES: &[&str] = &[
     "terminal_resize",
     "terminal_credit",
     "terminal_close",
+    "end_terminal",
     "copy_text",
     "open_link",
 ];

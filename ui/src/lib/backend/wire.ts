@@ -48,13 +48,41 @@ exists: boolean,
 /**
  * When it was last opened here, seconds since 1970.
  */
-opened: number | null, session: Session | null, };
-
-export type Session = { network: NetworkWord, image: string,
+opened: number | null, session: Session | null,
 /**
- * Claude's state, when its terminal is there; a hint by the agent's side.
+ * Hosts blocked since its network page was looked at.
  */
-activity: Activity | null, };
+blocked: number,
+/**
+ * A conversation is kept that could go on.
+ */
+resumable: boolean, };
+
+export type Session = { network: NetworkWord,
+/**
+ * Until when it is open to the whole internet, seconds since 1970.
+ */
+openUntil: number | null, image: string,
+/**
+ * Of its Claude that most needs the person; a hint by the agent's side.
+ */
+activity: Activity | null, terminals: Array<TerminalTab>, };
+
+export type TerminalTab = {
+/**
+ * The sandbox's own, from 1.
+ */
+number: number, kind: TabKind,
+/**
+ * While Claude Code runs in it.
+ */
+activity: Activity | null,
+/**
+ * Set once the program ended.
+ */
+exit: number | null, };
+
+export type TabKind = "claude" | "shell" | "other";
 
 export type Activity = { state: StateWord,
 /**
@@ -82,21 +110,29 @@ project: string,
 /**
  * Never connect.
  */
-offline: boolean, start: Start, columns: number, rows: number, };
+offline: boolean, start: Start,
+/**
+ * Which one to show; none is Claude's.
+ */
+terminal: number | null, columns: number, rows: number, };
 
-export type Start = "show" | "new" | "resume";
+export type Start = "show" | "new" | "resume" | "shell";
 
 export type Opened = {
 /**
  * The window's own number of the terminal.
  */
-terminal: number, session: Session, };
+terminal: number,
+/**
+ * The sandbox's own number of it.
+ */
+tab: number, session: Session, };
 
 export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount", step: StepWord, done: number, total: number | null, } | { "kind": "doing", step: StepWord, text: string, } | { "kind": "done", step: StepWord, ms: number, } | { "kind": "failed", step: StepWord, } | { "kind": "note", text: string, };
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
 
 export type Blocked = { project: string,
 /**
@@ -151,5 +187,6 @@ export type Command =
   | "terminal_resize"
   | "terminal_credit"
   | "terminal_close"
+  | "end_terminal"
   | "copy_text"
   | "open_link";
