@@ -32,6 +32,7 @@ pub mod error;
 pub mod events;
 pub mod guard;
 pub mod host;
+pub mod hosts;
 pub mod image;
 pub mod levels;
 pub mod link;

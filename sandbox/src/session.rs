@@ -23,7 +23,7 @@ use crate::secrets::Handed;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
 pub use open::{OpenRequest, open};
-pub use rules::{DroppedRule, Scope, allow, deny, resync};
+pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
 
 /// How many seconds a sandbox gets to end its programs.
 const STOP_PATIENCE_S: i32 = 5;
