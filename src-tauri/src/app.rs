@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rcc_sandbox::{Cancel, Code, Engine, Error, Host, Network, Project, Settings, TerminalInput};
+use rcc_sandbox::{
+    Cancel, Code, Engine, Error, Host, Network, Preferences, Project, Settings, TerminalInput,
+};
 use tauri::ipc::Channel;
 
 use crate::live::Live;
 use crate::remembered::Remembered;
+use crate::seen::Seen;
 use crate::wire::Event;
 
 /// Cheap to clone.
@@ -23,6 +26,8 @@ pub struct App {
     pub terminals: Mutex<Terminals>,
     /// What the sessions that are watched do.
     pub live: Mutex<Live>,
+    /// What they were not let through to.
+    pub seen: Mutex<Seen>,
     engine: tokio::sync::Mutex<Option<Engine>>,
     network: tokio::sync::Mutex<Option<Network>>,
     page: Mutex<Option<Channel<Event>>>,
@@ -44,6 +49,7 @@ impl App {
             openings: Mutex::default(),
             terminals: Mutex::default(),
             live: Mutex::default(),
+            seen: Mutex::default(),
             engine: tokio::sync::Mutex::default(),
             network: tokio::sync::Mutex::default(),
             page: Mutex::default(),
@@ -53,6 +59,11 @@ impl App {
     /// This computer, or why nothing can be opened on it.
     pub fn host(&self) -> Result<&Host, &Error> {
         self.host.as_ref()
+    }
+
+    /// What the person chose; the defaults while it cannot be read.
+    pub fn preferences(&self) -> Preferences {
+        self.host().ok().and_then(|host| Preferences::load(host).ok()).unwrap_or_default()
     }
 
     /// The engine; started when it does not run.
@@ -90,6 +101,11 @@ impl App {
         let connected = Network::connect().await?;
         *network = Some(connected.clone());
         Ok(connected)
+    }
+
+    /// The firewall service if something asked for it before.
+    pub async fn network_if_known(&self) -> Option<Network> {
+        self.network.lock().await.clone()
     }
 
     /// A folder of the list, checked as it is now.

@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
-use rcc_sandbox::{Error, Host, Session, Size, session};
+use rcc_sandbox::{Error, Host, Session, Size};
 use tauri::ipc::{Channel, InvokeBody, Request};
 use tauri::{AppHandle, State};
 use tauri_plugin_dialog::DialogExt;
 
 use crate::app::{Shared, locked};
 use crate::screen::Screen;
-use crate::wire::{AllowHost, Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
+use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
 use crate::{clipboard, opening, projects, watching};
 
+mod hosts;
 #[cfg(test)]
 mod names;
+mod network;
+mod settings;
 #[cfg(test)]
 pub use names::NAMES;
 
@@ -31,7 +34,15 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         open_sandbox,
         cancel_opening,
         stop_session,
-        allow_host,
+        network::network_view,
+        network::allow_host,
+        network::never_ask,
+        network::set_network,
+        hosts::hosts,
+        hosts::change_hosts,
+        hosts::check_host,
+        settings::settings,
+        settings::save_settings,
         terminal_write,
         terminal_resize,
         terminal_credit,
@@ -52,6 +63,7 @@ pub fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         automation: std::env::var_os("TAURI_WEBVIEW_AUTOMATION").is_some_and(|set| set == "true"),
         problem: app.host().err().map(Problem::from),
+        settings: app.preferences().into(),
     }
 }
 
@@ -150,30 +162,6 @@ pub async fn stop_session(app: State<'_, Shared>, project: String) -> Answer<()>
         session.stop().await?;
     }
     Ok(())
-}
-
-/// Allows a host for its project, now and later.
-#[tauri::command]
-pub async fn allow_host(app: State<'_, Shared>, request: AllowHost) -> Answer<()> {
-    let host = app.host().map_err(Problem::from)?;
-    let project = app.project(&request.project)?;
-    let entry = rcc_sandbox::levels::parse_host(&spec(&request), request.private)?;
-    let engine = app.engine().await?;
-    let network = app.network().await.ok();
-    let scope = rcc_sandbox::Scope::Project;
-    Ok(session::allow(host, &engine, network.as_ref(), &project, &entry, scope).await?)
-}
-
-/// As a person would type it.
-fn spec(request: &AllowHost) -> String {
-    // Only the name was asked for: the web's port.
-    let port = if request.port == 0 { 443 } else { request.port };
-    let protocol = if request.protocol == "udp" { "/udp" } else { "" };
-    if request.target.contains(':') {
-        format!("[{}]:{port}{protocol}", request.target)
-    } else {
-        format!("{}:{port}{protocol}", request.target)
-    }
 }
 
 /// Types the raw bytes of the request's body; the header `terminal` says where.
@@ -295,20 +283,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_blocked_host_is_written_as_a_person_would() {
-        let written = |target: &str, port, protocol: &str| {
-            let (target, protocol) = (target.into(), protocol.into());
-            let request =
-                AllowHost { project: String::new(), target, port, protocol, private: false };
-            let text = spec(&request);
-            rcc_sandbox::levels::parse_host(&text, false).unwrap().to_string()
-        };
-        assert_eq!(written("example.org", 0, "tcp"), "example.org tcp/443");
-        assert_eq!(written("2600::1", 53, "udp"), "2600::1 udp/53");
-        assert_eq!(written("203.0.114.9", 8443, "tcp"), "203.0.114.9 tcp/8443");
-    }
-
     /// A command that is not in the capability could not be called; one that is
     /// there and not here would be a hole in waiting.
     #[test]
@@ -325,7 +299,13 @@ mod tests {
             NAMES.iter().map(|name| format!("allow-{}", name.replace('_', "-"))).collect();
         assert_eq!(allowed, expected);
         assert_eq!(capability["windows"], serde_json::json!(["main"]));
-        let handled = include_str!("commands.rs");
+        let handled = [
+            include_str!("commands.rs"),
+            include_str!("commands/hosts.rs"),
+            include_str!("commands/network.rs"),
+            include_str!("commands/settings.rs"),
+        ]
+        .concat();
         for name in NAMES {
             assert!(handled.contains(&format!("fn {name}(")), "{name}");
         }

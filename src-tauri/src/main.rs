@@ -4,11 +4,14 @@ mod app;
 mod appearance;
 mod clipboard;
 mod commands;
+mod hosts;
 mod live;
+mod network;
 mod opening;
 mod projects;
 mod remembered;
 mod screen;
+mod seen;
 mod watching;
 mod wire;
 
@@ -48,6 +51,8 @@ fn run() -> tauri::Result<()> {
         .invoke_handler(commands::handler())
         .setup(|app| {
             appearance::follow_desktop(app.handle());
+            let shared = app.state::<Shared>().inner().clone();
+            tauri::async_runtime::spawn(hosts::follow(shared));
             Ok(())
         })
         .on_window_event(|window, event| {

@@ -30,7 +30,7 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         if folder.hidden && session.is_none() {
             continue;
         }
-        list.push(entry(host, folder, session));
+        list.push(entry(app, host, folder, session));
     }
     for settings in Settings::all(host)? {
         let Ok(project) = rcc_sandbox::Project::open(settings.path.as_ref(), host) else {
@@ -38,13 +38,13 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         };
         if remembered.iter().all(|folder| folder.id != project.id()) {
             let session = sessions.remove(project.id()).map(|(_, session)| session);
-            list.push(entry(host, &Folder::new(project.id(), project.path()), session));
+            list.push(entry(app, host, &Folder::new(project.id(), project.path()), session));
         }
     }
     // Opened by the command line in a folder that the window never saw.
     for (id, (path, session)) in sessions {
         locked(&app.remembered).add(&id, &path);
-        list.push(entry(host, &Folder::new(&id, &path), Some(session)));
+        list.push(entry(app, host, &Folder::new(&id, &path), Some(session)));
     }
     Ok(list)
 }
@@ -112,7 +112,7 @@ pub async fn network(app: &App) -> Option<Network> {
     tokio::time::timeout(NETWORK_PATIENCE, app.network()).await.ok()?.ok()
 }
 
-fn entry(host: &Host, folder: &Folder, session: Option<wire::Session>) -> wire::Project {
+fn entry(app: &App, host: &Host, folder: &Folder, session: Option<wire::Session>) -> wire::Project {
     let path = folder.path.as_path();
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     wire::Project {
@@ -122,12 +122,12 @@ fn entry(host: &Host, folder: &Folder, session: Option<wire::Session>) -> wire::
         exists: path.is_dir(),
         opened: folder.opened,
         session,
-        blocked: 0,
+        blocked: locked(&app.seen).unseen(&folder.id),
         resumable: folder.conversation,
     }
 }
 
-fn shown(host: &Host, path: &Path) -> String {
+pub fn shown(host: &Host, path: &Path) -> String {
     let text = match path.strip_prefix(&host.home) {
         Ok(below) if !host.home.as_os_str().is_empty() => Path::new("~").join(below),
         _ => path.into(),

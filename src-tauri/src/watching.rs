@@ -7,10 +7,11 @@ use rcc_sandbox::blocked_log::{self, Record};
 
 use crate::app::{Shared, locked};
 use crate::live::Change;
-use crate::wire::{Blocked, Event};
+use crate::network;
+use crate::wire::Event;
 
 /// Wait before the firewall service is asked again.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks for sessions that run and watches each that is not watched yet.
 /// Called at the start, when the window gets the focus, and after an opening.
@@ -88,16 +89,13 @@ fn changed(app: &Shared, project: &str) {
 /// Tells of blocked hosts for as long as a session runs.
 async fn blocked(app: Shared) {
     while !locked(&app.live).is_empty() {
-        if let (Ok(host), Ok(engine), Ok(network)) =
+        if let (Ok(host), Ok(engine), Ok(firewall)) =
             (app.host(), app.engine().await, app.network().await)
         {
-            let tell = |record: &Record| {
-                if let Some(blocked) = shown(record) {
-                    app.tell(Event::Blocked(blocked));
-                }
-            };
+            network::load(&app);
+            let tell = |record: &Record| network::blocked(&app, record);
             tokio::select! {
-                _ = blocked_log::follow(host, &engine, &network, tell) => {}
+                _ = blocked_log::follow(host, &engine, &firewall, tell) => {}
                 () = none_runs(&app) => {}
             }
         }
@@ -108,42 +106,5 @@ async fn blocked(app: Shared) {
 async fn none_runs(app: &Shared) {
     while !locked(&app.live).is_empty() {
         tokio::time::sleep(PATIENCE).await;
-    }
-}
-
-fn shown(record: &Record) -> Option<Blocked> {
-    let target = if record.host.is_empty() { &record.address } else { &record.host };
-    if record.project.is_empty() || target.is_empty() {
-        return None;
-    }
-    Some(Blocked {
-        project: record.project.clone(),
-        target: target.clone(),
-        port: record.port,
-        protocol: record.protocol.clone(),
-        reason: record.reason.clone(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_without_a_project_or_a_name_is_not_shown() {
-        let mut record = Record {
-            time: 0,
-            project: "p".into(),
-            path: String::new(),
-            host: String::new(),
-            address: "192.0.2.1".into(),
-            port: 0,
-            protocol: "tcp".into(),
-            reason: "not-allowed".into(),
-            count: 1,
-        };
-        assert_eq!(shown(&record).unwrap().target, "192.0.2.1");
-        record.address.clear();
-        assert_eq!(shown(&record), None);
     }
 }

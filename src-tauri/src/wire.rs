@@ -1,8 +1,16 @@
 //! What crosses to the page. `ui/src/lib/backend/wire.ts` is generated from
 //! here by the test at the end; codes and words cross, texts decide nothing.
 
+pub mod hosts;
+mod network;
+mod settings;
+
 use rcc_sandbox::{Code, Error, NetworkState, Step};
 use serde::{Deserialize, Serialize};
+
+pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel};
+pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
+pub use settings::WindowSettings;
 
 /// The first thing the page asks.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +22,7 @@ pub struct Hello {
     pub automation: bool,
     /// Set when nothing can be opened at all.
     pub problem: Option<Problem>,
+    pub settings: WindowSettings,
 }
 
 /// An error in the one form. Everything in it is text to show, but `code`.
@@ -234,45 +243,20 @@ pub enum Event {
     Projects,
     /// Claude of a project does something else now.
     Activity { project: String, activity: Option<Activity>, terminals: Vec<TerminalTab> },
-    /// A host was blocked.
+    /// A host was blocked of which the person wants to hear.
     Blocked(Blocked),
+    /// The network page of a project changed: ask again.
+    Network { project: String },
+    /// A list changed elsewhere: `computer`, `allProjects` or a project's id.
+    Hosts { level: String },
+    /// Other settings hold now.
+    Settings { settings: WindowSettings },
     /// Something is held over the window.
     Dragging { over: bool },
     /// A folder was dropped and is in the list now.
     Dropped { project: String },
     /// What was dropped cannot be opened.
     Refused(Problem),
-}
-
-/// A host that was blocked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
-pub struct Blocked {
-    pub project: String,
-    /// Name, or the address when there is no name; harmless to show.
-    pub target: String,
-    /// 0 when only the name was asked.
-    pub port: u16,
-    /// `tcp`, `udp` or another word.
-    pub protocol: String,
-    /// `not-allowed`, `private`, `never`, `limit`, `disconnected`, or a word
-    /// that this release does not know.
-    pub reason: String,
-}
-
-/// A host to allow for its project.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
-pub struct AllowHost {
-    pub project: String,
-    /// As [`Blocked::target`].
-    pub target: String,
-    pub port: u16,
-    pub protocol: String,
-    /// It may resolve into private ranges.
-    pub private: bool,
 }
 
 /// The first byte of each message on a terminal's channel; the rest are bytes
@@ -409,6 +393,21 @@ mod tests {
             Event::decl(&config),
             Blocked::decl(&config),
             AllowHost::decl(&config),
+            AllowScope::decl(&config),
+            NetworkView::decl(&config),
+            NetworkLine::decl(&config),
+            HostsLevel::decl(&config),
+            HostsDocument::decl(&config),
+            HostLine::decl(&config),
+            hosts::ProtocolWord::decl(&config),
+            hosts::MayAdd::decl(&config),
+            hosts::Preset::decl(&config),
+            HostsChange::decl(&config),
+            HostFields::decl(&config),
+            FieldProblem::decl(&config),
+            hosts::FieldWord::decl(&config),
+            WindowSettings::decl(&config),
+            settings::ThemeWord::decl(&config),
         ];
         let commands: Vec<String> =
             crate::commands::NAMES.iter().map(|name| format!("  | {name:?}")).collect();

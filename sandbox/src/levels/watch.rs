@@ -1,33 +1,19 @@
 //! Hears of edits of the person's own lists, by whatever program.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::host::{Host, make_dirs};
 
-/// The folder with the person's lists and the one with the projects', held open.
+/// Changes that may wait to be asked for.
+const WAITING: usize = 64;
+
+/// The folder with the person's lists and the one with the projects', listened
+/// to by a thread that sleeps while nothing happens.
 #[derive(Debug)]
 pub struct Watch {
-    inotify: AsyncFd<Held>,
-}
-
-/// What tokio needs to wait for it.
-#[derive(Debug)]
-struct Held(Inotify);
-
-impl AsFd for Held {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Held {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
+    changes: mpsc::Receiver<Vec<Option<String>>>,
 }
 
 impl Watch {
@@ -39,8 +25,7 @@ impl Watch {
         let projects = host.config.join("projects");
         make_dirs(&projects)?;
         let failed = |e: &dyn std::fmt::Display| Error::io("watch", &host.config, e);
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-            .map_err(|e| failed(&e))?;
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC).map_err(|e| failed(&e))?;
         // An editor writes in place or by rename.
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
@@ -50,31 +35,30 @@ impl Watch {
         for folder in [&host.config, &projects] {
             inotify.add_watch(folder, flags).map_err(|e| failed(&e))?;
         }
-        Ok(Self { inotify: AsyncFd::register(Held(inotify)).map_err(|e| failed(&e))? })
+        let (tell, changes) = mpsc::channel(WAITING);
+        std::thread::Builder::new()
+            .name("lists".into())
+            .spawn(move || listen(&inotify, &tell))
+            .map_err(|e| failed(&e))?;
+        Ok(Self { changes })
     }
 
     /// The next lists that changed: none for the one of all projects, else a
-    /// project's id.
-    ///
-    /// # Errors
-    /// `Code::Io` when the kernel ends it.
-    pub async fn next(&mut self) -> Result<Vec<Option<String>>> {
-        loop {
-            let ended = |e: &dyn std::fmt::Display| {
-                Error::io("watch", std::path::Path::new("the lists of allowed hosts"), e)
-            };
-            let mut ready = self.inotify.readable().await.map_err(|e| ended(&e))?;
-            let events = match ready.try_io(|inotify| Ok(inotify.get_ref().0.read_events()?)) {
-                Ok(events) => events.map_err(|e| ended(&e))?,
-                Err(_would_block) => continue,
-            };
-            let names = events.iter().filter_map(|event| event.name.as_ref()?.to_str());
-            let mut changed: Vec<_> = names.filter_map(level).collect();
-            changed.sort();
-            changed.dedup();
-            if !changed.is_empty() {
-                return Ok(changed);
-            }
+    /// project's id. `None` when the kernel ended it.
+    pub async fn next(&mut self) -> Option<Vec<Option<String>>> {
+        self.changes.recv().await
+    }
+}
+
+/// Ends with the first event that nobody waits for any more.
+fn listen(inotify: &Inotify, tell: &mpsc::Sender<Vec<Option<String>>>) {
+    while let Ok(events) = inotify.read_events() {
+        let names = events.iter().filter_map(|event| event.name.as_ref()?.to_str());
+        let mut changed: Vec<_> = names.filter_map(level).collect();
+        changed.sort();
+        changed.dedup();
+        if !changed.is_empty() && tell.blocking_send(changed).is_err() {
+            break;
         }
     }
 }
@@ -101,8 +85,8 @@ mod tests {
         let mut watch = Watch::begin(&host).unwrap();
         write_atomically(&host.config.join("preferences.toml"), b"").unwrap();
         write_atomically(&host.config.join("hosts.yaml"), b"version: 1\n").unwrap();
-        assert_eq!(watch.next().await.unwrap(), [None]);
+        assert_eq!(watch.next().await, Some(vec![None]));
         std::fs::write(host.config.join("projects/0123456789abcdef.yaml"), "version: 1\n").unwrap();
-        assert_eq!(watch.next().await.unwrap(), [Some("0123456789abcdef".to_string())]);
+        assert_eq!(watch.next().await, Some(vec![Some("0123456789abcdef".to_string())]));
     }
 }

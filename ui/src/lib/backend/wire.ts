@@ -8,7 +8,7 @@ automation: boolean,
 /**
  * Set when nothing can be opened at all.
  */
-problem: Problem | null, };
+problem: Problem | null, settings: WindowSettings, };
 
 export type Problem = {
 /**
@@ -132,7 +132,7 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
 
 export type Blocked = { project: string,
 /**
@@ -161,7 +161,109 @@ target: string, port: number, protocol: string,
 /**
  * It may resolve into private ranges.
  */
-private: boolean, };
+private: boolean, scope: AllowScope, };
+
+export type AllowScope = "tenMinutes" | "session" | "project" | "allProjects";
+
+export type NetworkView = { state: NetworkWord,
+/**
+ * Until when it is open to the whole internet, seconds since 1970.
+ */
+openUntil: number | null,
+/**
+ * The newest first.
+ */
+lines: Array<NetworkLine>,
+/**
+ * Lines that are left off.
+ */
+more: number, };
+
+export type NetworkLine = { target: string, address: string | null,
+/**
+ * 0 when only the name was asked.
+ */
+port: number, protocol: string, outcome: "reached" | "blocked",
+/**
+ * As [`Blocked::reason`].
+ */
+reason: string | null, count: number,
+/**
+ * Seconds since 1970.
+ */
+last: number,
+/**
+ * The person said: never ask again.
+ */
+quiet: boolean, };
+
+export type HostsLevel = { "level": "computer" } | { "level": "allProjects" } | { "level": "project", project: string, };
+
+export type HostsDocument = {
+/**
+ * Of the very bytes that were read.
+ */
+version: string,
+/**
+ * The file, `~` for the home.
+ */
+path: string, hosts: Array<HostLine>, editable: boolean,
+/**
+ * A change asks for the administrator's password.
+ */
+prompts: boolean,
+/**
+ * This and the rest: of `computer` only.
+ */
+usersMayAdd: MayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null,
+/**
+ * The preset that the list is equal to.
+ */
+preset: Preset | null, };
+
+export type HostLine = { target: string, ports: Array<number>, protocol: ProtocolWord, private: boolean, comment: string | null,
+/**
+ * A wildcard: names below it can carry data out.
+ */
+tunnel: boolean, };
+
+export type ProtocolWord = "tcp" | "udp";
+
+export type MayAdd = "none" | "public" | "private";
+
+export type Preset = "open" | "balanced" | "locked";
+
+export type HostsChange = { "kind": "add", host: HostFields, } | { "kind": "replace", old: HostFields, host: HostFields, } | { "kind": "remove", host: HostFields, } | { "kind": "preset", preset: Preset, };
+
+export type HostFields = { target: string,
+/**
+ * As typed: `443` or `80, 443`.
+ */
+ports: string, protocol: ProtocolWord, private: boolean, };
+
+export type FieldProblem = { field: FieldWord, message: string, };
+
+export type FieldWord = "target" | "ports" | "private";
+
+export type WindowSettings = { theme: ThemeWord,
+/**
+ * CSS pixels, 8 to 32.
+ */
+fontSize: number, programsMayCopy: boolean,
+/**
+ * Claude draws in the scrollback; counts for programs that are started then.
+ */
+scrollback: boolean, notifyNeedsYou: boolean, notifyBlocked: boolean,
+/**
+ * 0, 7 or 30.
+ */
+keepLogDays: number, claudeTelemetry: boolean,
+/**
+ * Closing the window leaves rcc in the tray, where there is one.
+ */
+closeHides: boolean, };
+
+export type ThemeWord = "system" | "light" | "dark";
 
 /** The first byte of a message on a terminal's channel. */
 export const Chunk = {
@@ -183,6 +285,14 @@ export type Command =
   | "cancel_opening"
   | "stop_session"
   | "allow_host"
+  | "network_view"
+  | "never_ask"
+  | "set_network"
+  | "hosts"
+  | "change_hosts"
+  | "check_host"
+  | "settings"
+  | "save_settings"
   | "terminal_write"
   | "terminal_resize"
   | "terminal_credit"
