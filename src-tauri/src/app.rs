@@ -2,18 +2,23 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rcc_sandbox::{
     Cancel, Code, Engine, Error, Host, Network, Preferences, Project, Settings, TerminalInput,
 };
 use tauri::ipc::Channel;
+use tokio::sync::broadcast;
 
 use crate::live::Live;
 use crate::remembered::Remembered;
 use crate::seen::Seen;
 use crate::wire::Event;
+
+/// Events that may wait for the tray and for notifications.
+const EVENTS: usize = 256;
 
 /// Cheap to clone.
 pub type Shared = Arc<App>;
@@ -30,7 +35,32 @@ pub struct App {
     pub seen: Mutex<Seen>,
     engine: tokio::sync::Mutex<Option<Engine>>,
     network: tokio::sync::Mutex<Option<Network>>,
+    /// Somebody shows the tray.
+    pub tray_online: Arc<AtomicBool>,
+    /// When the page was asked to ask what to do with what runs.
+    pub asked_to_quit: Mutex<Option<Instant>>,
+    /// What the person looks at.
+    sight: Mutex<Sight>,
     page: Mutex<Option<Channel<Event>>>,
+    /// What to show as soon as there is a page.
+    first: Mutex<Vec<Event>>,
+    events: broadcast::Sender<News>,
+}
+
+/// What tray and notifications hear.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Told to the page, too.
+    Told(Event),
+    /// The person has this project before them now.
+    LooksAt(String),
+}
+
+/// Whether the person looks at the window, and at which project in it.
+#[derive(Default)]
+struct Sight {
+    focused: bool,
+    project: Option<String>,
 }
 
 /// The terminals that the page shows, by the window's own number.
@@ -52,7 +82,12 @@ impl App {
             seen: Mutex::default(),
             engine: tokio::sync::Mutex::default(),
             network: tokio::sync::Mutex::default(),
+            tray_online: Arc::default(),
+            asked_to_quit: Mutex::default(),
+            sight: Mutex::default(),
             page: Mutex::default(),
+            first: Mutex::default(),
+            events: broadcast::channel(EVENTS).0,
         }
     }
 
@@ -124,10 +159,59 @@ impl App {
 
     /// Where events go from now on.
     pub fn tell_page(&self, channel: Channel<Event>) {
+        for event in locked(&self.first).drain(..) {
+            let _ = channel.send(event);
+        }
         *locked(&self.page) = Some(channel);
     }
 
+    pub fn has_page(&self) -> bool {
+        locked(&self.page).is_some()
+    }
+
+    /// As [`App::tell`]; a page that is not there yet gets it when it is.
+    pub fn show(&self, event: Event) {
+        if self.has_page() {
+            self.tell(event);
+        } else {
+            locked(&self.first).push(event);
+        }
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<News> {
+        self.events.subscribe()
+    }
+
+    /// The window got or lost the keyboard.
+    pub fn focused(&self, focused: bool) {
+        locked(&self.sight).focused = focused;
+        self.tell_sight();
+    }
+
+    /// The page shows this project now.
+    pub fn looks_at(&self, project: Option<&str>) {
+        locked(&self.sight).project = project.map(Into::into);
+        self.tell_sight();
+    }
+
+    fn tell_sight(&self) {
+        let sight = locked(&self.sight);
+        if let (true, Some(project)) = (sight.focused, &sight.project) {
+            // Nobody may listen.
+            let _ = self.events.send(News::LooksAt(project.clone()));
+        }
+    }
+
+    /// Whether the person has the project before them.
+    pub fn in_sight(&self, project: &str) -> bool {
+        let sight = locked(&self.sight);
+        sight.focused && sight.project.as_deref() == Some(project)
+    }
+
     pub fn tell(&self, event: Event) {
+        // Nobody but the page may listen.
+        let _ = self.events.send(News::Told(event.clone()));
         if let Some(page) = locked(&self.page).as_ref() {
             // A page that is gone asks for everything when it comes again.
             let _ = page.send(event);

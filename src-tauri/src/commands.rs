@@ -10,7 +10,7 @@ use tauri_plugin_dialog::DialogExt;
 use crate::app::{Shared, locked};
 use crate::screen::Screen;
 use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
-use crate::{clipboard, opening, projects, watching};
+use crate::{clipboard, opening, projects, watching, window};
 
 mod hosts;
 #[cfg(test)]
@@ -48,6 +48,7 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         terminal_credit,
         terminal_close,
         end_terminal,
+        quit,
         copy_text,
         open_link,
     ]
@@ -87,6 +88,7 @@ pub fn show_title(
     app: State<'_, Shared>,
     project: Option<&str>,
 ) -> Answer<()> {
+    app.looks_at(project);
     let name = project.and_then(|id| app.project(id).ok()).map(|project| project.name());
     let title = name.map_or_else(|| "rcc".to_string(), |name| format!("{name} – rcc"));
     window.set_title(&title).map_err(|error| cannot("The title could not be set.", &error))
@@ -215,6 +217,12 @@ pub async fn end_terminal(app: State<'_, Shared>, project: String, tab: u32) -> 
     }
     watching::look(&app, session).await;
     Ok(())
+}
+
+/// Ends the app, with or without the sessions.
+#[tauri::command]
+pub async fn quit(handle: AppHandle, stop: bool) -> Answer<()> {
+    Ok(window::quit(&handle, stop).await?)
 }
 
 /// Puts text on the clipboard. There is no command that reads it.

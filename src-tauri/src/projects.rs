@@ -8,9 +8,9 @@ use std::time::Duration;
 use rcc_sandbox::{Engine, Error, Host, Network, Session, Settings, display};
 use tauri::DragDropEvent;
 
-use crate::app::{App, Shared, locked};
+use crate::app::{App, Shared, again, locked};
 use crate::remembered::Folder;
-use crate::wire::{self, Event, Problem};
+use crate::wire::{self, Event};
 
 /// It answers in milliseconds, or is being started; then the next list has it.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(2);
@@ -50,8 +50,8 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
 }
 
 /// Puts a folder into the list and answers its project's id.
-pub fn add(app: &App, path: &Path) -> Result<String, Problem> {
-    let host = app.host().map_err(Problem::from)?;
+pub fn add(app: &App, path: &Path) -> Result<String, Error> {
+    let host = app.host().map_err(again)?;
     let project = rcc_sandbox::Project::open(path, host)?;
     locked(&app.remembered).add(project.id(), project.path());
     Ok(project.id().into())
@@ -67,7 +67,7 @@ pub fn dragged(app: &App, event: &DragDropEvent) {
             for path in paths {
                 app.tell(match add(app, path) {
                     Ok(project) => Event::Dropped { project },
-                    Err(problem) => Event::Refused(problem),
+                    Err(error) => Event::Refused(error.into()),
                 });
             }
         }

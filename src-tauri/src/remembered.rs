@@ -77,6 +77,15 @@ impl Remembered {
         self.save();
     }
 
+    /// Notes that the window was hidden; true for the first time of all.
+    pub fn hidden_once(&self) -> bool {
+        let note = self.file.with_file_name("hidden-once");
+        let first = !note.exists();
+        // It is said once more when this fails.
+        let _ = fs::write(note, "");
+        first
+    }
+
     /// Notes that a conversation is kept there.
     pub fn conversation(&mut self, id: &str) {
         if let Some(folder) = self.folders.iter_mut().find(|folder| folder.id == id)

@@ -249,6 +249,16 @@ pub enum Event {
     Network { project: String },
     /// A list changed elsewhere: `computer`, `allProjects` or a project's id.
     Hosts { level: String },
+    /// From the tray, a notification or `rcc-desktop PATH`: show this page.
+    Show {
+        project: Option<String>,
+        #[cfg_attr(test, ts(type = "PageWord"))]
+        page: PageWord,
+    },
+    /// The person wants to quit while so many sessions run: ask what to do.
+    Quit { running: u32 },
+    /// The window was hidden for the first time: say once that rcc is in the tray.
+    Hidden,
     /// Other settings hold now.
     Settings { settings: WindowSettings },
     /// Something is held over the window.
@@ -257,6 +267,15 @@ pub enum Event {
     Dropped { project: String },
     /// What was dropped cannot be opened.
     Refused(Problem),
+}
+
+/// A page that is shown from outside. The page itself knows more of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PageWord {
+    Terminal,
+    Network,
+    Hosts,
 }
 
 /// The first byte of each message on a terminal's channel; the rest are bytes
@@ -391,6 +410,7 @@ mod tests {
             Progress::decl(&config),
             StepWord::decl(&config),
             Event::decl(&config),
+            "type PageWord = \"terminal\" | \"network\" | \"hosts\" | \"settings\" | \"setup\" | \"projects\";".into(),
             Blocked::decl(&config),
             AllowHost::decl(&config),
             AllowScope::decl(&config),

@@ -23,6 +23,7 @@ pub const NAMES: &[&str] = &[
     "terminal_credit",
     "terminal_close",
     "end_terminal",
+    "quit",
     "copy_text",
     "open_link",
 ];

@@ -132,7 +132,9 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
+
+export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
 export type Blocked = { project: string,
 /**
@@ -298,5 +300,6 @@ export type Command =
   | "terminal_credit"
   | "terminal_close"
   | "end_terminal"
+  | "quit"
   | "copy_text"
   | "open_link";
