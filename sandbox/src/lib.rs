@@ -37,6 +37,7 @@ pub mod image;
 pub mod levels;
 pub mod link;
 pub mod network;
+pub mod offers;
 pub mod preferences;
 pub mod progress;
 pub mod project;
@@ -44,6 +45,7 @@ pub mod registries;
 pub mod secrets;
 pub mod session;
 pub mod settings;
+pub mod setup;
 pub mod terminal;
 
 mod home;
@@ -66,6 +68,9 @@ pub use secrets::Handed;
 pub use session::{NetworkState, OpenRequest, Program, Scope, Session, SessionInfo};
 pub use settings::Settings;
 pub use terminal::{Ended, Size, Terminal, TerminalEvent, TerminalInput, TerminalOutput, Watch};
+
+/// The number of the protocol that this release speaks with the firewall service.
+pub use rcc_dbus::PROTOCOL;
 
 /// What the sandbox says about itself, for faces that show it.
 pub use rcc_inside::frame::{Exit, HookEvent, Reply, TerminalInfo};

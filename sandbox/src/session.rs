@@ -5,6 +5,7 @@ mod files;
 mod open;
 mod rules;
 mod usage;
+mod walls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 pub use open::{OpenRequest, open};
 pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
 pub use usage::Usage;
+pub use walls::Walls;
 
 /// How many seconds a sandbox gets to end its programs.
 const STOP_PATIENCE_S: i32 = 5;
