@@ -12,10 +12,11 @@ use rcc_sandbox::{
 use tauri::ipc::Channel;
 use tokio::sync::broadcast;
 
+use crate::limits::Looks;
 use crate::live::Live;
 use crate::remembered::Remembered;
 use crate::seen::Seen;
-use crate::wire::Event;
+use crate::wire::{Event, SetupId};
 
 /// Events that may wait for the tray and for notifications.
 const EVENTS: usize = 256;
@@ -35,6 +36,10 @@ pub struct App {
     pub seen: Mutex<Seen>,
     engine: tokio::sync::Mutex<Option<Engine>>,
     network: tokio::sync::Mutex<Option<Network>>,
+    /// What of the first run is being done.
+    pub mending: Mutex<HashMap<SetupId, Cancel>>,
+    /// The last looks at what each sandbox computes.
+    pub looks: Mutex<Looks>,
     /// Somebody shows the tray.
     pub tray_online: Arc<AtomicBool>,
     /// When the page was asked to ask what to do with what runs.
@@ -82,6 +87,8 @@ impl App {
             seen: Mutex::default(),
             engine: tokio::sync::Mutex::default(),
             network: tokio::sync::Mutex::default(),
+            mending: Mutex::default(),
+            looks: Mutex::default(),
             tray_online: Arc::default(),
             asked_to_quit: Mutex::default(),
             sight: Mutex::default(),

@@ -10,7 +10,7 @@ use tauri_plugin_dialog::DialogExt;
 use crate::app::{Shared, locked};
 use crate::screen::Screen;
 use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
-use crate::{clipboard, opening, projects, watching, window};
+use crate::{clipboard, opening, projects, setup, watching, window};
 
 mod hosts;
 #[cfg(test)]
@@ -43,6 +43,14 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         hosts::check_host,
         settings::settings,
         settings::save_settings,
+        settings::resources,
+        settings::project_settings,
+        settings::save_project_settings,
+        settings::setup,
+        settings::mend,
+        settings::cancel_mend,
+        settings::about,
+        settings::walls,
         terminal_write,
         terminal_resize,
         terminal_credit,
@@ -56,16 +64,17 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
 
 /// The page is there. What an earlier page showed is let go.
 #[tauri::command]
-pub fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Hello {
+pub async fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Answer<Hello> {
     locked(&app.terminals).clear();
     app.tell_page(events);
     tauri::async_runtime::spawn(watching::begin(app.inner().clone()));
-    Hello {
+    Ok(Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         automation: std::env::var_os("TAURI_WEBVIEW_AUTOMATION").is_some_and(|set| set == "true"),
         problem: app.host().err().map(Problem::from),
         settings: app.preferences().into(),
-    }
+        setup: setup::is_needed(&app).await,
+    })
 }
 
 #[tauri::command]

@@ -6,6 +6,7 @@ mod clipboard;
 mod commands;
 mod desk;
 mod hosts;
+mod limits;
 mod live;
 mod network;
 mod notify;
@@ -14,6 +15,7 @@ mod projects;
 mod remembered;
 mod screen;
 mod seen;
+mod setup;
 #[cfg(test)]
 mod testing;
 mod tray;

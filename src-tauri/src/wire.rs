@@ -3,14 +3,18 @@
 
 pub mod hosts;
 mod network;
+mod project;
 mod settings;
+mod setup;
 
 use rcc_sandbox::{Code, Error, NetworkState, Step};
 use serde::{Deserialize, Serialize};
 
 pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel};
 pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
+pub use project::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
 pub use settings::WindowSettings;
+pub use setup::{About, SetupId, SetupLine, Wall, WallId, WallState};
 
 /// The first thing the page asks.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +27,8 @@ pub struct Hello {
     /// Set when nothing can be opened at all.
     pub problem: Option<Problem>,
     pub settings: WindowSettings,
+    /// Something of the first run is missing: show it.
+    pub setup: bool,
 }
 
 /// An error in the one form. Everything in it is text to show, but `code`.
@@ -416,6 +422,7 @@ mod tests {
             AllowScope::decl(&config),
             NetworkView::decl(&config),
             NetworkLine::decl(&config),
+            "type Outcome = \"reached\" | \"blocked\";".into(),
             HostsLevel::decl(&config),
             HostsDocument::decl(&config),
             HostLine::decl(&config),
@@ -426,6 +433,17 @@ mod tests {
             HostFields::decl(&config),
             FieldProblem::decl(&config),
             hosts::FieldWord::decl(&config),
+            Resources::decl(&config),
+            ProjectSettings::decl(&config),
+            PackageOffer::decl(&config),
+            LimitDefaults::decl(&config),
+            SetupLine::decl(&config),
+            SetupId::decl(&config),
+            setup::SetupState::decl(&config),
+            About::decl(&config),
+            Wall::decl(&config),
+            WallId::decl(&config),
+            WallState::decl(&config),
             WindowSettings::decl(&config),
             settings::ThemeWord::decl(&config),
         ];

@@ -50,6 +50,7 @@ pub struct HostLine {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(rename = "Protocol"))]
 #[serde(rename_all = "camelCase")]
 pub enum ProtocolWord {
     Tcp,
@@ -59,6 +60,7 @@ pub enum ProtocolWord {
 /// What people may add for their own projects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(rename = "UsersMayAdd"))]
 #[serde(rename_all = "camelCase")]
 pub enum MayAdd {
     None,

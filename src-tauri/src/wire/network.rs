@@ -72,7 +72,7 @@ pub struct NetworkLine {
     /// 0 when only the name was asked.
     pub port: u16,
     pub protocol: String,
-    #[cfg_attr(test, ts(type = "\"reached\" | \"blocked\""))]
+    #[cfg_attr(test, ts(type = "Outcome"))]
     pub outcome: Outcome,
     /// As [`Blocked::reason`].
     pub reason: Option<String>,

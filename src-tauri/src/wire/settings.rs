@@ -25,6 +25,7 @@ pub struct WindowSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(rename = "Theme"))]
 #[serde(rename_all = "camelCase")]
 pub enum ThemeWord {
     System,

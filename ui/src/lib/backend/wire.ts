@@ -8,7 +8,11 @@ automation: boolean,
 /**
  * Set when nothing can be opened at all.
  */
-problem: Problem | null, settings: WindowSettings, };
+problem: Problem | null, settings: WindowSettings,
+/**
+ * Something of the first run is missing: show it.
+ */
+setup: boolean, };
 
 export type Problem = {
 /**
@@ -185,7 +189,7 @@ export type NetworkLine = { target: string, address: string | null,
 /**
  * 0 when only the name was asked.
  */
-port: number, protocol: string, outcome: "reached" | "blocked",
+port: number, protocol: string, outcome: Outcome,
 /**
  * As [`Blocked::reason`].
  */
@@ -198,6 +202,8 @@ last: number,
  * The person said: never ask again.
  */
 quiet: boolean, };
+
+export type Outcome = "reached" | "blocked";
 
 export type HostsLevel = { "level": "computer" } | { "level": "allProjects" } | { "level": "project", project: string, };
 
@@ -217,21 +223,21 @@ prompts: boolean,
 /**
  * This and the rest: of `computer` only.
  */
-usersMayAdd: MayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null,
+usersMayAdd: UsersMayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null,
 /**
  * The preset that the list is equal to.
  */
 preset: Preset | null, };
 
-export type HostLine = { target: string, ports: Array<number>, protocol: ProtocolWord, private: boolean, comment: string | null,
+export type HostLine = { target: string, ports: Array<number>, protocol: Protocol, private: boolean, comment: string | null,
 /**
  * A wildcard: names below it can carry data out.
  */
 tunnel: boolean, };
 
-export type ProtocolWord = "tcp" | "udp";
+export type Protocol = "tcp" | "udp";
 
-export type MayAdd = "none" | "public" | "private";
+export type UsersMayAdd = "none" | "public" | "private";
 
 export type Preset = "open" | "balanced" | "locked";
 
@@ -241,13 +247,95 @@ export type HostFields = { target: string,
 /**
  * As typed: `443` or `80, 443`.
  */
-ports: string, protocol: ProtocolWord, private: boolean, };
+ports: string, protocol: Protocol, private: boolean, };
 
 export type FieldProblem = { field: FieldWord, message: string, };
 
 export type FieldWord = "target" | "ports" | "private";
 
-export type WindowSettings = { theme: ThemeWord,
+export type Resources = {
+/**
+ * Bytes.
+ */
+memory: number | null,
+/**
+ * Bytes.
+ */
+memoryLimit: number | null,
+/**
+ * Cores in use.
+ */
+cpu: number | null, cores: number | null, processes: number | null, processLimit: number | null,
+/**
+ * The limits are held.
+ */
+enforced: boolean,
+/**
+ * Why not, in words.
+ */
+why: string | null, };
+
+export type ProjectSettings = {
+/**
+ * Claude acts without asking.
+ */
+actAlone: boolean,
+/**
+ * `dev`, `small`, or a name that the engine knows.
+ */
+image: string,
+/**
+ * Bytes; `null` is the default, as for the next two.
+ */
+memory: number | null, cores: number | null, processes: number | null,
+/**
+ * What the built image has besides.
+ */
+packages: Array<string>, offered: Array<PackageOffer>, defaults: LimitDefaults,
+/**
+ * Changes count for the next session.
+ */
+running: boolean, };
+
+export type PackageOffer = { packages: Array<string>,
+/**
+ * The file that suggests them.
+ */
+because: string, };
+
+export type LimitDefaults = {
+/**
+ * Bytes.
+ */
+memory: number, cores: number, processes: number, };
+
+export type SetupLine = { id: SetupId, title: string, state: SetupState, why: string,
+/**
+ * What a click does.
+ */
+button: string | null,
+/**
+ * What a person can run where rcc cannot.
+ */
+command: string | null, };
+
+export type SetupId = "engine" | "ids" | "firewall" | "image" | "claude" | "preset";
+
+export type SetupState = "good" | "missing" | "optional";
+
+export type About = { version: string, protocol: number, helper: string | null, engine: string | null, claude: string | null, image: string | null, };
+
+export type Wall = { id: WallId, state: WallState, title: string, sentence: string,
+/**
+ * What holds it here.
+ */
+layer: string, };
+
+export type WallId = "files" | "network" | "memory" | "calls";
+
+export type WallState = "holds" | "notes" | "open";
+
+export type WindowSettings = { theme: Theme,
 /**
  * CSS pixels, 8 to 32.
  */
@@ -265,7 +353,7 @@ keepLogDays: number, claudeTelemetry: boolean,
  */
 closeHides: boolean, };
 
-export type ThemeWord = "system" | "light" | "dark";
+export type Theme = "system" | "light" | "dark";
 
 /** The first byte of a message on a terminal's channel. */
 export const Chunk = {
@@ -295,6 +383,14 @@ export type Command =
   | "check_host"
   | "settings"
   | "save_settings"
+  | "resources"
+  | "project_settings"
+  | "save_project_settings"
+  | "setup"
+  | "mend"
+  | "cancel_mend"
+  | "about"
+  | "walls"
   | "terminal_write"
   | "terminal_resize"
   | "terminal_credit"
