@@ -4,10 +4,13 @@
 mod files;
 mod open;
 mod rules;
+mod usage;
+mod walls;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcc_inside::frame::{Reply, Request, TerminalInfo};
 
@@ -17,16 +20,28 @@ use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::link::Namespaces;
 use crate::network::Network;
+use crate::preferences::Preferences;
 use crate::project::Project;
 use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
 pub use open::{OpenRequest, open};
-pub use rules::{DroppedRule, Scope, allow, deny, resync};
+pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
+pub use usage::Usage;
+pub use walls::Walls;
 
 /// How many seconds a sandbox gets to end its programs.
 const STOP_PATIENCE_S: i32 = 5;
+
+/// signal(7).
+const HANG_UP: i32 = 1;
+/// See [`HANG_UP`].
+const KILL: i32 = 9;
+/// How often and how far apart a program that was hung up is looked at: 3 s.
+const HANG_UP_LOOKS: u32 = 15;
+/// See [`HANG_UP_LOOKS`].
+const HANG_UP_WAIT: Duration = Duration::from_millis(200);
 
 /// A running sandbox.
 #[derive(Clone)]
@@ -389,6 +404,31 @@ impl Session {
         Ok(listed)
     }
 
+    /// Hangs the program of a terminal up as if its window were closed, and ends
+    /// it when that does not. One that ended already is no error.
+    ///
+    /// # Errors
+    /// [`Code::Inside`], [`Code::Engine`].
+    pub async fn hang_up(&self, terminal: u32) -> Result<()> {
+        let mut client = self.client().await?;
+        client.send(&Request::Signal { terminal, signal: HANG_UP }).await?;
+        for _ in 0..HANG_UP_LOOKS {
+            let alive = client
+                .ask(&Request::List, |reply| match reply {
+                    Reply::Terminals(all) => {
+                        Some(Ok(all.iter().any(|one| one.terminal == terminal && one.alive)))
+                    }
+                    _ => None,
+                })
+                .await?;
+            if !alive {
+                return Ok(());
+            }
+            tokio::time::sleep(HANG_UP_WAIT).await;
+        }
+        client.send(&Request::Signal { terminal, signal: KILL }).await
+    }
+
     /// States and titles of its terminals as they change.
     ///
     /// # Errors
@@ -452,7 +492,8 @@ impl Session {
     async fn environment(&self, handed: &Handed, host: &Host) -> Result<Vec<(String, String)>> {
         let image = self.engine.environment(&self.found.id).await?;
         let registries = Registries::known(host)?.unwrap_or_default();
-        Ok(environment(&image, &host.user, &registries, handed))
+        let preferences = Preferences::load(host)?;
+        Ok(environment(&image, &host.user, &registries, &preferences, handed))
     }
 
     /// The namespaces, for whoever tests the walls from outside.

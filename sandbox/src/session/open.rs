@@ -12,9 +12,7 @@ use rcc_policy::Entry;
 use super::rules::DroppedRule;
 use super::{NetworkState, Session, files};
 use crate::claude::{self, Claude, PROGRAM_INSIDE};
-use crate::engine::{
-    ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label, name_end,
-};
+use crate::engine::{ContainerSpec, Engine, Found, HOME, MountSpec, WORKSPACE, label, name_end};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
@@ -123,8 +121,9 @@ async fn steps(
         Some(choice) => choice.clone(),
         None => ImageChoice::parse(&folder.settings.image)?,
     };
+    let packages = &folder.settings.packages;
     let (image, claude) =
-        side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
+        side_by_side(host, &engine, &choice, packages, request.claude, report, cancel).await?;
     // One opening at a time, from the look at the neighbours until the mounts are verified.
     let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
     let (session, process) = report
@@ -241,6 +240,7 @@ async fn side_by_side(
     host: &Host,
     engine: &Engine,
     choice: &ImageChoice,
+    packages: &[String],
     wants_claude: bool,
     report: &Reporter,
     cancel: &Cancel,
@@ -248,7 +248,7 @@ async fn side_by_side(
     let both = cancel.child_token();
     let image = async {
         let image = report
-            .step(Step::Image, image::find_or_build(host, engine, choice, report, &both))
+            .step(Step::Image, image::find_or_build(host, engine, choice, packages, report, &both))
             .await;
         image.inspect_err(|_| both.cancel())
     };
@@ -307,7 +307,7 @@ async fn describe(
         mounts.push(MountSpec::read_only(files::text(&claude.path)?, PROGRAM_INSIDE));
     }
     mounts.extend(files);
-    let wanted = LimitsWanted { memory: folder.settings.memory_mib.map(|mib| mib << 20) };
+    let wanted = folder.settings.limits();
     let limits = engine.info().limits(&wanted);
     if let Some(note) = &limits.note {
         report.report(Progress::Note(note.clone()));

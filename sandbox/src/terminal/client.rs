@@ -87,7 +87,7 @@ impl Client {
         })
     }
 
-    async fn send(&mut self, request: &Request) -> Result<()> {
+    pub(crate) async fn send(&mut self, request: &Request) -> Result<()> {
         let bytes = request
             .encode()
             .map_err(|e| Error::new(Code::Invalid, format!("Too much for one request: {e}.")))?;
