@@ -8,7 +8,11 @@ automation: boolean,
 /**
  * Set when nothing can be opened at all.
  */
-problem: Problem | null, };
+problem: Problem | null, settings: WindowSettings,
+/**
+ * A required line of the first run fails: `/setup` is shown.
+ */
+setup: boolean, };
 
 export type Problem = {
 /**
@@ -48,13 +52,37 @@ exists: boolean,
 /**
  * When it was last opened here, seconds since 1970.
  */
-opened: number | null, session: Session | null, };
-
-export type Session = { network: NetworkWord, image: string,
+opened: number | null, session: Session | null,
 /**
- * Claude's state, when its terminal is there; a hint by the agent's side.
+ * Hosts blocked since its network page was looked at.
  */
-activity: Activity | null, };
+blocked: number,
+/**
+ * A conversation is kept that could go on.
+ */
+resumable: boolean, };
+
+export type Session = { network: NetworkWord,
+/**
+ * Until when it is open to the whole internet, seconds since 1970.
+ */
+openUntil: number | null, image: string,
+/**
+ * Of the Claude terminal that most needs the person; a hint by the agent's side.
+ */
+activity: Activity | null, terminals: TerminalTab[], };
+
+export type TerminalTab = {
+/**
+ * The sandbox's own.
+ */
+number: number, kind: TabKind, activity: Activity | null,
+/**
+ * Set once the program ended.
+ */
+exit: number | null, };
+
+export type TabKind = "claude" | "shell" | "other";
 
 export type Activity = { state: StateWord,
 /**
@@ -82,21 +110,31 @@ project: string,
 /**
  * Never connect.
  */
-offline: boolean, start: Start, columns: number, rows: number, };
+offline: boolean, start: Start,
+/**
+ * Which one to show; none: Claude's.
+ */
+terminal: number | null, columns: number, rows: number, };
 
-export type Start = "show" | "new" | "resume";
+export type Start = "show" | "new" | "resume" | "shell";
 
 export type Opened = {
 /**
  * The window's own number of the terminal.
  */
-terminal: number, session: Session, };
+terminal: number,
+/**
+ * As [`TerminalTab::number`].
+ */
+tab: number, session: Session, };
 
 export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount", step: StepWord, done: number, total: number | null, } | { "kind": "doing", step: StepWord, text: string, } | { "kind": "done", step: StepWord, ms: number, } | { "kind": "failed", step: StepWord, } | { "kind": "note", text: string, };
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "settings", settings: WindowSettings, } | { "kind": "hidden" };
+
+export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
 export type Blocked = { project: string,
 /**
@@ -125,7 +163,149 @@ target: string, port: number, protocol: string,
 /**
  * It may resolve into private ranges.
  */
-private: boolean, };
+private: boolean, scope: AllowScope, };
+
+export type AllowScope = "tenMinutes" | "session" | "project" | "allProjects";
+
+export type NetworkView = { state: NetworkWord, openUntil: number | null, lines: NetworkLine[],
+/**
+ * Lines that are left off.
+ */
+more: number, };
+
+export type NetworkLine = {
+/**
+ * As [`Blocked::target`].
+ */
+target: string, address: string | null, port: number, protocol: string, outcome: Outcome,
+/**
+ * As [`Blocked::reason`].
+ */
+reason: string | null, count: number,
+/**
+ * Seconds since 1970.
+ */
+last: number,
+/**
+ * The person said *Never Ask Again*.
+ */
+quiet: boolean, };
+
+export type Outcome = "reached" | "blocked";
+
+export type HostsLevel = { "level": "computer" } | { "level": "allProjects" } | { "level": "project", project: string, };
+
+export type HostsDocument = {
+/**
+ * Of the very bytes that were read.
+ */
+version: string, path: string, hosts: HostLine[], editable: boolean,
+/**
+ * A change asks for the administrator's password.
+ */
+prompts: boolean, usersMayAdd: UsersMayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null, preset: Preset | null, };
+
+export type UsersMayAdd = "none" | "public" | "private";
+
+export type HostLine = { target: string, ports: number[], protocol: Protocol, private: boolean, comment: string | null,
+/**
+ * A wildcard.
+ */
+tunnel: boolean, };
+
+export type Protocol = "tcp" | "udp";
+
+export type HostsChange = { "kind": "add", host: HostFields, } | { "kind": "replace", old: HostFields, host: HostFields, } | { "kind": "remove", host: HostFields, } | { "kind": "preset", preset: Preset, };
+
+export type HostFields = { target: string,
+/**
+ * As typed: `443` or `80, 443`.
+ */
+ports: string, protocol: Protocol, private: boolean, };
+
+export type FieldProblem = { field: FieldWord, message: string, };
+
+export type FieldWord = "target" | "ports" | "private";
+
+export type Preset = "open" | "balanced" | "locked";
+
+export type Resources = {
+/**
+ * Bytes; null: this computer cannot tell.
+ */
+memory: number | null, memoryLimit: number | null,
+/**
+ * Cores in use.
+ */
+cpu: number | null, cores: number | null, processes: number | null, processLimit: number | null, enforced: boolean,
+/**
+ * Why limits are not held.
+ */
+why: string | null, };
+
+export type ProjectSettings = {
+/**
+ * `--dangerously-skip-permissions`.
+ */
+actAlone: boolean, image: string,
+/**
+ * Bytes; null: the default.
+ */
+memory: number | null, cores: number | null, processes: number | null, packages: string[], offered: PackageOffer[], defaults: LimitDefaults,
+/**
+ * Changes count for the next session.
+ */
+running: boolean, };
+
+export type PackageOffer = { packages: string[],
+/**
+ * The file that suggests them.
+ */
+because: string, };
+
+export type LimitDefaults = { memory: number, cores: number, processes: number, };
+
+export type SetupLine = { id: SetupId, title: string, state: SetupState, why: string,
+/**
+ * What a click does.
+ */
+button: string | null,
+/**
+ * What a person can run where rcc cannot.
+ */
+command: string | null, };
+
+export type SetupId = "engine" | "ids" | "firewall" | "image" | "claude" | "preset";
+
+export type SetupState = "good" | "missing" | "optional";
+
+export type WindowSettings = { theme: Theme,
+/**
+ * Pixels, 8 to 32.
+ */
+fontSize: number, programsMayCopy: boolean,
+/**
+ * Claude draws in the scrollback.
+ */
+scrollback: boolean, notifyNeedsYou: boolean, notifyBlocked: boolean,
+/**
+ * 0, 7 or 30.
+ */
+keepLogDays: number, claudeTelemetry: boolean, closeHides: boolean, };
+
+export type Theme = "system" | "light" | "dark";
+
+export type About = { version: string, protocol: number, helper: string | null, engine: string | null, claude: string | null, image: string | null, };
+
+export type Wall = { id: WallId, state: WallState, title: string, sentence: string,
+/**
+ * What holds it here.
+ */
+layer: string, };
+
+export type WallId = "files" | "network" | "memory" | "calls";
+
+export type WallState = "holds" | "notes" | "open";
 
 /** The first byte of a message on a terminal's channel. */
 export const Chunk = {
@@ -146,7 +326,26 @@ export type Command =
   | "open_sandbox"
   | "cancel_opening"
   | "stop_session"
+  | "end_terminal"
   | "allow_host"
+  | "network_view"
+  | "never_ask"
+  | "set_network"
+  | "open_internet"
+  | "hosts"
+  | "change_hosts"
+  | "check_host"
+  | "resources"
+  | "project_settings"
+  | "save_project_settings"
+  | "setup"
+  | "mend"
+  | "cancel_mend"
+  | "settings"
+  | "save_settings"
+  | "about"
+  | "walls"
+  | "quit"
   | "terminal_write"
   | "terminal_resize"
   | "terminal_credit"
