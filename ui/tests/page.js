@@ -58,7 +58,7 @@ export function cutOff(page) {
       .filter((e) => !hidden(e))
       .filter((e) => {
         const box = e.getBoundingClientRect();
-        const scrolled = e.closest(".list, .page, .sheet, .scroll, .terminals, .keys, #go-list");
+        const scrolled = e.closest(".list, .page, .sheet, .scroll, .network, .terminals, .keys, #go-list");
         const sideways = e.closest(".terminals") !== null;
         return (!sideways && (box.right > innerWidth + 0.5 || box.left < -0.5)) || (!scrolled && box.bottom > innerHeight + 0.5);
       })

@@ -105,10 +105,16 @@ describe("terminal", () => {
         (span) => span.textContent.includes("true") && getComputedStyle(span).color === "rgb(10, 200, 120)",
       ),
     );
+    const colour = () => page.evaluate(() => getComputedStyle(document.querySelector(".xterm-rows")).color);
+    const letters = await colour();
     const background = () => page.evaluate(() => getComputedStyle(document.querySelector(".xterm-viewport")).backgroundColor);
     const before = await background();
     await page.emulateMedia({ colorScheme: "light" });
     assert.notEqual(await background(), before);
+    await page.waitForFunction(
+      (old) => getComputedStyle(document.querySelector(".xterm-rows")).color !== old,
+      letters,
+    );
   }, { colorScheme: "dark" });
 
   on("open=warm", "the size follows the window, and the sidebar", async (page) => {

@@ -132,7 +132,7 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "settings", settings: WindowSettings, } | { "kind": "hidden" };
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "settings", settings: WindowSettings, } | { "kind": "hidden" };
 
 export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
@@ -177,7 +177,7 @@ export type NetworkLine = {
 /**
  * As [`Blocked::target`].
  */
-target: string, address: string | null, port: number, protocol: string, outcome: Outcome,
+target: string, address: string | null, port: number, protocol: string, outcome: "reached" | "blocked",
 /**
  * As [`Blocked::reason`].
  */
@@ -191,8 +191,6 @@ last: number,
  */
 quiet: boolean, };
 
-export type Outcome = "reached" | "blocked";
-
 export type HostsLevel = { "level": "computer" } | { "level": "allProjects" } | { "level": "project", project: string, };
 
 export type HostsDocument = {
@@ -203,17 +201,17 @@ version: string, path: string, hosts: HostLine[], editable: boolean,
 /**
  * A change asks for the administrator's password.
  */
-prompts: boolean, usersMayAdd: UsersMayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null, preset: Preset | null, };
+prompts: boolean, usersMayAdd: MayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null, preset: Preset | null, };
 
-export type UsersMayAdd = "none" | "public" | "private";
+export type MayAdd = "none" | "public" | "private";
 
-export type HostLine = { target: string, ports: number[], protocol: Protocol, private: boolean, comment: string | null,
+export type HostLine = { target: string, ports: number[], protocol: ProtocolWord, private: boolean, comment: string | null,
 /**
  * A wildcard.
  */
 tunnel: boolean, };
 
-export type Protocol = "tcp" | "udp";
+export type ProtocolWord = "tcp" | "udp";
 
 export type HostsChange = { "kind": "add", host: HostFields, } | { "kind": "replace", old: HostFields, host: HostFields, } | { "kind": "remove", host: HostFields, } | { "kind": "preset", preset: Preset, };
 
@@ -221,7 +219,7 @@ export type HostFields = { target: string,
 /**
  * As typed: `443` or `80, 443`.
  */
-ports: string, protocol: Protocol, private: boolean, };
+ports: string, protocol: ProtocolWord, private: boolean, };
 
 export type FieldProblem = { field: FieldWord, message: string, };
 
@@ -279,7 +277,7 @@ export type SetupId = "engine" | "ids" | "firewall" | "image" | "claude" | "pres
 
 export type SetupState = "good" | "missing" | "optional";
 
-export type WindowSettings = { theme: Theme,
+export type WindowSettings = { theme: ThemeWord,
 /**
  * Pixels, 8 to 32.
  */
@@ -293,7 +291,7 @@ scrollback: boolean, notifyNeedsYou: boolean, notifyBlocked: boolean,
  */
 keepLogDays: number, claudeTelemetry: boolean, closeHides: boolean, };
 
-export type Theme = "system" | "light" | "dark";
+export type ThemeWord = "system" | "light" | "dark";
 
 export type About = { version: string, protocol: number, helper: string | null, engine: string | null, claude: string | null, image: string | null, };
 

@@ -12,6 +12,9 @@ import type { Tab } from "./tab.svelte";
 /** So long a passing message stays. */
 const TOAST_MS = 4000;
 
+/** In a window as narrow as this the sidebar lies over the page (App.svelte). */
+const NARROW = matchMedia("(max-width: 640px)");
+
 /** What stands in front of the window; there is at most one. */
 export type Asked =
   | { kind: "stop"; project: Project }
@@ -31,7 +34,7 @@ export class WindowState {
   unusable = $state.raw<Problem | null>(null);
   /** A folder that cannot be opened, a session that does not stop. */
   problem = $state.raw<Problem | null>(null);
-  sidebar = $state(true);
+  sidebar = $state(!NARROW.matches);
   asked = $state.raw<Asked | null>(null);
   /** The find bar of the terminal in sight. */
   finding = $state(false);
@@ -58,6 +61,7 @@ export class WindowState {
     this.backend = backend;
     this.blocked = new BlockedHosts(backend);
     this.settings = new Settings(backend);
+    NARROW.addEventListener("change", ({ matches }) => (this.sidebar = !matches));
     window.addEventListener("hashchange", () => {
       if (location.hash !== write(this.route)) this.#enter(parse(location.hash));
     });
@@ -256,6 +260,7 @@ export class WindowState {
     this.route = route;
     this.problem = null;
     this.finding = false;
+    if (NARROW.matches) this.sidebar = false;
     if (route.page === "project" && route.view === "terminal" && this.project) void this.of(route.project).show();
   }
 
@@ -277,10 +282,8 @@ export class WindowState {
         const session = this.projects.find(({ id }) => id === event.project)?.session;
         if (!session) break;
         session.activity = event.activity;
-        const claudes = this.of(event.project).tabs.filter((tab) => tab.kind === "claude");
-        // Which of several it was, only the list says.
-        if (claudes.length === 1) claudes[0]?.took(event.activity, claudes[0] !== undefined && this.#sees(claudes[0]));
-        else void this.refresh();
+        session.terminals = event.terminals;
+        this.of(event.project).sync(session, (tab) => this.#sees(tab));
         break;
       }
       case "blocked":

@@ -87,6 +87,8 @@ class Fake implements Backend {
       __rccFake: {
         calls: this.calls,
         tell: (event: Event) => this.#tell(event),
+        /** A session that ends elsewhere. */
+        lose: (project: string) => this.stop(project).then(() => this.#tell({ kind: "projects" })),
         touchHosts: (level: HostsLevel, target: string) => this.#hosts.touch(level, target),
       },
     });
@@ -322,7 +324,8 @@ class Fake implements Backend {
       const tab = project.session?.terminals.find(({ number }) => number === program.number);
       if (tab) tab.activity = activity;
       if (project.session) project.session.activity = activity;
-      this.#tell({ kind: "activity", project: project.id, activity });
+      const terminals = structuredClone(project.session?.terminals ?? []);
+      this.#tell({ kind: "activity", project: project.id, activity, terminals });
     },
     blocked: (program: Program, target: string) => {
       const isPrivate = target.startsWith("db.");
