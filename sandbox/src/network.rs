@@ -4,7 +4,9 @@ use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use rcc_dbus::{Attachment, AttachmentInfo, Check, Helper1Proxy, HelperError, Rule, RuleDropped};
+use rcc_dbus::{
+    Attachment, AttachmentInfo, Check, Helper1Proxy, HelperError, Reached, Rule, RuleDropped,
+};
 use rcc_policy::Entry;
 
 use crate::error::{Code, Error, Result};
@@ -116,6 +118,14 @@ impl Network {
 
     pub(crate) async fn set_connected(&self, id: u32, connected: bool) -> Result<()> {
         bounded(async { Ok(self.helper.set_connected(id, connected).await?) }).await
+    }
+
+    pub(crate) async fn open_internet(&self, id: u32, seconds: u32) -> Result<()> {
+        bounded(async { Ok(self.helper.open_internet(id, seconds).await?) }).await
+    }
+
+    pub(crate) async fn reached(&self, id: u32) -> Result<Vec<Reached>> {
+        bounded(async { Ok(self.helper.reached(id).await?) }).await
     }
 
     pub(crate) async fn set_rules(

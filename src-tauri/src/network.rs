@@ -8,7 +8,9 @@ use rcc_sandbox::{Code, Error, Scope, Session, Settings, hosts, levels, session}
 use crate::app::{App, Shared, again, locked};
 use crate::projects;
 use crate::seen;
-use crate::wire::{AllowHost, AllowScope, Blocked, Event, NetworkView, NetworkWord};
+use crate::wire::{
+    AllowHost, AllowScope, Blocked, Event, NetworkLine, NetworkView, NetworkWord, Outcome,
+};
 
 /// Changes of a view are told at most twice a second.
 const GATHERED: Duration = Duration::from_millis(500);
@@ -24,16 +26,24 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
     load(app);
     let engine = app.engine_if_known().await;
     let network = projects::network(app).await;
-    let state = match &engine {
-        Some(engine) => match Session::find(engine, &project).await? {
-            Some(session) => session.network_state(network.as_ref()).await.into(),
-            None => NetworkWord::Offline,
-        },
-        None => NetworkWord::Offline,
+    let session = match &engine {
+        Some(engine) => Session::find(engine, &project).await?,
+        None => None,
     };
+    let mut state = NetworkWord::Offline;
+    let mut open_for = 0;
+    let mut reached = Vec::new();
+    if let Some(session) = &session {
+        let (now, left) = session.network_now(network.as_ref()).await;
+        (state, open_for) = (now.into(), left);
+        if let Some(network) = &network {
+            // Only to be looked at: what was blocked is shown without it.
+            reached = session.reached(network).await.unwrap_or_default();
+        }
+    }
     let allowed = hosts::in_force(host, engine.as_ref(), network.as_ref(), &project).await?;
     let mut seen = locked(&app.seen);
-    let (lines, more) = seen.lines(id, &quiet, |line| {
+    let (mut lines, mut more) = seen.lines(id, &quiet, |line| {
         // What was allowed since is no question any more.
         let private = line.reason.as_deref() == Some("private");
         let answered = private || line.reason.as_deref() == Some("not-allowed");
@@ -42,7 +52,27 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
     if seen.look(id) {
         app.tell(Event::Projects);
     }
-    Ok(NetworkView { state, open_until: None, lines, more })
+    lines.extend(reached.into_iter().map(reached_line));
+    lines.sort_by_key(|line| std::cmp::Reverse(line.last));
+    let surplus = lines.len().saturating_sub(seen::SENT);
+    lines.truncate(seen::SENT);
+    more += u32::try_from(surplus).unwrap_or(u32::MAX);
+    Ok(NetworkView { state, open_until: projects::until(open_for), lines, more })
+}
+
+fn reached_line(reached: rcc_sandbox::Reached) -> NetworkLine {
+    let named = !reached.host.is_empty();
+    NetworkLine {
+        target: rcc_sandbox::display::host(if named { &reached.host } else { &reached.address }),
+        address: named.then(|| reached.address.clone()),
+        port: reached.port,
+        protocol: reached.protocol,
+        outcome: Outcome::Reached,
+        reason: None,
+        count: reached.count,
+        last: reached.last,
+        quiet: false,
+    }
 }
 
 /// Takes the log in before anything is added to it.
@@ -132,6 +162,25 @@ pub async fn set_connected(app: &Shared, id: &str, connected: bool) -> Result<()
         session.disconnect(&network).await?;
     }
     changed(app, id);
+    Ok(())
+}
+
+/// Opens a project to the public internet for so many seconds, or ends that. The
+/// firewall service keeps the time; the page is told when it is over.
+pub async fn open_internet(app: &Shared, id: &str, seconds: u32) -> Result<(), Error> {
+    let project = app.project(id)?;
+    let engine = app.engine().await?;
+    let network = app.network().await?;
+    let session = Session::of_project(&engine, &project).await?;
+    session.open_internet(&network, seconds).await?;
+    changed(app, id);
+    if seconds > 0 {
+        let (app, id) = (app.clone(), id.to_owned());
+        tauri::async_runtime::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(u64::from(seconds) + 1)).await;
+            changed(&app, &id);
+        });
+    }
     Ok(())
 }
 

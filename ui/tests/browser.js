@@ -53,7 +53,7 @@ export async function terminalShows(page, text) {
 
 /** Types into the terminal as a person would. */
 export async function run(page, line) {
-  await page.locator(".sandbox:not([hidden]) .xterm-helper-textarea").focus();
+  await page.locator(".sandbox:not([hidden]) .pane:not([hidden]) .xterm-helper-textarea").focus();
   await page.keyboard.type(line);
   await page.keyboard.press("Enter");
 }

@@ -84,9 +84,10 @@ pub struct NetworkLine {
     pub quiet: bool,
 }
 
-/// How it went. The page knows `reached` as well.
+/// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
+    Reached,
     Blocked,
 }

@@ -1,6 +1,6 @@
 /** Words of the window (PRODUCT 1.3, 2.4). Codes come from the other side, words from here. */
 
-import type { Activity, Blocked, NetworkWord, Project, StepWord } from "./backend/backend";
+import type { Activity, Blocked, NetworkWord, Preset, Project, StepWord } from "./backend/backend";
 
 export const STEP_TITLES: Record<StepWord, string> = {
   checkFolder: "Check folder",
@@ -17,6 +17,12 @@ export const NETWORK_WORDS: Record<NetworkWord, string> = {
   disconnected: "Network disconnected",
   offline: "Offline",
   unknown: "Firewall does not answer",
+};
+
+export const PRESETS: Record<Preset, { name: string; words: string }> = {
+  open: { name: "Open", words: "The whole public internet; only private networks are blocked." },
+  balanced: { name: "Balanced", words: "What Claude Code needs, GitHub, and the package registries of this computer." },
+  locked: { name: "Locked", words: "Claude only." },
 };
 
 /** What Claude of a running session does. */
@@ -51,6 +57,12 @@ export function age(thenS: number, nowS: number): string {
   return days === 1 ? "yesterday" : `${days} days ago`;
 }
 
+/** `4:31`, counted down. */
+export function countdown(untilS: number, nowS: number): string {
+  const left = Math.max(0, Math.ceil(untilS - nowS));
+  return `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+}
+
 /** The folder that the project is in. */
 export function parentPath(project: Project): string {
   const at = project.path.lastIndexOf("/");
@@ -76,7 +88,20 @@ export function amount(done: number, total: number | null): string {
   return total === null ? `${mb(done)} MB` : `${mb(done)} of ${mb(total)} MB`;
 }
 
-export function blockedReason(blocked: Blocked): string {
+/** Memory as people count it: `1.2 GB`, `340 MB`; a GB is 2³⁰ bytes. */
+export function memory(bytes: number): string {
+  const gigabytes = bytes / 1024 ** 3;
+  if (gigabytes < 1) return `${Math.round(bytes / 1024 ** 2)} MB`;
+  return `${gigabytes >= 10 ? Math.round(gigabytes) : Number(gigabytes.toFixed(1))} GB`;
+}
+
+/** `1 core`, `3 hosts`, `4,096 processes`. */
+export function count(number: number, one: string, many = `${one}s`): string {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
+
+/** Why a host is blocked, and nothing for the usual reason. */
+export function blockedReason(blocked: Pick<Blocked, "reason">): string {
   switch (blocked.reason) {
     case "private":
       return "It has a private address.";
@@ -86,5 +111,19 @@ export function blockedReason(blocked: Blocked): string {
       return "More connections than one sandbox may have.";
     default:
       return "";
+  }
+}
+
+/** The same for a line of the network page, which also says the usual. */
+export function lineReason(reason: string | null): string {
+  switch (reason) {
+    case null:
+      return "";
+    case "not-allowed":
+      return "Not on the list of allowed hosts.";
+    case "disconnected":
+      return "The network was disconnected.";
+    default:
+      return blockedReason({ reason }) || "The firewall refused it.";
   }
 }

@@ -1,6 +1,28 @@
 /** All that the page can ask of the computer. `tauri.ts` is the window, `fake.ts` the browser. */
 
-import type { AllowHost, Event, Hello, Opened, OpenSandbox, Problem, Progress, Project } from "./wire";
+import type {
+  About,
+  AllowHost,
+  Event,
+  FieldProblem,
+  Hello,
+  HostFields,
+  HostsChange,
+  HostsDocument,
+  HostsLevel,
+  NetworkView,
+  Opened,
+  OpenSandbox,
+  Problem,
+  Progress,
+  Project,
+  ProjectSettings,
+  Resources,
+  SetupId,
+  SetupLine,
+  Wall,
+  WindowSettings,
+} from "./wire";
 
 export type * from "./wire";
 
@@ -19,7 +41,36 @@ export interface Backend {
   /** The running `open` is undone and fails with `RCC-E002`. */
   cancelOpening(project: string): Promise<void>;
   stop(project: string): Promise<void>;
+  /** Hangs up the program of a tab, or forgets one that ended. */
+  endTerminal(project: string, tab: number): Promise<void>;
+
   allow(request: AllowHost): Promise<void>;
+  /** What was reached and blocked; `Project.blocked` is 0 after that. */
+  networkView(project: string): Promise<NetworkView>;
+  neverAsk(project: string, target: string, quiet: boolean): Promise<void>;
+  setNetwork(project: string, connected: boolean): Promise<void>;
+  /** Opens it to the whole internet for so many seconds; 0 ends that. */
+  openInternet(project: string, seconds: number): Promise<void>;
+  hosts(level: HostsLevel): Promise<HostsDocument>;
+  /** Fails with `RCC-E506` when `version` is old; nothing was written then. */
+  changeHosts(level: HostsLevel, version: string, change: HostsChange): Promise<HostsDocument>;
+  /** Asked while the person types. */
+  checkHost(level: HostsLevel, fields: HostFields): Promise<FieldProblem | null>;
+
+  resources(project: string): Promise<Resources>;
+  projectSettings(project: string): Promise<ProjectSettings>;
+  saveProjectSettings(project: string, settings: ProjectSettings): Promise<void>;
+  /** What this computer needs before a sandbox can start. */
+  setup(): Promise<SetupLine[]>;
+  mend(id: SetupId, onProgress: (progress: Progress) => void): Promise<SetupLine[]>;
+  cancelMend(id: SetupId): Promise<void>;
+  settings(): Promise<WindowSettings>;
+  saveSettings(settings: WindowSettings): Promise<void>;
+  about(): Promise<About>;
+  walls(project: string): Promise<Wall[]>;
+  /** Ends the app, with or without the sessions. */
+  quit(stop: boolean): Promise<void>;
+
   write(terminal: number, bytes: Uint8Array): Promise<void>;
   resize(terminal: number, columns: number, rows: number): Promise<void>;
   /** So many bytes of output were drawn; without it output stops. */

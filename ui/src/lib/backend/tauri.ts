@@ -2,7 +2,24 @@
 
 import { Channel, invoke } from "@tauri-apps/api/core";
 import type { Backend, Screen } from "./backend";
-import { Chunk, type Command, type Event, type Hello, type Opened, type Progress, type Project } from "./wire";
+import {
+  type About,
+  Chunk,
+  type Command,
+  type Event,
+  type FieldProblem,
+  type Hello,
+  type HostsDocument,
+  type NetworkView,
+  type Opened,
+  type Progress,
+  type Project,
+  type ProjectSettings,
+  type Resources,
+  type SetupLine,
+  type Wall,
+  type WindowSettings,
+} from "./wire";
 
 function call<T>(command: Command, parameters: Record<string, unknown> = {}): Promise<T> {
   return invoke<T>(command, parameters);
@@ -42,7 +59,26 @@ export const backend: Backend = {
   },
   cancelOpening: (project) => call("cancel_opening", { project }),
   stop: (project) => call("stop_session", { project }),
+  endTerminal: (project, tab) => call("end_terminal", { project, tab }),
   allow: (request) => call("allow_host", { request }),
+  networkView: (project) => call<NetworkView>("network_view", { project }),
+  neverAsk: (project, target, quiet) => call("never_ask", { project, target, quiet }),
+  setNetwork: (project, connected) => call("set_network", { project, connected }),
+  openInternet: (project, seconds) => call("open_internet", { project, seconds }),
+  hosts: (level) => call<HostsDocument>("hosts", { level }),
+  changeHosts: (level, version, change) => call<HostsDocument>("change_hosts", { level, version, change }),
+  checkHost: (level, fields) => call<FieldProblem | null>("check_host", { level, fields }),
+  resources: (project) => call<Resources>("resources", { project }),
+  projectSettings: (project) => call<ProjectSettings>("project_settings", { project }),
+  saveProjectSettings: (project, settings) => call("save_project_settings", { project, settings }),
+  setup: () => call<SetupLine[]>("setup"),
+  mend: (id, onProgress) => call<SetupLine[]>("mend", { id, progress: new Channel<Progress>(onProgress) }),
+  cancelMend: (id) => call("cancel_mend", { id }),
+  settings: () => call<WindowSettings>("settings"),
+  saveSettings: (settings) => call("save_settings", { settings }),
+  about: () => call<About>("about"),
+  walls: (project) => call<Wall[]>("walls", { project }),
+  quit: (stop) => call("quit", { stop }),
   write: (terminal, bytes) =>
     invoke("terminal_write" satisfies Command, bytes, { headers: { terminal: String(terminal) } }),
   resize: (terminal, columns, rows) => call("terminal_resize", { terminal, columns, rows }),

@@ -39,7 +39,7 @@ export class BlockedHosts {
     question.problem = null;
     const { project, target, port, protocol, reason } = question;
     try {
-      await this.#backend.allow({ project, target, port, protocol, private: reason === "private" });
+      await this.#backend.allow({ project, target, port, protocol, private: reason === "private", scope: "project" });
       this.#remove(key);
     } catch (error) {
       question.problem = asProblem(error);
@@ -53,19 +53,31 @@ export class BlockedHosts {
     this.#remove(key);
   }
 
+  /** It was decided elsewhere. */
+  forget(project: string, target: string): void {
+    this.questions = this.questions.filter((question) => question.project !== project || question.target !== target);
+  }
+
   #remove(key: string): void {
     this.questions = this.questions.filter((question) => keyOf(question) !== key);
   }
 }
 
 /** A name that was only asked for means the web's port. */
-export function portOf(blocked: Blocked): number {
+export function portOf(blocked: { port: number }): number {
   return blocked.port === 0 ? 443 : blocked.port;
 }
 
 /** Whether any rule of a person could open it. */
-export function canBeAllowed(blocked: Blocked): boolean {
+export function canBeAllowed(blocked: { reason: string | null }): boolean {
   return blocked.reason !== "never" && blocked.reason !== "limit";
+}
+
+/** `:5432`, `:53/udp`; nothing for the web's usual one. */
+export function portWords(blocked: { port: number; protocol: string }): string {
+  const port = portOf(blocked);
+  if (blocked.protocol === "udp") return `:${port}/udp`;
+  return port === 443 ? "" : `:${port}`;
 }
 
 function keyOf(blocked: Blocked): string {

@@ -1,225 +1,178 @@
-/** One project in the window: what is being opened, what runs, what went wrong. */
+/** One project in the window: its terminals, and what is being opened. */
 
-import { asProblem, type Backend, type Opened, type Problem, type Progress, type Screen, type Start, type StepWord } from "../backend/backend";
-import { Credit, Typing } from "../terminal/sending";
-import type { TerminalView } from "../terminal/view";
-
-/** A step that is quicker than this is never shown (PRODUCT 2.4). */
-const QUICK_MS = 300;
-
-/** After so long something is shown, even if no single step is slow. */
-const SLOW_MS = 1000;
-
-export type Phase =
-  | { kind: "closed" }
-  | { kind: "opening" }
-  | { kind: "failed"; problem: Problem }
-  | { kind: "live" }
-  | { kind: "ended"; code: number }
-  | { kind: "lost" };
-
-export interface StepView {
-  step: StepWord;
-  state: "running" | "done" | "failed";
-  shown: boolean;
-  /** Milliseconds, once it is done. */
-  ms: number | null;
-  done: number;
-  total: number | null;
-  text: string;
-}
+import { tick } from "svelte";
+import { asProblem, type Backend, type Session, type Start, type TabKind } from "../backend/backend";
+import { Opening } from "./opening.svelte";
+import { Tab } from "./tab.svelte";
 
 const CANCELLED = "RCC-E002";
 
 export class Sandbox {
-  phase = $state<Phase>({ kind: "closed" });
-  steps = $state<StepView[]>([]);
+  tabs = $state.raw<Tab[]>([]);
+  current = $state.raw<Tab | null>(null);
+  /** The last opening; its steps stay while an error is shown. */
+  opening = $state.raw<Opening | null>(null);
+  /** What the person should know of it, until dismissed. */
   notes = $state<string[]>([]);
-  /** The opening takes long enough to be shown. */
-  slow = $state(false);
-  cancelling = $state(false);
   readonly project: string;
   readonly #backend: Backend;
-  #typing: Typing | null = null;
-  #terminal: number | null = null;
-  #view: TerminalView | null = null;
-  #arrived: ((view: TerminalView) => void)[] = [];
-  /** Output of an opening that is not the last one is not shown. */
-  #opening = 0;
+  /** Openings go one after the other, as the other side does them. */
+  #line: Promise<unknown> = Promise.resolve();
+  /** Terminals that ended and were put away here. */
+  readonly #gone = new Set<number>();
 
   constructor(backend: Backend, project: string) {
     this.#backend = backend;
     this.project = project;
   }
 
-  /** Whether there is a terminal to look at. */
-  get hasScreen(): boolean {
-    return this.phase.kind !== "closed" && this.phase.kind !== "failed";
+  /** In one word, for the list of projects. */
+  get phase(): "closed" | "opening" | "failed" | "open" {
+    if (this.tabs.length === 0) return "closed";
+    if (this.opening && !this.opening.over && this.tabs.length === 1) return "opening";
+    return this.tabs.every((tab) => tab.phase.kind === "failed") ? "failed" : "open";
   }
 
-  /** Opens it; what went wrong stands in `phase`. Answers what is there now. */
-  async open(start: Start, offline: boolean): Promise<Opened | null> {
-    if (this.phase.kind === "opening" || this.phase.kind === "live") return null;
-    this.close();
-    const opening = this.#opening;
-    this.phase = { kind: "opening" };
-    this.steps = [];
-    this.notes = [];
-    this.slow = false;
-    this.cancelling = false;
-    const slow = setTimeout(() => (this.slow = true), SLOW_MS);
-    try {
-      const view = await this.#shown();
-      view.reset();
-      const { columns, rows } = view;
-      const request = { project: this.project, offline, start, columns, rows };
-      const opened = await this.#backend.open(
-        request,
-        (progress) => {
-          if (opening === this.#opening) this.#take(progress);
-        },
-        this.#screen(opening),
-      );
-      const terminal = opened.terminal;
-      this.#terminal = terminal;
-      this.#typing = new Typing((bytes) => this.#backend.write(terminal, bytes));
-      // A program that ends at once has said so already.
-      if (this.#opening === opening && this.#isOpening()) this.phase = { kind: "live" };
-      if (view.columns !== columns || view.rows !== rows) this.resized(view.columns, view.rows);
-      view.focus();
-      return opened;
-    } catch (error) {
-      const problem = asProblem(error);
-      // What ran beside the step that failed was broken off.
-      this.steps = this.steps.filter((step) => step.state !== "running");
-      this.phase = problem.code === CANCELLED ? { kind: "closed" } : { kind: "failed", problem };
-      return null;
-    } finally {
-      clearTimeout(slow);
-      this.cancelling = false;
+  /** Whether every terminal went with its sandbox. */
+  get lost(): boolean {
+    return this.tabs.length > 0 && this.tabs.every((tab) => tab.phase.kind === "lost");
+  }
+
+  get unread(): boolean {
+    return this.tabs.some((tab) => tab.unread);
+  }
+
+  /** The other side's list of terminals; `seen` says whether a tab is looked at. */
+  sync(session: Session | null, seen: (tab: Tab) => boolean): void {
+    const listed = session?.terminals ?? [];
+    const gone = (tab: Tab) => tab.phase.kind === "waiting" && !listed.some(({ number }) => number === tab.number);
+    if (this.tabs.some(gone)) this.#keep(this.tabs.filter((tab) => !gone(tab)));
+    // What is being opened has no number yet.
+    const opening = this.opening !== null && !this.opening.over;
+    for (const { number, kind, activity, exit } of listed) {
+      let tab = this.tabs.find((each) => each.number === number);
+      if (!tab) {
+        if (opening || exit !== null || this.#gone.has(number)) continue;
+        tab = this.#add(kind);
+        tab.number = number;
+        tab.phase = { kind: "waiting" };
+      }
+      tab.took(activity, seen(tab));
     }
+    if (!this.current) this.current = this.tabs.find((tab) => tab.kind === "claude") ?? this.tabs[0] ?? null;
+  }
+
+  /** Shows the current terminal; its program is attached to when it was not yet. */
+  async show(): Promise<void> {
+    const tab = this.current;
+    if (tab?.phase.kind === "waiting") await this.#run(tab, "show", false);
+    else this.focus();
+  }
+
+  async select(tab: Tab): Promise<void> {
+    this.current = tab;
+    await this.show();
+  }
+
+  /** A program in a terminal of its own. Answers whether it is there. */
+  async open(start: Start, offline: boolean): Promise<boolean> {
+    if (this.phase === "opening") return false;
+    if (this.lost || this.phase === "failed") this.close();
+    const tab = this.#add(start === "shell" ? "shell" : "claude");
+    this.current = tab;
+    return this.#run(tab, start, offline);
+  }
+
+  /** The same tab again, after its program ended or could not be started. */
+  async again(tab: Tab, start: Start, offline: boolean): Promise<boolean> {
+    if (tab.number !== null) this.#forget(tab.number);
+    tab.number = null;
+    return this.#run(tab, start, offline);
   }
 
   async cancel(): Promise<void> {
-    this.cancelling = true;
+    if (!this.opening) return;
+    this.opening.cancelling = true;
     await this.#backend.cancelOpening(this.project);
   }
 
-  /** The person closed what was shown of it: an error, or an ended terminal. */
+  /** Ends the program of a tab and takes it away. */
+  end(tab: Tab): void {
+    if (tab.number !== null) this.#forget(tab.number);
+    this.remove(tab);
+  }
+
+  /** Takes a tab away; the next one is in sight then. */
+  remove(tab: Tab): void {
+    tab.drop();
+    const at = this.tabs.indexOf(tab);
+    this.#keep(this.tabs.filter((each) => each !== tab));
+    if (!this.current) this.current = this.tabs[Math.min(at, this.tabs.length - 1)] ?? null;
+    void this.show();
+  }
+
+  /** The person closed all that was shown of it. */
   close(): void {
-    this.#opening += 1;
-    if (this.#terminal !== null) void this.#backend.close(this.#terminal).catch(() => undefined);
-    this.#terminal = null;
-    this.#typing = null;
-    this.phase = { kind: "closed" };
-  }
-
-  /** The page made a terminal for it. */
-  attach(view: TerminalView): void {
-    this.#view = view;
-    for (const arrived of this.#arrived.splice(0)) arrived(view);
-  }
-
-  detach(view: TerminalView): void {
-    if (this.#view === view) this.#view = null;
-  }
-
-  typed(bytes: Uint8Array): void {
-    if (this.phase.kind === "live") this.#typing?.type(bytes);
-  }
-
-  resized(columns: number, rows: number): void {
-    if (this.#terminal === null || this.phase.kind !== "live") return;
-    void this.#backend.resize(this.#terminal, columns, rows).catch(() => undefined);
+    for (const tab of this.tabs) tab.drop();
+    this.tabs = [];
+    this.current = null;
   }
 
   focus(): void {
-    this.#view?.focus();
+    // What was hidden a moment ago cannot take the focus.
+    void tick().then(() => this.current?.focus());
   }
 
   text(): string {
-    return this.#view?.text() ?? "";
+    return this.current?.view?.text() ?? "";
   }
 
-  copySelection(): void {
-    this.#view?.copySelection();
-  }
-
-  paste(text: string): void {
-    this.#view?.paste(text);
-    this.#view?.focus();
-  }
-
-  #isOpening(): boolean {
-    return this.phase.kind === "opening";
-  }
-
-  #shown(): Promise<TerminalView> {
-    if (this.#view) return Promise.resolve(this.#view);
-    return new Promise((resolve) => this.#arrived.push(resolve));
-  }
-
-  #screen(opening: number): Screen {
-    const current = () => opening === this.#opening;
-    const credit = new Credit((bytes) => {
-      // Output comes before the answer that says whose it is.
-      if (!current() || this.#terminal === null) return false;
-      void this.#backend.credit(this.#terminal, bytes).catch(() => undefined);
-      return true;
+  #run(tab: Tab, start: Start, offline: boolean): Promise<boolean> {
+    const before = tab.phase;
+    tab.phase = { kind: "opening" };
+    const run = this.#line.then(async () => {
+      if (!this.tabs.includes(tab)) return false;
+      const opening = new Opening();
+      this.opening = opening;
+      try {
+        const opened = await tab.open(start, offline, (progress) => opening.take(progress));
+        opening.end();
+        this.#gone.delete(opened.tab);
+        this.sync(opened.session, (each) => each === this.current);
+        if (tab === this.current) this.focus();
+        return true;
+      } catch (error) {
+        opening.end();
+        const problem = asProblem(error);
+        if (problem.code !== CANCELLED) tab.phase = { kind: "failed", problem };
+        else if (before.kind === "opening" || before.kind === "failed") this.remove(tab);
+        else tab.phase = before;
+        return false;
+      } finally {
+        if (opening.notes.length > 0) this.notes = opening.notes;
+      }
     });
-    return {
-      write: (bytes, credited) => {
-        if (!current()) return;
-        this.#view?.write(bytes, () => {
-          if (credited) credit.drawn(bytes.length);
-        });
-      },
-      ended: (code) => {
-        if (current()) this.phase = { kind: "ended", code };
-      },
-      lost: () => {
-        if (current()) this.phase = { kind: "lost" };
-      },
-    };
+    this.#line = run.catch(() => undefined);
+    return run;
   }
 
-  #take(progress: Progress): void {
-    if (progress.kind === "note") {
-      if (!this.notes.includes(progress.text)) this.notes.push(progress.text);
-      return;
-    }
-    const view = this.#step(progress.step);
-    switch (progress.kind) {
-      case "begun":
-        setTimeout(() => {
-          if (view.state === "running") view.shown = true;
-        }, QUICK_MS);
-        break;
-      case "amount":
-        view.done = progress.done;
-        view.total = progress.total;
-        break;
-      case "doing":
-        view.text = progress.text;
-        break;
-      case "done":
-        view.state = "done";
-        view.ms = progress.ms;
-        break;
-      case "failed":
-        view.state = "failed";
-        view.shown = true;
-        break;
-    }
+  #forget(number: number): void {
+    this.#gone.add(number);
+    // It may be gone there, too.
+    void this.#backend.endTerminal(this.project, number).catch(() => undefined);
   }
 
-  #step(step: StepWord): StepView {
-    let at = this.steps.findIndex((view) => view.step === step);
-    if (at < 0) {
-      const view: StepView = { step, state: "running", shown: false, ms: null, done: 0, total: null, text: "" };
-      at = this.steps.push(view) - 1;
-    }
-    // Through the list, so that changes are seen by the page.
-    return this.steps[at] as StepView;
+  #add(kind: TabKind): Tab {
+    const same = this.tabs.filter((tab) => tab.kind === kind).map((tab) => Number(/\d+$/.exec(tab.label)?.[0] ?? "1"));
+    let ordinal = 1;
+    while (same.includes(ordinal)) ordinal += 1;
+    const tab = new Tab(this.#backend, this.project, kind, ordinal);
+    this.tabs = [...this.tabs, tab];
+    return tab;
+  }
+
+  #keep(tabs: Tab[]): void {
+    this.tabs = tabs;
+    if (this.current && !tabs.includes(this.current)) this.current = null;
   }
 }

@@ -1,35 +1,78 @@
 /** Everything that the page shows. */
 
+import { tick } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
 import { asProblem, type Backend, type Event, type Problem, type Project, type Start } from "../backend/backend";
 import { BlockedHosts } from "./blocked.svelte";
+import { parse, type ProjectView, type Route, routeOf, write } from "./route";
 import { Sandbox } from "./sandbox.svelte";
+import { Settings } from "./settings.svelte";
+import type { Tab } from "./tab.svelte";
 
 /** So long a passing message stays. */
 const TOAST_MS = 4000;
 
+/** In a window as narrow as this the sidebar lies over the page (App.svelte). */
+const NARROW = matchMedia("(max-width: 640px)");
+
+/** What stands in front of the window; there is at most one. */
+export type Asked =
+  | { kind: "stop"; project: Project }
+  | { kind: "closeTab"; sandbox: Sandbox; tab: Tab }
+  | { kind: "openInternet"; project: Project }
+  | { kind: "quit"; running: number }
+  | { kind: "tray" }
+  | { kind: "keys" }
+  | { kind: "switcher" };
+
 export class WindowState {
   projects = $state<Project[]>([]);
-  selected = $state<string | null>(null);
+  route = $state.raw<Route>({ page: "projects" });
   /** The list was read once. */
   ready = $state(false);
   /** Nothing can be opened at all. */
-  unusable = $state<Problem | null>(null);
+  unusable = $state.raw<Problem | null>(null);
   /** A folder that cannot be opened, a session that does not stop. */
-  problem = $state<Problem | null>(null);
-  sidebar = $state(true);
+  problem = $state.raw<Problem | null>(null);
+  sidebar = $state(!NARROW.matches);
+  asked = $state.raw<Asked | null>(null);
+  /** The find bar of the terminal in sight. */
+  finding = $state(false);
+  /** A line of the network page that the person wants to see. */
+  line = $state<string | null>(null);
   toast = $state<string | null>(null);
   /** A folder is held over the window. */
   dragging = $state(false);
+  /** The window has the focus of the desktop. */
+  focused = $state(document.hasFocus());
   automation = $state(false);
+  version = $state("");
+  /** Programs that tried to copy and were not let. */
+  droppedCopies = $state(0);
   readonly sandboxes = new SvelteMap<string, Sandbox>();
+  /** How often something changed that a page may have to read again, by its name. */
+  readonly changes = new SvelteMap<string, number>();
   readonly blocked: BlockedHosts;
+  readonly settings: Settings;
   readonly backend: Backend;
   #toastTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(backend: Backend) {
     this.backend = backend;
     this.blocked = new BlockedHosts(backend);
+    this.settings = new Settings(backend);
+    NARROW.addEventListener("change", ({ matches }) => (this.sidebar = !matches));
+    window.addEventListener("hashchange", () => {
+      if (location.hash !== write(this.route)) this.#enter(parse(location.hash));
+    });
+  }
+
+  get selected(): string | null {
+    return this.route.page === "project" ? this.route.project : null;
+  }
+
+  get view(): ProjectView | null {
+    return this.route.page === "project" ? this.route.view : null;
   }
 
   get project(): Project | null {
@@ -40,16 +83,26 @@ export class WindowState {
     return this.selected === null ? null : (this.sandboxes.get(this.selected) ?? null);
   }
 
+  get running(): number {
+    return this.projects.filter((project) => project.session).length;
+  }
+
   async begin(): Promise<void> {
+    let setup = false;
     try {
       const hello = await this.backend.hello((event) => this.#take(event));
       this.automation = hello.automation;
       this.unusable = hello.problem;
+      this.version = hello.version;
+      this.settings.take(hello.settings);
+      setup = hello.setup && !hello.problem;
     } catch (error) {
       this.unusable = asProblem(error);
     }
     await this.refresh();
     this.ready = true;
+    if (setup) this.go({ page: "setup" });
+    else if (location.hash) this.#enter(parse(location.hash));
   }
 
   async refresh(): Promise<void> {
@@ -58,18 +111,45 @@ export class WindowState {
     } catch (error) {
       this.problem = asProblem(error);
     }
-    if (this.project === null) this.selected = null;
+    for (const { id, session } of this.projects) {
+      if (session || this.sandboxes.has(id)) this.of(id).sync(session, (tab) => this.#sees(tab));
+    }
+    if (this.selected !== null && this.project === null) this.go({ page: "projects" });
+  }
+
+  go(route: Route): void {
+    this.#enter(route);
+    if (location.hash !== write(route)) location.hash = write(route);
   }
 
   /** Shows a project; one that runs is attached to at once. */
-  select(id: string): void {
-    this.selected = id;
-    this.problem = null;
-    const project = this.project;
-    if (!project) return;
-    const sandbox = this.#sandbox(id);
-    if (project.session && sandbox.phase.kind === "closed") void this.open("show", false);
-    else sandbox.focus();
+  select(id: string, view: ProjectView = "terminal"): void {
+    this.go({ page: "project", project: id, view });
+  }
+
+  show(view: ProjectView): void {
+    if (this.selected !== null) this.select(this.selected, view);
+  }
+
+  async showTab(tab: Tab): Promise<void> {
+    const { sandbox } = this;
+    if (!sandbox) return;
+    sandbox.current = tab;
+    this.show("terminal");
+  }
+
+  /** The find bar, for the terminal that is or was in sight. */
+  async find(): Promise<void> {
+    if (this.view !== "terminal") this.show("terminal");
+    // The terminal takes the focus first.
+    await tick();
+    this.finding = this.sandbox?.current?.hasScreen ?? false;
+  }
+
+  /** The person looks at the terminal in sight. */
+  look(): void {
+    const tab = this.sandbox?.current;
+    if (tab && this.#sees(tab)) tab.unread = false;
   }
 
   async chooseFolder(): Promise<void> {
@@ -86,27 +166,49 @@ export class WindowState {
   async forget(id: string): Promise<void> {
     this.sandboxes.get(id)?.close();
     this.sandboxes.delete(id);
-    await this.backend.forget(id);
+    await this.try(() => this.backend.forget(id));
     await this.refresh();
   }
 
-  /** *Open in Sandbox* for the selected project. */
+  /** A program for the selected project: its first one is *Open in Sandbox*. */
   async open(start: Start, offline: boolean): Promise<void> {
-    const project = this.project;
-    if (!project) return;
-    const opened = await this.#sandbox(project.id).open(start, offline);
-    if (opened) await this.refresh();
+    const { project } = this;
+    if (!project || this.unusable) return;
+    if (this.view !== "terminal") this.show("terminal");
+    if (await this.of(project.id).open(start, offline)) await this.refresh();
+  }
+
+  /** The terminal in sight once more. */
+  async again(start: Start, offline: boolean): Promise<void> {
+    const tab = this.sandbox?.current;
+    if (tab && (await this.sandbox?.again(tab, start, offline))) await this.refresh();
+  }
+
+  closeTab(tab: Tab): void {
+    const { sandbox } = this;
+    if (!sandbox || tab.phase.kind === "opening") return;
+    if (tab.live) this.asked = { kind: "closeTab", sandbox, tab };
+    else sandbox.end(tab);
   }
 
   async stop(id: string): Promise<void> {
-    this.problem = null;
-    try {
-      await this.backend.stop(id);
-      this.sandboxes.get(id)?.close();
-    } catch (error) {
-      this.problem = asProblem(error);
-    }
+    if (await this.try(() => this.backend.stop(id))) this.sandboxes.get(id)?.close();
     await this.refresh();
+  }
+
+  async setNetwork(id: string, connected: boolean): Promise<void> {
+    await this.try(() => this.backend.setNetwork(id, connected));
+    await this.refresh();
+  }
+
+  async openInternet(id: string, seconds: number): Promise<void> {
+    await this.try(() => this.backend.openInternet(id, seconds));
+    await this.refresh();
+  }
+
+  quit(): void {
+    if (this.running > 0) this.asked = { kind: "quit", running: this.running };
+    else void this.try(() => this.backend.quit(false));
   }
 
   async copy(text: string): Promise<void> {
@@ -133,7 +235,19 @@ export class WindowState {
     this.#toastTimer = setTimeout(() => (this.toast = null), TOAST_MS);
   }
 
-  #sandbox(id: string): Sandbox {
+  /** What fails takes the place of the page. Answers whether it did not. */
+  async try(act: () => Promise<void>): Promise<boolean> {
+    this.problem = null;
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      this.problem = asProblem(error);
+      return false;
+    }
+  }
+
+  of(id: string): Sandbox {
     let sandbox = this.sandboxes.get(id);
     if (!sandbox) {
       sandbox = new Sandbox(this.backend, id);
@@ -142,9 +256,21 @@ export class WindowState {
     return sandbox;
   }
 
+  #enter(route: Route): void {
+    this.route = route;
+    this.problem = null;
+    this.finding = false;
+    if (NARROW.matches) this.sidebar = false;
+    if (route.page === "project" && route.view === "terminal" && this.project) void this.of(route.project).show();
+  }
+
   async #show(id: string): Promise<void> {
     await this.refresh();
     this.select(id);
+  }
+
+  #sees(tab: Tab): boolean {
+    return this.focused && this.view === "terminal" && this.sandbox?.current === tab;
   }
 
   #take(event: Event): void {
@@ -153,8 +279,11 @@ export class WindowState {
         void this.refresh();
         break;
       case "activity": {
-        const project = this.projects.find(({ id }) => id === event.project);
-        if (project?.session) project.session.activity = event.activity;
+        const session = this.projects.find(({ id }) => id === event.project)?.session;
+        if (!session) break;
+        session.activity = event.activity;
+        session.terminals = event.terminals;
+        this.of(event.project).sync(session, (tab) => this.#sees(tab));
         break;
       }
       case "blocked":
@@ -169,6 +298,28 @@ export class WindowState {
       case "refused":
         this.problem = event;
         break;
+      case "network":
+        this.#changed(`network ${event.project}`);
+        break;
+      case "hosts":
+        this.#changed(`hosts ${event.level}`);
+        break;
+      case "show":
+        void this.refresh().then(() => this.go(routeOf(event.page, event.project)));
+        break;
+      case "quit":
+        this.asked = { kind: "quit", running: event.running };
+        break;
+      case "settings":
+        this.settings.take(event.settings);
+        break;
+      case "hidden":
+        this.asked = { kind: "tray" };
+        break;
     }
+  }
+
+  #changed(what: string): void {
+    this.changes.set(what, (this.changes.get(what) ?? 0) + 1);
   }
 }

@@ -1,3 +1,4 @@
+import type { ISearchDecorationOptions } from "@xterm/addon-search";
 import type { ITheme } from "@xterm/xterm";
 
 /** Each colour has at least 4.5:1 against the background, but "black" and its like. */
@@ -49,4 +50,21 @@ export const dark: ITheme = {
   brightMagenta: "#e6b8f3",
   brightCyan: "#8fdde6",
   brightWhite: "#ffffff",
+};
+
+/** What was searched for: the one that is shown stands out by its frame, too. */
+export const FOUND_LIGHT: ISearchDecorationOptions = {
+  matchBackground: "#ffe39a",
+  matchOverviewRuler: "#b98900",
+  activeMatchBackground: "#ffb84d",
+  activeMatchBorder: "#7a4d00",
+  activeMatchColorOverviewRuler: "#7a4d00",
+};
+
+export const FOUND_DARK: ISearchDecorationOptions = {
+  matchBackground: "#5a4a1c",
+  matchOverviewRuler: "#d9a520",
+  activeMatchBackground: "#8a6410",
+  activeMatchBorder: "#ffd27a",
+  activeMatchColorOverviewRuler: "#ffd27a",
 };

@@ -1,22 +1,36 @@
 /** One xterm.js in the page. Knows nothing of sandboxes. */
 
 import { FitAddon } from "@xterm/addon-fit";
+import { type ISearchOptions, SearchAddon } from "@xterm/addon-search";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 import { COPY_WINDOW_MS, copiedText } from "./clipboard";
+import { isKept } from "./kept";
 import { leadSpanStyles, withSheets } from "./policy";
-import { dark, light } from "./themes";
+import { dark, FOUND_DARK, FOUND_LIGHT, light } from "./themes";
 
 export interface ViewEvents {
   typed(bytes: Uint8Array): void;
   resized(columns: number, rows: number): void;
   /** The person or, within the rules, the program copied. */
   copied(text: string): void;
+  /** A program wanted to copy and was not let. */
+  notCopied(): void;
   pasted(text: string, bracketed: boolean): void;
   /** A link of the web was opened by Ctrl+click. */
   link(url: string): void;
   /** The pointer is over a link, or over none. */
   hovered(url: string | null): void;
+  /** The wheel turned with Ctrl held: larger (1) or smaller (-1). */
+  zoomed(by: number): void;
+  /** Which match of how many is shown; -1 of many: too many to count. */
+  found(at: number, count: number): void;
+}
+
+export interface Look {
+  dark: boolean;
+  fontSize: number;
+  programsMayCopy: boolean;
 }
 
 const SCROLLBACK_LINES = 5000;
@@ -24,26 +38,28 @@ const SCROLLBACK_LINES = 5000;
 export class TerminalView {
   readonly #terminal: Terminal;
   readonly #fit = new FitAddon();
+  readonly #search = new SearchAddon({ highlightLimit: 1000 });
   readonly #events: ViewEvents;
   readonly #undo: (() => void)[] = [];
   readonly #encoder = new TextEncoder();
-  readonly #dark = matchMedia("(prefers-color-scheme: dark)");
+  #look: Look;
   /** Asked for by the program: it wants to hear of light and dark (mode 2031). */
   #tellsScheme = false;
   #lastTouch = -Infinity;
 
-  constructor(element: HTMLElement, label: string, events: ViewEvents) {
+  constructor(element: HTMLElement, label: string, look: Look, events: ViewEvents) {
     this.#events = events;
+    this.#look = look;
     leadSpanStyles();
     this.#terminal = new Terminal({
       allowProposedApi: true,
       cursorBlink: false,
       fontFamily: '"DejaVu Sans Mono", "Noto Sans Mono", "Liberation Mono", ui-monospace, monospace',
-      fontSize: 14,
+      fontSize: look.fontSize,
       // Programs choose colours for a background that they guess.
       minimumContrastRatio: 4.5,
       scrollback: SCROLLBACK_LINES,
-      theme: this.#dark.matches ? dark : light,
+      theme: look.dark ? dark : light,
       linkHandler: {
         activate: (event, url) => this.#open(event, url),
         hover: (_event, url) => this.#events.hovered(webLink(url)),
@@ -51,6 +67,7 @@ export class TerminalView {
       },
     });
     this.#terminal.loadAddon(this.#fit);
+    this.#terminal.loadAddon(this.#search);
     this.#terminal.loadAddon(
       new WebLinksAddon((event, url) => this.#open(event, url), {
         hover: (_event, url) => this.#events.hovered(webLink(url)),
@@ -70,6 +87,35 @@ export class TerminalView {
 
   get rows(): number {
     return this.#terminal.rows;
+  }
+
+  /** The program draws the whole screen itself and keeps its own history. */
+  get fullScreen(): boolean {
+    return this.#terminal.buffer.active.type === "alternate";
+  }
+
+  /** Colours, letters and rules as the person set them. */
+  dress(look: Look): void {
+    const switched = look.dark !== this.#look.dark;
+    const resized = look.fontSize !== this.#look.fontSize;
+    this.#look = look;
+    if (switched) this.#terminal.options.theme = look.dark ? dark : light;
+    if (switched && this.#tellsScheme) this.#tellScheme();
+    if (!resized) return;
+    this.#terminal.options.fontSize = look.fontSize;
+    this.fit();
+  }
+
+  find(text: string, backwards: boolean, typing: boolean): void {
+    const options: ISearchOptions = { incremental: typing, decorations: this.#look.dark ? FOUND_DARK : FOUND_LIGHT };
+    if (text === "") this.endFind();
+    else if (backwards) this.#search.findPrevious(text, options);
+    else this.#search.findNext(text, options);
+  }
+
+  endFind(): void {
+    this.#search.clearDecorations();
+    this.#terminal.clearSelection();
   }
 
   write(bytes: Uint8Array, drawn: () => void): void {
@@ -132,7 +178,16 @@ export class TerminalView {
       },
       { signal, capture: true },
     );
-    this.#dark.addEventListener("change", () => this.#followScheme(), { signal });
+    element.addEventListener(
+      "wheel",
+      (event) => {
+        if (!event.ctrlKey || event.deltaY === 0) return;
+        event.preventDefault();
+        event.stopPropagation();
+        this.#events.zoomed(event.deltaY < 0 ? 1 : -1);
+      },
+      { signal, capture: true, passive: false },
+    );
     const size = new ResizeObserver(() => this.fit());
     size.observe(element);
     this.#undo.push(() => size.disconnect());
@@ -141,8 +196,9 @@ export class TerminalView {
     this.#terminal.onBinary((text) => {
       this.#events.typed(Uint8Array.from(text, (letter) => letter.charCodeAt(0)));
     });
+    this.#search.onDidChangeResults(({ resultIndex, resultCount }) => this.#events.found(resultIndex, resultCount));
     this.#terminal.onResize(({ cols, rows }) => this.#events.resized(cols, rows));
-    this.#terminal.attachCustomKeyEventHandler((event) => !isOurs(event));
+    this.#terminal.attachCustomKeyEventHandler((event) => !isKept(event));
   }
 
   /** Sequences that xterm.js leaves to its user. */
@@ -152,8 +208,9 @@ export class TerminalView {
     parser.registerOscHandler(52, (payload) => {
       const focused = document.hasFocus() && this.#terminal.textarea === document.activeElement;
       const recent = performance.now() - this.#lastTouch <= COPY_WINDOW_MS;
-      const text = focused && recent ? copiedText(payload) : null;
+      const text = focused && recent && this.#look.programsMayCopy ? copiedText(payload) : null;
       if (text) this.#events.copied(text);
+      else this.#events.notCopied();
       return true;
     });
     const scheme = (on: boolean) => (parameters: (number | number[])[]) => {
@@ -170,13 +227,8 @@ export class TerminalView {
     });
   }
 
-  #followScheme(): void {
-    this.#terminal.options.theme = this.#dark.matches ? dark : light;
-    if (this.#tellsScheme) this.#tellScheme();
-  }
-
   #tellScheme(): void {
-    this.#events.typed(this.#encoder.encode(`\x1b[?997;${this.#dark.matches ? 1 : 2}n`));
+    this.#events.typed(this.#encoder.encode(`\x1b[?997;${this.#look.dark ? 1 : 2}n`));
   }
 
   #open(event: MouseEvent, url: string): void {
@@ -189,10 +241,4 @@ export class TerminalView {
 export function webLink(text: string): string | null {
   const url = URL.parse(text);
   return url && (url.protocol === "https:" || url.protocol === "http:") && url.hostname ? url.href : null;
-}
-
-/** Combinations that the window keeps from a focused terminal (PRODUCT 2.8). */
-export function isOurs(event: KeyboardEvent): boolean {
-  if (event.ctrlKey && event.shiftKey && !event.altKey) return "ACOV".includes(event.key.toUpperCase());
-  return event.key === "F6" || event.key === "F9";
 }

@@ -1,0 +1,175 @@
+/** Pictures of every page on the fake: `npm run screenshots -- FOLDER [NAME…]`. */
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { begin, executablePath } from "./tests/browser.js";
+import { button, opened, row, run, tab } from "./tests/page.js";
+
+const SIZES = [
+  { width: 1280, height: 800 },
+  { width: 800, height: 560 },
+];
+
+/** Name, the fake's options, and the way there. */
+const PAGES = [
+  ["start-empty", "projects=none", (page) => page.getByText("or drop one here").waitFor()],
+  ["start", "projects=many", (page) => page.getByText("or drop one here").waitFor()],
+  ["closed", "", (page) => row(page, "notes").click()],
+  ["gone", "projects=gone", (page) => row(page, "old-site").click()],
+  ["opening", "open=cold&speed=3", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").click();
+    await page.locator("[data-step=image] progress").waitFor();
+  }],
+  ["error", "open=no-helper&speed=8", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").click();
+    await page.getByRole("alert").waitFor();
+  }],
+  ["terminal", "projects=many", async (page) => {
+    await opened(page, "web-shop");
+    await run(page, "colours");
+  }],
+  ["terminal-blocked", "projects=many", async (page) => {
+    await opened(page);
+    await run(page, "block registry.example.org");
+  }],
+  ["terminal-ended", "", async (page) => {
+    await opened(page);
+    await run(page, "exit 1");
+    await button(page, "Start Again").waitFor();
+  }],
+  ["terminals", "open=warm", async (page) => {
+    await opened(page, "web-shop");
+    await page.keyboard.press("Control+Shift+T");
+    await tab(page, "Shell 2").waitFor();
+    await run(page, "ls");
+  }],
+  ["find", "", async (page) => {
+    await opened(page);
+    await run(page, "colours");
+    await page.keyboard.press("Control+Shift+F");
+    await page.keyboard.type("colour");
+  }],
+  ["paste", "", async (page) => {
+    await opened(page);
+    await page.evaluate(() => {
+      const data = new DataTransfer();
+      data.setData("text/plain", "npm test\nnpm run build\n");
+      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+      document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
+    });
+  }],
+  ["menu", "", async (page) => {
+    await opened(page);
+    await button(page, "Project menu").click();
+  }],
+  ["shield", "", async (page) => {
+    await opened(page);
+    await button(page, "Protected").click();
+  }],
+  ["shield-notes", "limits=none", async (page) => {
+    await opened(page);
+    await button(page, "Protected, with notes").click();
+  }],
+  ["network", "", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await page.getByText("api.anthropic.com").waitFor();
+  }],
+  ["network-menu", "", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await button(page, "Allow registry.example.org").click();
+  }],
+  ["network-open", "", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await button(page, "Open to the Internet for 5 Minutes").click();
+    await button(page, "Open for 5 Minutes").click();
+    await button(page, "Close Now").waitFor();
+  }],
+  ["network-empty", "network=none", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+  }],
+  ["resources", "", async (page) => {
+    await opened(page);
+    await tab(page, "Resources").click();
+  }],
+  ["resources-unheld", "limits=none", async (page) => {
+    await opened(page);
+    await tab(page, "Resources").click();
+  }],
+  ["project-settings", "", async (page) => {
+    await opened(page);
+    await tab(page, "Settings").click();
+    await page.getByText("This project uses only").waitFor();
+  }],
+  ["project-settings-below", "", async (page) => {
+    await opened(page);
+    await tab(page, "Settings").click();
+    await page.locator("#image").scrollIntoViewIfNeeded();
+    await page.locator(".sheet").evaluate((sheet) => sheet.scrollTo(0, 1e6));
+  }],
+  ["setup", "setup=bare&projects=none&speed=1", async (page) => {
+    await page.getByRole("button", { name: /^Build/ }).click();
+    await page.getByRole("button", { name: /^Download/ }).click();
+    await page.waitForTimeout(900);
+  }],
+  ["setup-good", "projects=none", async (page) => {
+    await page.evaluate(() => (location.hash = "#/setup"));
+    await page.getByText("Everything is ready.").waitFor();
+  }],
+  ...["general", "hosts", "image", "terminal", "notifications", "about"].map((section) => [
+    `settings-${section}`, "", (page) => page.evaluate((where) => (location.hash = where), `#/settings/${section}`),
+  ]),
+  ["settings-hosts-computer", "", async (page) => {
+    await page.evaluate(() => (location.hash = "#/settings/hosts"));
+    await button(page, "This computer").click();
+  }],
+  ["settings-hosts-form", "hosts=many", async (page) => {
+    await page.evaluate(() => (location.hash = "#/settings/hosts"));
+    await button(page, "Allow a Host…").click();
+    await page.getByLabel("Host name or address").fill("*.example.org");
+    await page.getByLabel("Ports").fill("443, 99999");
+    await page.getByText("is no port").waitFor();
+  }],
+  ["keys", "", (page) => button(page, "Help").click()],
+  ["switcher", "projects=many", async (page) => {
+    await page.keyboard.press("Control+K");
+    await page.keyboard.type("d");
+  }],
+  ["quit", "", (page) => page.keyboard.press("Control+Q")],
+  ["row-menu", "", (page) => button(page, "More about notes").click()],
+];
+
+const [folder, ...only] = process.argv.slice(2);
+if (!folder || !executablePath) {
+  console.error(folder ? "Chromium is not installed (RCC_CHROMIUM names another place)." : "Which folder?");
+  process.exit(2);
+}
+mkdirSync(folder, { recursive: true });
+const browser = await begin();
+let failed = 0;
+for (const [name, query, go] of PAGES) {
+  if (only.length > 0 && !only.includes(name)) continue;
+  for (const colorScheme of ["light", "dark"]) {
+    for (const viewport of SIZES) {
+      const page = await browser.open(query.includes("open=") ? query : `open=warm&${query}`, { viewport, colorScheme });
+      await page.locator("header").waitFor();
+      page.setDefaultTimeout(8000);
+      try {
+        await go(page);
+      } catch (error) {
+        failed += 1;
+        console.error(`${name}: ${error.message.split("\n")[0]}`);
+      }
+      await page.waitForTimeout(250);
+      await page.screenshot({ path: join(folder, `${name}-${colorScheme}-${viewport.width}.png`) });
+      await page.context().close();
+    }
+  }
+}
+await browser.end();
+process.exit(failed > 0 ? 1 : 0);

@@ -1,0 +1,426 @@
+/**
+ * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
+ * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`,
+ * `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
+ */
+
+import type {
+  Activity,
+  AllowHost,
+  Backend,
+  Event,
+  HostFields,
+  HostsChange,
+  HostsLevel,
+  NetworkLine,
+  OpenSandbox,
+  Problem,
+  Progress,
+  Project,
+  ProjectSettings,
+  Screen,
+  SetupId,
+  StepWord,
+  WindowSettings,
+} from "../backend";
+import * as examples from "./examples";
+import { seconds } from "./examples";
+import { FakeHosts } from "./hosts";
+import * as problems from "./problems";
+import { Program } from "./programs";
+
+/** Step and its milliseconds; the slow ones move megabytes. */
+const COLD: [StepWord, number, number?][] = [
+  ["checkFolder", 20],
+  ["engine", 900],
+  ["image", 6000, 480],
+  ["claude", 4000, 175],
+  ["startSandbox", 1400],
+  ["connectNetwork", 60],
+  ["startProgram", 500],
+];
+const WARM: typeof COLD = [
+  ["checkFolder", 5],
+  ["engine", 20],
+  ["image", 5],
+  ["claude", 5],
+  ["startSandbox", 120],
+  ["connectNetwork", 15],
+  ["startProgram", 60],
+];
+
+export function fake(options: URLSearchParams): Backend {
+  return new Fake(options);
+}
+
+class Fake implements Backend {
+  readonly #options: URLSearchParams;
+  readonly #speed: number;
+  readonly #projects: Project[];
+  readonly #programs: Program[] = [];
+  readonly #channels = new Map<number, Program>();
+  readonly #openings = new Map<string, () => void>();
+  readonly #mending = new Map<SetupId, () => void>();
+  readonly #lines = new Map<string, NetworkLine[]>();
+  readonly #projectSettings = new Map<string, ProjectSettings>();
+  readonly #hosts: FakeHosts;
+  #settings: WindowSettings;
+  #setup;
+  #tell: (event: Event) => void = () => undefined;
+  #lastChannel = 0;
+  #lastNumber = 10;
+  #asked = 0;
+  readonly calls: unknown[][] = [];
+
+  constructor(options: URLSearchParams) {
+    this.#options = options;
+    this.#speed = Number(options.get("speed") ?? "1");
+    this.#projects = examples.projects(options.get("projects") ?? "few");
+    this.#hosts = new FakeHosts(options.get("hosts") ?? "few");
+    this.#setup = examples.setup(options.get("setup") ?? "good");
+    this.#settings = { ...examples.SETTINGS, theme: (options.get("theme") ?? "system") as WindowSettings["theme"] };
+    for (const { id, session } of this.#projects) {
+      for (const { number, kind } of session?.terminals ?? []) this.#programs.push(new Program(number, id, kind, this.#told));
+    }
+    // For tests and for the console of the browser.
+    Object.assign(window, {
+      __rccFake: {
+        calls: this.calls,
+        tell: (event: Event) => this.#tell(event),
+        /** A session that ends elsewhere. */
+        lose: (project: string) => this.stop(project).then(() => this.#tell({ kind: "projects" })),
+        touchHosts: (level: HostsLevel, target: string) => this.#hosts.touch(level, target),
+      },
+    });
+  }
+
+  async hello(onEvent: (event: Event) => void) {
+    this.#tell = onEvent;
+    const problem = this.#options.has("unusable") ? problems.ROOT : null;
+    const setup = this.#setup.some((line) => line.state === "missing");
+    return { version: "0.1.0", automation: true, problem, settings: { ...this.#settings }, setup };
+  }
+
+  async projects() {
+    return structuredClone(this.#projects);
+  }
+
+  async lookAgain() {
+    this.#tell({ kind: "projects" });
+  }
+
+  async showTitle(project: string | null) {
+    document.title = project ? `${this.#find(project).name} – rcc` : "rcc";
+  }
+
+  async chooseFolder() {
+    if (this.#options.get("choose") === "home") throw problems.HOME_REFUSED;
+    const id = "00000000000000aa";
+    if (!this.#projects.some((project) => project.id === id)) {
+      this.#projects.unshift(examples.project(id, "new-idea", "~/code/new-idea", null));
+    }
+    return id;
+  }
+
+  async forget(id: string) {
+    this.#projects.splice(this.#projects.findIndex((project) => project.id === id), 1);
+  }
+
+  async open(request: OpenSandbox, onProgress: (progress: Progress) => void, screen: Screen) {
+    this.calls.push(["open", request]);
+    const project = this.#find(request.project);
+    const cancelled = new Promise<never>((_, reject) => {
+      this.#openings.set(project.id, () => reject(problems.CANCELLED));
+    });
+    try {
+      await Promise.race([this.#steps(request, project, onProgress), cancelled]);
+    } finally {
+      this.#openings.delete(project.id);
+    }
+    project.opened = seconds();
+    project.resumable = true;
+    project.session ??= {
+      network: request.offline ? "offline" : "connected",
+      openUntil: null,
+      image: this.#settingsOf(project.id).image,
+      activity: null,
+      terminals: [],
+    };
+    const program = this.#program(request, project);
+    this.#count(project);
+    const terminal = ++this.#lastChannel;
+    this.#channels.set(terminal, program);
+    program.attach(terminal, screen);
+    return { terminal, tab: program.number, session: structuredClone(project.session) };
+  }
+
+  async cancelOpening(project: string) {
+    this.#openings.get(project)?.();
+  }
+
+  async stop(id: string) {
+    this.calls.push(["stop", id]);
+    this.#find(id).session = null;
+    for (const program of this.#programs.filter(({ project }) => project === id)) {
+      program.lose();
+      this.#programs.splice(this.#programs.indexOf(program), 1);
+    }
+  }
+
+  async endTerminal(id: string, tab: number) {
+    this.calls.push(["endTerminal", id, tab]);
+    const at = this.#programs.findIndex(({ project, number }) => project === id && number === tab);
+    const program = this.#programs[at];
+    if (!program) return;
+    this.#programs.splice(at, 1);
+    if (program.exit === null) program.end(129);
+    this.#count(this.#find(id));
+  }
+
+  async allow(request: AllowHost) {
+    this.calls.push(["allow", request]);
+    await this.#wait(300);
+    if (request.private) throw problems.NOT_PUBLIC;
+    for (const line of this.#linesOf(request.project)) {
+      if (line.target === request.target) Object.assign(line, { outcome: "reached", reason: null });
+    }
+    this.#tell({ kind: "network", project: request.project });
+  }
+
+  async networkView(id: string) {
+    const project = this.#find(id);
+    project.blocked = 0;
+    const state = project.session?.network ?? "offline";
+    const lines = structuredClone(this.#linesOf(id));
+    return { state, openUntil: project.session?.openUntil ?? null, lines, more: Math.max(0, lines.length - 500) };
+  }
+
+  async neverAsk(project: string, target: string, quiet: boolean) {
+    this.calls.push(["neverAsk", project, target, quiet]);
+    for (const line of this.#linesOf(project)) if (line.target === target) line.quiet = quiet;
+    this.#tell({ kind: "network", project });
+  }
+
+  async setNetwork(id: string, connected: boolean) {
+    this.calls.push(["setNetwork", id, connected]);
+    await this.#wait(100);
+    const { session } = this.#find(id);
+    if (session) Object.assign(session, { network: connected ? "connected" : "disconnected", openUntil: null });
+    this.#changed(id);
+  }
+
+  async openInternet(id: string, length: number) {
+    this.calls.push(["openInternet", id, length]);
+    const { session } = this.#find(id);
+    if (session) session.openUntil = length > 0 ? seconds() + length : null;
+    this.#changed(id);
+  }
+
+  async hosts(level: HostsLevel) {
+    return this.#hosts.read(level);
+  }
+
+  async changeHosts(level: HostsLevel, version: string, change: HostsChange) {
+    this.calls.push(["changeHosts", level, version, change]);
+    await this.#wait(50);
+    return this.#hosts.change(level, version, change);
+  }
+
+  async checkHost(_level: HostsLevel, fields: HostFields) {
+    return this.#hosts.check(fields);
+  }
+
+  async resources(_project: string) {
+    return examples.resources(this.#held, ++this.#asked);
+  }
+
+  async projectSettings(id: string) {
+    return { ...structuredClone(this.#settingsOf(id)), running: this.#find(id).session !== null };
+  }
+
+  async saveProjectSettings(id: string, settings: ProjectSettings) {
+    this.calls.push(["saveProjectSettings", id, settings]);
+    this.#projectSettings.set(id, structuredClone(settings));
+  }
+
+  async setup() {
+    return structuredClone(this.#setup);
+  }
+
+  async mend(id: SetupId, onProgress: (progress: Progress) => void) {
+    this.calls.push(["mend", id]);
+    const megabytes = { image: 480, claude: 175 }[id as string] ?? 0;
+    const step: StepWord = id === "claude" ? "claude" : id === "image" ? "image" : "engine";
+    const cancelled = new Promise<never>((_, reject) => this.#mending.set(id, () => reject(problems.CANCELLED)));
+    const work = async () => {
+      onProgress({ kind: "begun", step });
+      for (let part = 1; part <= 40; part += 1) {
+        await this.#wait(100);
+        if (megabytes) onProgress({ kind: "amount", step, done: (megabytes * 1e6 * part) / 40, total: megabytes * 1e6 });
+      }
+      if (this.#options.get("mend") === "fails") throw problems.MEND_FAILED;
+    };
+    await Promise.race([work(), cancelled]);
+    const good = examples.setup("good").find((line) => line.id === id);
+    this.#setup = this.#setup.map((line) => (line.id === id && good ? good : line));
+    return structuredClone(this.#setup);
+  }
+
+  async cancelMend(id: SetupId) {
+    this.#mending.get(id)?.();
+  }
+
+  async settings() {
+    return { ...this.#settings };
+  }
+
+  async saveSettings(settings: WindowSettings) {
+    this.calls.push(["saveSettings", settings]);
+    this.#settings = { ...settings };
+  }
+
+  async about() {
+    return { version: "0.1.0", protocol: 1, helper: "0.1.0", engine: "Podman 5.4.2", claude: "2.1.330", image: "dev, built 3 days ago" };
+  }
+
+  async walls(id: string) {
+    const { session } = this.#find(id);
+    return examples.walls(session?.network === "offline", this.#held, session?.openUntil != null);
+  }
+
+  async quit(stop: boolean) {
+    this.calls.push(["quit", stop]);
+  }
+
+  async write(channel: number, bytes: Uint8Array) {
+    this.#channels.get(channel)?.type(new TextDecoder().decode(bytes));
+  }
+
+  async resize(channel: number, columns: number, rows: number) {
+    this.calls.push(["resize", channel, columns, rows]);
+  }
+
+  async credit(channel: number, bytes: number) {
+    this.#channels.get(channel)?.credit(channel, bytes);
+  }
+
+  async close(channel: number) {
+    this.#channels.get(channel)?.detach(channel);
+    this.#channels.delete(channel);
+  }
+
+  async copy(text: string) {
+    this.calls.push(["copy", text]);
+  }
+
+  async openLink(url: string) {
+    this.calls.push(["openLink", url]);
+  }
+
+  readonly #told = {
+    ended: (program: Program) => this.#count(this.#find(program.project)),
+    activity: (program: Program, activity: Activity) => {
+      const project = this.#find(program.project);
+      const tab = project.session?.terminals.find(({ number }) => number === program.number);
+      if (tab) tab.activity = activity;
+      if (project.session) project.session.activity = activity;
+      const terminals = structuredClone(project.session?.terminals ?? []);
+      this.#tell({ kind: "activity", project: project.id, activity, terminals });
+    },
+    blocked: (program: Program, target: string) => {
+      const isPrivate = target.startsWith("db.");
+      const reason = isPrivate ? "private" : target.startsWith("169.") ? "never" : "not-allowed";
+      const port = isPrivate ? 5432 : 0;
+      const { project } = program;
+      this.#linesOf(project).unshift({
+        target, address: null, port, protocol: "tcp", outcome: "blocked", reason, count: 1, last: seconds(), quiet: false,
+      });
+      this.#find(project).blocked += 1;
+      this.#tell({ kind: "blocked", project, target, port, protocol: "tcp", reason });
+      this.#tell({ kind: "network", project });
+    },
+  };
+
+  get #held(): boolean {
+    return this.#options.get("limits") !== "none";
+  }
+
+  #program(request: OpenSandbox, project: Project): Program {
+    const own = this.#programs.filter((program) => program.project === project.id);
+    if (request.start === "show") {
+      const shown = own.find(({ number, kind }) => (request.terminal === null ? kind === "claude" : number === request.terminal));
+      if (shown) return shown;
+    }
+    if (own.length >= 16) throw problems.TERMINAL;
+    const program = new Program(++this.#lastNumber, project.id, request.start === "shell" ? "shell" : "claude", this.#told);
+    this.#programs.push(program);
+    return program;
+  }
+
+  /** Terminals of the session, as the programs are now. */
+  #count(project: Project): void {
+    const { session } = project;
+    if (!session) return;
+    const before = session.terminals;
+    const ready: Activity = { state: "done", detail: null, turns: 0, since: seconds() };
+    session.terminals = this.#programs
+      .filter((program) => program.project === project.id)
+      .map(({ number, kind, exit }) => {
+        const known = before.find((tab) => tab.number === number)?.activity;
+        return { number, kind, exit, activity: kind === "claude" ? (known ?? ready) : null };
+      });
+    session.activity ??= session.terminals.find(({ activity }) => activity)?.activity ?? null;
+  }
+
+  #changed(project: string): void {
+    this.#tell({ kind: "projects" });
+    this.#tell({ kind: "network", project });
+  }
+
+  #linesOf(project: string): NetworkLine[] {
+    let lines = this.#lines.get(project);
+    if (!lines) this.#lines.set(project, (lines = examples.networkLines(this.#options.get("network") ?? "few")));
+    return lines;
+  }
+
+  #settingsOf(project: string): ProjectSettings {
+    return this.#projectSettings.get(project) ?? examples.projectSettings();
+  }
+
+  async #steps(request: OpenSandbox, project: Project, tell: (progress: Progress) => void) {
+    if (project.session) return;
+    const how = this.#options.get("open") ?? "cold";
+    const steps = how === "warm" ? WARM : COLD;
+    if (this.#options.has("note")) tell({ kind: "note", text: "This computer cannot limit a sandbox's memory." });
+    for (const [step, ms, megabytes] of steps) {
+      if (step === "connectNetwork" && request.offline) continue;
+      tell({ kind: "begun", step });
+      if (how === "no-podman" && step === "engine") await this.#fail(step, problems.ENGINE_MISSING, tell);
+      // The real one looks for the service before anything slow.
+      if (how === "no-helper" && step === "image" && !request.offline) {
+        await this.#fail("connectNetwork", problems.HELPER_MISSING, tell);
+      }
+      for (let part = 1; part <= 20; part += 1) {
+        await this.#wait(ms / 20);
+        if (megabytes) tell({ kind: "amount", step, done: (megabytes * 1e6 * part) / 20, total: megabytes * 1e6 });
+      }
+      tell({ kind: "done", step, ms });
+    }
+  }
+
+  async #fail(step: StepWord, problem: Problem, tell: (progress: Progress) => void): Promise<never> {
+    await this.#wait(400);
+    tell({ kind: "failed", step });
+    throw problem;
+  }
+
+  #find(id: string): Project {
+    const project = this.#projects.find((candidate) => candidate.id === id);
+    if (!project) throw new Error(`no project ${id}`);
+    return project;
+  }
+
+  #wait(ms: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, ms / this.#speed));
+  }
+}

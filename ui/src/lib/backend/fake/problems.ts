@@ -1,0 +1,71 @@
+/** Problems as the other side words them. */
+
+import type { Problem } from "../backend";
+
+function problem(code: string, title: string, why: string, hint: string, detail: string | null = null): Problem {
+  return { code, title, why, hint, detail };
+}
+
+export const HELPER_MISSING = problem(
+  "RCC-E501",
+  "The firewall service does not answer. Sandboxes can start offline only.",
+  "It is not installed, or it could not be started.",
+  "Start offline, or install rcc's firewall service and try again.",
+  "org.freedesktop.DBus.Error.ServiceUnknown: The name dev.rcc.Helper1 was not provided by any .service files",
+);
+
+export const ENGINE_MISSING = problem(
+  "RCC-E201",
+  "Podman is not installed. rcc runs each sandbox with it.",
+  "No program `podman` was found in PATH.",
+  "Install the packages podman and uidmap with your package manager.",
+);
+
+export const HOME_REFUSED = problem(
+  "RCC-E102",
+  "Cannot open your home folder.",
+  "Claude could then read keys and passwords of every program.",
+  "Choose a project folder inside your home.",
+);
+
+export const NOT_PUBLIC = problem(
+  "RCC-E505",
+  "db.internal stays blocked.",
+  "The administrator allows only public hosts here.",
+  "Ask the administrator to allow it for everybody.",
+);
+
+export const CHANGED_MEANWHILE = problem(
+  "RCC-E506",
+  "The list was changed elsewhere meanwhile.",
+  "Another program wrote the file after it was read here.",
+  "The list was read again; look at it and save once more.",
+);
+
+export const CANCELLED = problem(
+  "RCC-E002",
+  "Cancelled.",
+  "Stopped on your request.",
+  "What was begun has been undone.",
+);
+
+export const ROOT = problem(
+  "RCC-E003",
+  "rcc does not run as root.",
+  "A container of root's would be root's on this computer, too.",
+  "Start it as the ordinary user whose sandboxes these are.",
+);
+
+export const TERMINAL = problem(
+  "RCC-E604",
+  "The terminal could not be started.",
+  "There are 16 terminals in this sandbox already.",
+  "Close one that you do not need.",
+);
+
+export const MEND_FAILED = problem(
+  "RCC-E302",
+  "The image could not be built.",
+  "The disk is full.",
+  "Make room for 2 GB and try again.",
+);

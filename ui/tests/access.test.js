@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { describe } from "node:test";
+import { violations } from "./axe.js";
+import { button, cutOff, on, opened, row, run, tab } from "./page.js";
+
+const at = (where) => (page) => page.evaluate((hash) => (location.hash = hash), where);
+
+/** Every page, with the way there. */
+const PAGES = {
+  start: ["projects=many", (page) => page.getByText("or drop one here").waitFor()],
+  closed: ["projects=gone", (page) => row(page, "notes").click()],
+  terminal: ["", async (page) => {
+    await opened(page, "web-shop");
+    await run(page, "block a-very-long-name.of-a-registry.somewhere-far-away.example.org");
+    await button(page, "More…").waitFor();
+  }],
+  ended: ["", async (page) => {
+    await opened(page);
+    await run(page, "exit 1");
+    await button(page, "Start Again").waitFor();
+    await page.keyboard.press("Control+Shift+F");
+    await page.getByRole("searchbox", { name: "Find in the terminal" }).waitFor();
+  }],
+  menu: ["", async (page) => {
+    await opened(page);
+    await button(page, "Project menu").click();
+    await page.getByRole("menuitem").first().waitFor();
+  }],
+  shield: ["limits=none", async (page) => {
+    await opened(page);
+    await button(page, "Protected, with notes").click();
+  }],
+  network: ["", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await page.getByText("api.anthropic.com").waitFor();
+  }],
+  resources: ["limits=none", async (page) => {
+    await opened(page);
+    await tab(page, "Resources").click();
+    await page.getByText("Limits are not held.").waitFor();
+  }],
+  "project settings": ["", async (page) => {
+    await opened(page);
+    await tab(page, "Settings").click();
+    await page.getByText("This project uses only").waitFor();
+  }],
+  setup: ["setup=bare&projects=none", (page) => page.getByText("Before the first sandbox").waitFor()],
+  general: ["", at("#/settings/general")],
+  hosts: ["hosts=many", async (page) => {
+    await at("#/settings/hosts")(page);
+    await button(page, "Allow a Host…").click();
+    await page.getByLabel("Host name or address").fill("*.com");
+    await page.getByText("whole top-level domain").waitFor();
+  }],
+  "this computer's hosts": ["", async (page) => {
+    await at("#/settings/hosts")(page);
+    await button(page, "This computer").click();
+    await page.getByText("Balanced").waitFor();
+  }],
+  image: ["", at("#/settings/image")],
+  "terminal settings": ["", at("#/settings/terminal")],
+  notifications: ["", at("#/settings/notifications")],
+  about: ["", at("#/settings/about")],
+  quit: ["", async (page) => {
+    await row(page, "api").waitFor();
+    await page.keyboard.press("Control+Q");
+    await page.getByRole("dialog").waitFor();
+  }],
+  keys: ["", (page) => button(page, "Help").click()],
+  switcher: ["", async (page) => {
+    await row(page, "api").waitFor();
+    await page.keyboard.press("Control+K");
+    await page.getByRole("option").first().waitFor();
+  }],
+};
+
+/** Buttons and fields that are smaller than a finger or a shaky hand needs. */
+function tooSmall(page) {
+  return page.evaluate(() => {
+    const low = (e) => {
+      const box = (e.closest("label") ?? e).getBoundingClientRect();
+      return box.height < 31.5 || box.width < 31.5;
+    };
+    return [...document.querySelectorAll("button, input, select, summary")]
+      .filter((e) => e.checkVisibility() && !e.closest(".xterm"))
+      .filter(low)
+      .map((e) => e.outerHTML.slice(0, 120));
+  });
+}
+
+function tooFine(page) {
+  return page.evaluate(() =>
+    [...document.querySelectorAll("body *")]
+      .filter((e) => e.checkVisibility() && !e.closest(".xterm, .visually-hidden") && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+      .filter((e) => parseFloat(getComputedStyle(e).fontSize) < 12)
+      .map((e) => e.textContent.trim().slice(0, 40)),
+  );
+}
+
+describe("for everybody", () => {
+  for (const [name, [query, go]] of Object.entries(PAGES)) {
+    for (const colorScheme of ["light", "dark"]) {
+      on(
+        `open=warm&${query}`,
+        `${name}, ${colorScheme}: axe finds nothing, nothing is cut off, small or fine`,
+        async (page) => {
+          await page.locator("header").waitFor();
+          await go(page);
+          await page.waitForTimeout(150);
+          assert.deepEqual(await cutOff(page), []);
+          assert.deepEqual(await tooSmall(page), []);
+          assert.deepEqual(await tooFine(page), []);
+          assert.deepEqual(await violations(page), []);
+        },
+        { viewport: { width: 800, height: 560 }, colorScheme },
+      );
+    }
+  }
+
+  on("open=warm", "at 200 % nothing is cut off, and the sidebar gives way", async (page) => {
+    await row(page, "web-shop").waitFor({ state: "hidden" });
+    assert.deepEqual(await cutOff(page), []);
+    await page.keyboard.press("F9");
+    await row(page, "api").click();
+    await row(page, "api").waitFor({ state: "hidden" });
+    for (const name of ["Network", "Resources", "Settings"]) {
+      await tab(page, name).click();
+      await page.waitForTimeout(100);
+      assert.deepEqual(await cutOff(page), []);
+    }
+  }, { viewport: { width: 400, height: 280 }, deviceScaleFactor: 2 });
+
+  on("open=warm", "less motion: nothing turns", async (page) => {
+    await row(page, "api").locator(".spinner").waitFor();
+    const name = await row(page, "api").locator(".spinner").evaluate((e) => getComputedStyle(e).animationName);
+    assert.equal(name, "none");
+  }, { reducedMotion: "reduce" });
+
+  on("open=warm", "with forced colours the chosen row and switch are seen", async (page) => {
+    await row(page, "notes").click();
+    const outline = await row(page, "notes").evaluate((e) => getComputedStyle(e).outlineStyle);
+    assert.equal(outline, "solid");
+  }, { forcedColors: "active" });
+});
