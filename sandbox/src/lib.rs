@@ -14,6 +14,7 @@
 //!     image: None,
 //!     offline: false,
 //!     claude: true,
+//!     piped: false,
 //!     handed: Handed::from_environment(),
 //! };
 //! let session = session::open(&host, &request, &Reporter::silent(), &Cancel::new()).await?;

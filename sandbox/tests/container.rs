@@ -69,6 +69,7 @@ impl Place {
             folder: folder.into(),
             image: Some(self.image.clone()),
             offline: true,
+            piped: false,
             claude: false,
             handed: Handed::default(),
         }

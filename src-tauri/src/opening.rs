@@ -54,6 +54,7 @@ async fn start(
         folder: project.path().into(),
         image: None,
         offline: request.offline,
+        piped: false,
         claude: true,
         handed: handed.clone(),
     };
