@@ -118,6 +118,14 @@ impl Network {
         bounded(async { Ok(self.helper.set_connected(id, connected).await?) }).await
     }
 
+    pub(crate) async fn open_internet(&self, id: u32, seconds: u32) -> Result<()> {
+        bounded(async { Ok(self.helper.open_internet(id, seconds).await?) }).await
+    }
+
+    pub(crate) async fn reached(&self, id: u32) -> Result<Vec<rcc_dbus::Reached>> {
+        bounded(async { Ok(self.helper.reached(id).await?) }).await
+    }
+
     pub(crate) async fn set_rules(
         &self,
         id: u32,

@@ -2,6 +2,7 @@
 //! record; whoever asks sees the same.
 
 mod files;
+mod internet;
 mod open;
 mod rules;
 mod usage;
@@ -26,6 +27,7 @@ use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
+pub use internet::Reached;
 pub use open::{OpenRequest, open};
 pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
 pub use usage::Usage;

@@ -38,6 +38,7 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         network::allow_host,
         network::never_ask,
         network::set_network,
+        network::open_internet,
         hosts::hosts,
         hosts::change_hosts,
         hosts::check_host,

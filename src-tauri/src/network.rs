@@ -5,7 +5,7 @@ use std::time::Duration;
 use rcc_sandbox::blocked_log::{self, Record};
 use rcc_sandbox::{Code, Error, Scope, Session, Settings, hosts, levels, session};
 
-use crate::app::{App, Shared, again, locked};
+use crate::app::{App, Shared, again, locked, now};
 use crate::projects;
 use crate::seen;
 use crate::wire::{AllowHost, AllowScope, Blocked, Event, NetworkView, NetworkWord};
@@ -24,16 +24,25 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
     load(app);
     let engine = app.engine_if_known().await;
     let network = projects::network(app).await;
-    let state = match &engine {
-        Some(engine) => match Session::find(engine, &project).await? {
-            Some(session) => session.network_state(network.as_ref()).await.into(),
-            None => NetworkWord::Offline,
-        },
-        None => NetworkWord::Offline,
+    let session = match &engine {
+        Some(engine) => Session::find(engine, &project).await?,
+        None => None,
+    };
+    let (state, left) = match &session {
+        Some(session) => {
+            let (state, left) = session.openness(network.as_ref()).await;
+            (state.into(), left)
+        }
+        None => (NetworkWord::Offline, None),
+    };
+    let reached = match (&session, &network) {
+        // What was blocked is shown also when the service does not tell the rest.
+        (Some(session), Some(network)) => session.reached(network).await.unwrap_or_default(),
+        _ => Vec::new(),
     };
     let allowed = hosts::in_force(host, engine.as_ref(), network.as_ref(), &project).await?;
     let mut seen = locked(&app.seen);
-    let (lines, more) = seen.lines(id, &quiet, |line| {
+    let (lines, more) = seen.lines(id, &quiet, seen::reached(&reached), |line| {
         // What was allowed since is no question any more.
         let private = line.reason.as_deref() == Some("private");
         let answered = private || line.reason.as_deref() == Some("not-allowed");
@@ -42,7 +51,7 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
     if seen.look(id) {
         app.tell(Event::Projects);
     }
-    Ok(NetworkView { state, open_until: None, lines, more })
+    Ok(NetworkView { state, open_until: left.map(ends), lines, more })
 }
 
 /// Takes the log in before anything is added to it.
@@ -117,6 +126,23 @@ pub async fn never_ask(app: &Shared, id: &str, target: &str, quiet: bool) -> Res
     })
     .await?;
     changed(app, id);
+    Ok(())
+}
+
+/// The time at which so much is over, seconds since 1970.
+pub fn ends(left: Duration) -> u64 {
+    now().saturating_add(left.as_secs())
+}
+
+/// Opens the sandbox to the public internet for so many seconds; 0 ends it.
+pub async fn open_internet(app: &Shared, id: &str, seconds: u32) -> Result<(), Error> {
+    let project = app.project(id)?;
+    let engine = app.engine().await?;
+    let network = app.network().await?;
+    let session = Session::of_project(&engine, &project).await?;
+    session.open_internet(&network, Duration::from_secs(seconds.into())).await?;
+    changed(app, id);
+    app.tell(Event::Projects);
     Ok(())
 }
 

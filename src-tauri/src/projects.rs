@@ -77,12 +77,12 @@ pub fn dragged(app: &App, event: &DragDropEvent) {
 
 /// One session as the page sees it.
 pub async fn session(app: &Shared, session: &Session, network: Option<&Network>) -> wire::Session {
-    let network = session.network_state(network).await.into();
+    let (network, left) = session.openness(network).await;
     let live = locked(&app.live);
     let known = live.get(session.project_id());
     wire::Session {
-        network,
-        open_until: None,
+        network: network.into(),
+        open_until: left.map(crate::network::ends),
         image: session.image().to_string(),
         activity: known.and_then(|sandbox| sandbox.activity()),
         terminals: known.map(|sandbox| sandbox.tabs()).unwrap_or_default(),

@@ -13,6 +13,7 @@ pub const NAMES: &[&str] = &[
     "network_view",
     "never_ask",
     "set_network",
+    "open_internet",
     "hosts",
     "change_hosts",
     "check_host",

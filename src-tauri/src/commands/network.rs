@@ -28,6 +28,12 @@ pub async fn never_ask(
     Ok(network::never_ask(&app, &project, &target, quiet).await?)
 }
 
+/// Open to the public internet for so many seconds; 0 ends it.
+#[tauri::command]
+pub async fn open_internet(app: State<'_, Shared>, project: String, seconds: u32) -> Answer<()> {
+    Ok(network::open_internet(&app, &project, seconds).await?)
+}
+
 #[tauri::command]
 pub async fn set_network(app: State<'_, Shared>, project: String, connected: bool) -> Answer<()> {
     Ok(network::set_connected(&app, &project, connected).await?)

@@ -378,6 +378,7 @@ export type Command =
   | "network_view"
   | "never_ask"
   | "set_network"
+  | "open_internet"
   | "hosts"
   | "change_hosts"
   | "check_host"
