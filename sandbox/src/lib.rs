@@ -74,6 +74,5 @@ pub use terminal::{Ended, Size, Terminal, TerminalEvent, TerminalInput, Terminal
 pub use rcc_dbus::PROTOCOL;
 
 /// What the sandbox says about itself, for faces that show it.
-pub use rcc_dbus::Reached;
 pub use rcc_inside::frame::{Exit, HookEvent, Reply, TerminalInfo};
 pub use rcc_inside::state::State;

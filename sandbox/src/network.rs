@@ -4,9 +4,7 @@ use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use rcc_dbus::{
-    Attachment, AttachmentInfo, Check, Helper1Proxy, HelperError, Reached, Rule, RuleDropped,
-};
+use rcc_dbus::{Attachment, AttachmentInfo, Check, Helper1Proxy, HelperError, Rule, RuleDropped};
 use rcc_policy::Entry;
 
 use crate::error::{Code, Error, Result};
@@ -124,7 +122,7 @@ impl Network {
         bounded(async { Ok(self.helper.open_internet(id, seconds).await?) }).await
     }
 
-    pub(crate) async fn reached(&self, id: u32) -> Result<Vec<Reached>> {
+    pub(crate) async fn reached(&self, id: u32) -> Result<Vec<rcc_dbus::Reached>> {
         bounded(async { Ok(self.helper.reached(id).await?) }).await
     }
 

@@ -2,6 +2,7 @@
 //! record; whoever asks sees the same.
 
 mod files;
+mod internet;
 mod open;
 mod rules;
 mod usage;
@@ -12,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rcc_dbus::Reached;
 use rcc_inside::frame::{Reply, Request, TerminalInfo};
 
 use crate::claude::PROGRAM_INSIDE;
@@ -27,6 +27,7 @@ use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
+pub use internet::Reached;
 pub use open::{OpenRequest, open};
 pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
 pub use usage::Usage;
@@ -256,52 +257,23 @@ impl Session {
         }
     }
 
-    /// What its network is now.
+    /// What its network is now. Whether there is a link at all the kernel tells;
+    /// the rest only the helper.
     pub async fn network_state(&self, network: Option<&Network>) -> NetworkState {
-        self.network_now(network).await.0
-    }
-
-    /// What its network is now, and for how many seconds more it is open to the
-    /// public internet. Whether there is a link at all the kernel tells; the rest
-    /// only the helper.
-    pub async fn network_now(&self, network: Option<&Network>) -> (NetworkState, u32) {
         let Ok(state) = self.engine.state(&self.found.id).await else {
-            return (NetworkState::Unknown, 0);
+            return NetworkState::Unknown;
         };
         if crate::link::has_none(state.pid) {
-            return (NetworkState::Offline, 0);
+            return NetworkState::Offline;
         }
         let Some(network) = network else {
-            return (NetworkState::Unknown, 0);
+            return NetworkState::Unknown;
         };
         match network.attachment_of(state.pid).await {
-            Ok(Some(one)) if one.connected => (NetworkState::Connected, one.open_for),
-            Ok(Some(_)) => (NetworkState::Disconnected, 0),
-            Ok(None) => (NetworkState::Offline, 0),
-            Err(_) => (NetworkState::Unknown, 0),
-        }
-    }
-
-    /// Opens it to the public internet for so many seconds, at most an hour; 0
-    /// ends that. The helper keeps the time.
-    ///
-    /// # Errors
-    /// [`Code::HelperMissing`], [`Code::HelperRefused`]; [`Code::Offline`] without a link.
-    pub async fn open_internet(&self, network: &Network, seconds: u32) -> Result<()> {
-        let Some(attachment) = self.attachment(network).await? else {
-            return Err(Error::new(Code::Offline, "It has no link to open."));
-        };
-        network.open_internet(attachment.id, seconds).await
-    }
-
-    /// Where it went, the latest first; nothing without a link.
-    ///
-    /// # Errors
-    /// [`Code::HelperMissing`], [`Code::HelperRefused`], [`Code::Engine`].
-    pub async fn reached(&self, network: &Network) -> Result<Vec<Reached>> {
-        match self.attachment(network).await? {
-            Some(attachment) => network.reached(attachment.id).await,
-            None => Ok(Vec::new()),
+            Ok(Some(attachment)) if attachment.connected => NetworkState::Connected,
+            Ok(Some(_)) => NetworkState::Disconnected,
+            Ok(None) => NetworkState::Offline,
+            Err(_) => NetworkState::Unknown,
         }
     }
 

@@ -5,12 +5,10 @@ use std::time::Duration;
 use rcc_sandbox::blocked_log::{self, Record};
 use rcc_sandbox::{Code, Error, Scope, Session, Settings, hosts, levels, session};
 
-use crate::app::{App, Shared, again, locked};
+use crate::app::{App, Shared, again, locked, now};
 use crate::projects;
 use crate::seen;
-use crate::wire::{
-    AllowHost, AllowScope, Blocked, Event, NetworkLine, NetworkView, NetworkWord, Outcome,
-};
+use crate::wire::{AllowHost, AllowScope, Blocked, Event, NetworkView, NetworkWord};
 
 /// Changes of a view are told at most twice a second.
 const GATHERED: Duration = Duration::from_millis(500);
@@ -30,20 +28,21 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
         Some(engine) => Session::find(engine, &project).await?,
         None => None,
     };
-    let mut state = NetworkWord::Offline;
-    let mut open_for = 0;
-    let mut reached = Vec::new();
-    if let Some(session) = &session {
-        let (now, left) = session.network_now(network.as_ref()).await;
-        (state, open_for) = (now.into(), left);
-        if let Some(network) = &network {
-            // Only to be looked at: what was blocked is shown without it.
-            reached = session.reached(network).await.unwrap_or_default();
+    let (state, left) = match &session {
+        Some(session) => {
+            let (state, left) = session.openness(network.as_ref()).await;
+            (state.into(), left)
         }
-    }
+        None => (NetworkWord::Offline, None),
+    };
+    let reached = match (&session, &network) {
+        // What was blocked is shown also when the service does not tell the rest.
+        (Some(session), Some(network)) => session.reached(network).await.unwrap_or_default(),
+        _ => Vec::new(),
+    };
     let allowed = hosts::in_force(host, engine.as_ref(), network.as_ref(), &project).await?;
     let mut seen = locked(&app.seen);
-    let (mut lines, mut more) = seen.lines(id, &quiet, |line| {
+    let (lines, more) = seen.lines(id, &quiet, seen::reached(&reached), |line| {
         // What was allowed since is no question any more.
         let private = line.reason.as_deref() == Some("private");
         let answered = private || line.reason.as_deref() == Some("not-allowed");
@@ -52,27 +51,7 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
     if seen.look(id) {
         app.tell(Event::Projects);
     }
-    lines.extend(reached.into_iter().map(reached_line));
-    lines.sort_by_key(|line| std::cmp::Reverse(line.last));
-    let surplus = lines.len().saturating_sub(seen::SENT);
-    lines.truncate(seen::SENT);
-    more += u32::try_from(surplus).unwrap_or(u32::MAX);
-    Ok(NetworkView { state, open_until: projects::until(open_for), lines, more })
-}
-
-fn reached_line(reached: rcc_sandbox::Reached) -> NetworkLine {
-    let named = !reached.host.is_empty();
-    NetworkLine {
-        target: rcc_sandbox::display::host(if named { &reached.host } else { &reached.address }),
-        address: named.then(|| reached.address.clone()),
-        port: reached.port,
-        protocol: reached.protocol,
-        outcome: Outcome::Reached,
-        reason: None,
-        count: reached.count,
-        last: reached.last,
-        quiet: false,
-    }
+    Ok(NetworkView { state, open_until: left.map(ends), lines, more })
 }
 
 /// Takes the log in before anything is added to it.
@@ -150,6 +129,23 @@ pub async fn never_ask(app: &Shared, id: &str, target: &str, quiet: bool) -> Res
     Ok(())
 }
 
+/// The time at which so much is over, seconds since 1970.
+pub fn ends(left: Duration) -> u64 {
+    now().saturating_add(left.as_secs())
+}
+
+/// Opens the sandbox to the public internet for so many seconds; 0 ends it.
+pub async fn open_internet(app: &Shared, id: &str, seconds: u32) -> Result<(), Error> {
+    let project = app.project(id)?;
+    let engine = app.engine().await?;
+    let network = app.network().await?;
+    let session = Session::of_project(&engine, &project).await?;
+    session.open_internet(&network, Duration::from_secs(seconds.into())).await?;
+    changed(app, id);
+    app.tell(Event::Projects);
+    Ok(())
+}
+
 pub async fn set_connected(app: &Shared, id: &str, connected: bool) -> Result<(), Error> {
     let host = app.host().map_err(again)?;
     let project = app.project(id)?;
@@ -162,25 +158,6 @@ pub async fn set_connected(app: &Shared, id: &str, connected: bool) -> Result<()
         session.disconnect(&network).await?;
     }
     changed(app, id);
-    Ok(())
-}
-
-/// Opens a project to the public internet for so many seconds, or ends that. The
-/// firewall service keeps the time; the page is told when it is over.
-pub async fn open_internet(app: &Shared, id: &str, seconds: u32) -> Result<(), Error> {
-    let project = app.project(id)?;
-    let engine = app.engine().await?;
-    let network = app.network().await?;
-    let session = Session::of_project(&engine, &project).await?;
-    session.open_internet(&network, seconds).await?;
-    changed(app, id);
-    if seconds > 0 {
-        let (app, id) = (app.clone(), id.to_owned());
-        tauri::async_runtime::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(u64::from(seconds) + 1)).await;
-            changed(&app, &id);
-        });
-    }
     Ok(())
 }
 

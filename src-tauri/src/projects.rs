@@ -75,20 +75,14 @@ pub fn dragged(app: &App, event: &DragDropEvent) {
     }
 }
 
-/// Seconds since 1970 when so many seconds are over; `None` for none.
-pub fn until(open_for: u32) -> Option<u64> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-    (open_for > 0).then(|| now.as_secs() + u64::from(open_for))
-}
-
 /// One session as the page sees it.
 pub async fn session(app: &Shared, session: &Session, network: Option<&Network>) -> wire::Session {
-    let (state, open_for) = session.network_now(network).await;
+    let (network, left) = session.openness(network).await;
     let live = locked(&app.live);
     let known = live.get(session.project_id());
     wire::Session {
-        network: state.into(),
-        open_until: until(open_for),
+        network: network.into(),
+        open_until: left.map(crate::network::ends),
         image: session.image().to_string(),
         activity: known.and_then(|sandbox| sandbox.activity()),
         terminals: known.map(|sandbox| sandbox.tabs()).unwrap_or_default(),

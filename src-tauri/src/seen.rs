@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use rcc_sandbox::blocked_log::Record;
+use rcc_sandbox::session::Reached;
 
 use crate::wire::{NetworkLine, Outcome};
 
@@ -103,11 +104,13 @@ impl Seen {
             .is_some_and(|project| !std::mem::take(&mut project.unseen).is_empty())
     }
 
-    /// The newest lines that `keep` lets through, and how many are left off.
+    /// The newest of `reached` and of the blocked ones that `keep` lets through,
+    /// and how many are left off.
     pub fn lines(
         &self,
         project: &str,
         quiet: &[String],
+        reached: Vec<NetworkLine>,
         keep: impl Fn(&NetworkLine) -> bool,
     ) -> (Vec<NetworkLine>, u32) {
         let mut lines: Vec<NetworkLine> = self
@@ -127,6 +130,7 @@ impl Seen {
                 quiet: quiet.contains(&key.target),
             })
             .filter(keep)
+            .chain(reached)
             .collect();
         lines.sort_by(|a, b| {
             b.last.cmp(&a.last).then_with(|| (&a.target, a.port).cmp(&(&b.target, b.port)))
@@ -147,6 +151,33 @@ impl Seen {
     pub fn noted(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)
     }
+}
+
+/// One line for each name and port, however many addresses it has.
+pub fn reached(all: &[Reached]) -> Vec<NetworkLine> {
+    let mut lines: HashMap<Key, NetworkLine> = HashMap::new();
+    for one in all {
+        let named = !one.host.is_empty();
+        let target = if named { &one.host } else { &one.address };
+        let key = Key { target: target.clone(), port: one.port, protocol: one.protocol.clone() };
+        let line = lines.entry(key).or_insert_with(|| NetworkLine {
+            target: target.clone(),
+            address: None,
+            port: one.port,
+            protocol: one.protocol.clone(),
+            outcome: Outcome::Reached,
+            reason: None,
+            count: 0,
+            last: 0,
+            quiet: false,
+        });
+        line.count = line.count.saturating_add(one.count);
+        if one.last >= line.last {
+            line.last = one.last;
+            line.address = named.then(|| one.address.clone());
+        }
+    }
+    lines.into_values().collect()
 }
 
 /// Name, or the address when there is no name.
@@ -182,14 +213,14 @@ pub mod tests {
         seen.blocked(&record("a.example", 9), false);
         seen.blocked(&record("ads.example", 7), true);
         assert_eq!(seen.unseen("p"), 1);
-        let (lines, more) = seen.lines("p", &["ads.example".into()], |_| true);
+        let (lines, more) = seen.lines("p", &["ads.example".into()], Vec::new(), |_| true);
         let shown: Vec<_> =
             lines.iter().map(|line| (line.target.as_str(), line.count, line.quiet)).collect();
         assert_eq!(shown, [("a.example", 4, false), ("ads.example", 2, true)]);
         assert_eq!((lines[0].last, more), (9, 0));
         assert!(seen.look("p") && !seen.look("p"));
         assert_eq!(seen.unseen("p"), 0);
-        assert!(seen.lines("p", &[], |_| false).0.is_empty());
+        assert!(seen.lines("p", &[], Vec::new(), |_| false).0.is_empty());
     }
 
     #[test]
@@ -198,7 +229,7 @@ pub mod tests {
         for number in 0..MOST as u64 + 50 {
             seen.blocked(&record(&format!("h{number}.example"), number), false);
         }
-        let (lines, more) = seen.lines("p", &[], |_| true);
+        let (lines, more) = seen.lines("p", &[], Vec::new(), |_| true);
         assert_eq!((lines.len(), more as usize), (SENT, MOST - SENT));
         assert_eq!(lines[0].target, format!("h{}.example", MOST + 49));
         assert_eq!(seen.unseen("p") as usize, MOST);
@@ -213,6 +244,37 @@ pub mod tests {
         let mut seen = Seen::default();
         seen.blocked(&nameless, false);
         assert_eq!(seen.unseen("p"), 0);
+    }
+
+    #[test]
+    fn a_name_that_was_reached_is_one_line_among_the_blocked() {
+        let at = |host: &str, address: &str, last| Reached {
+            host: host.into(),
+            address: address.into(),
+            port: 443,
+            protocol: "tcp".into(),
+            count: 1,
+            last,
+        };
+        let all = [
+            at("b.example", "192.0.2.9", 8),
+            at("b.example", "192.0.2.8", 6),
+            at("", "192.0.2.7", 1),
+        ];
+        let mut seen = Seen::default();
+        seen.blocked(&record("a.example", 7), false);
+        let (lines, more) = seen.lines("p", &[], reached(&all), |_| true);
+        let shown: Vec<_> =
+            lines.iter().map(|line| (line.target.as_str(), line.outcome, line.count)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("b.example", Outcome::Reached, 2),
+                ("a.example", Outcome::Blocked, 2),
+                ("192.0.2.7", Outcome::Reached, 1)
+            ]
+        );
+        assert_eq!((lines[0].address.as_deref(), more), (Some("192.0.2.9"), 0));
     }
 
     #[test]

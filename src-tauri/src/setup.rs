@@ -116,7 +116,7 @@ pub async fn walls(app: &App, id: &str) -> Result<Vec<Wall>, Error> {
     let session = Session::of_project(&engine, &project).await?;
     let live = session.walls().await?;
     let network = projects::network(app).await;
-    let state = session.network_state(network.as_ref()).await;
+    let (state, left) = session.openness(network.as_ref()).await;
     let open = match &network {
         Some(network) => hosts::read(host, Which::Computer, Some(network))
             .await
@@ -129,7 +129,7 @@ pub async fn walls(app: &App, id: &str) -> Result<Vec<Wall>, Error> {
     let layers = engine.info().hardening().join(", ");
     Ok(vec![
         files(live.own_view),
-        network_wall(state, open),
+        network_wall(state, open, left.is_some()),
         memory(limits.note),
         calls(live.no_privileges, live.filter, layers),
     ])
@@ -149,8 +149,13 @@ fn files(own_view: bool) -> Wall {
     }
 }
 
-fn network_wall(state: NetworkState, open: bool) -> Wall {
+fn network_wall(state: NetworkState, open: bool, for_a_time: bool) -> Wall {
     let (state, sentence, layer) = match state {
+        NetworkState::Connected if for_a_time => (
+            WallState::Open,
+            "Every public host can be reached until you close it.",
+            "Firewall in a network namespace of its own",
+        ),
         NetworkState::Connected if open => (
             WallState::Open,
             "The list of this computer lets it reach the whole public internet.",
@@ -223,11 +228,12 @@ mod tests {
         assert_eq!(calls(true, false, String::new()).state, WallState::Open);
         assert_eq!(calls(false, true, String::new()).state, WallState::Open);
         assert_eq!(calls(true, true, String::new()).state, WallState::Holds);
-        assert_eq!(network_wall(NetworkState::Connected, true).state, WallState::Open);
-        assert_eq!(network_wall(NetworkState::Connected, false).state, WallState::Holds);
+        assert_eq!(network_wall(NetworkState::Connected, true, false).state, WallState::Open);
+        assert_eq!(network_wall(NetworkState::Connected, false, false).state, WallState::Holds);
+        assert_eq!(network_wall(NetworkState::Connected, false, true).state, WallState::Open);
         // Open to the internet or not: without a link it is not.
-        assert_eq!(network_wall(NetworkState::Offline, true).state, WallState::Holds);
-        assert_eq!(network_wall(NetworkState::Unknown, false).state, WallState::Notes);
+        assert_eq!(network_wall(NetworkState::Offline, true, false).state, WallState::Holds);
+        assert_eq!(network_wall(NetworkState::Unknown, false, false).state, WallState::Notes);
         assert_eq!(memory(Some("No.".into())).state, WallState::Notes);
     }
 }

@@ -422,7 +422,7 @@ mod tests {
             AllowScope::decl(&config),
             NetworkView::decl(&config),
             NetworkLine::decl(&config),
-            "type Outcome = \"reached\" | \"blocked\";".into(),
+            Outcome::decl(&config),
             HostsLevel::decl(&config),
             HostsDocument::decl(&config),
             HostLine::decl(&config),

@@ -28,7 +28,7 @@ pub async fn never_ask(
     Ok(network::never_ask(&app, &project, &target, quiet).await?)
 }
 
-/// Opens it to the whole public internet for so many seconds; 0 ends that.
+/// Open to the public internet for so many seconds; 0 ends it.
 #[tauri::command]
 pub async fn open_internet(app: State<'_, Shared>, project: String, seconds: u32) -> Answer<()> {
     Ok(network::open_internet(&app, &project, seconds).await?)

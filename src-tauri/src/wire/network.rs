@@ -72,7 +72,6 @@ pub struct NetworkLine {
     /// 0 when only the name was asked.
     pub port: u16,
     pub protocol: String,
-    #[cfg_attr(test, ts(type = "Outcome"))]
     pub outcome: Outcome,
     /// As [`Blocked::reason`].
     pub reason: Option<String>,
@@ -86,6 +85,7 @@ pub struct NetworkLine {
 
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     Reached,

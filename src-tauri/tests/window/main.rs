@@ -87,7 +87,7 @@ fn a_fresh_account_sees_the_empty_list_and_an_error_in_the_one_form() {
     window.click("web-shop");
     // In the menu of the project's row, which shows at the pointer.
     let menu = "[...document.querySelectorAll('button')].find((button) => button.ariaLabel === arguments[0])?.click()";
-    window.run(menu, &[serde_json::json!("More for web-shop")]);
+    window.run(menu, &[serde_json::json!("More about web-shop")]);
     window.click("Forget");
     window.shows("Open a folder for Claude to work in.");
 }
