@@ -38,7 +38,6 @@ fn a_click_opens_claude_and_another_allows_a_blocked_host() {
     assert_eq!(ready.code, 0, "{ready:?}");
 
     let window = Window::open(&workshop, &project).expect("the window");
-    window.shows("or drop one here");
     window.click("Open Folder…");
     window.shows("Claude can change this folder and nothing else.");
     window.click("Open in Sandbox");
@@ -66,17 +65,18 @@ fn a_click_opens_claude_and_another_allows_a_blocked_host() {
 
     ask("run: bash reach.sh");
     window.prints("unreachable");
-    window.shows("blocked: other.example");
+    window.shows("Blocked: other.example");
     let never = workshop.lab.dns.asked_names();
     assert!(!never.iter().any(|name| name.contains("other")), "N5: {never:?}");
 
     window.click("Allow for This Project");
     window.until("the bar goes", || {
-        (!window.text().contains("blocked: other.example")).then_some(())
+        (!window.text().contains("Blocked: other.example")).then_some(())
     });
     ask("run: bash reach.sh");
     window.prints("from 192.0.2.2:");
 
+    window.click("Project menu");
     window.click("Stop Session…");
     window.click("Stop Session");
     window.shows("Open in Sandbox");
