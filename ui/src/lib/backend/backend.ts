@@ -1,4 +1,4 @@
-/** All that the page can ask of the computer. `tauri.ts` is the window, `fake.ts` the browser. */
+/** All that the page can ask of the computer. `tauri.ts` is the window, `fake/` the browser. */
 
 import type {
   About,
