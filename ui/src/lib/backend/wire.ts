@@ -10,7 +10,7 @@ automation: boolean,
  */
 problem: Problem | null, settings: WindowSettings,
 /**
- * A required line of the first run fails: `/setup` is shown.
+ * Something of the first run is missing: show it.
  */
 setup: boolean, };
 
@@ -68,15 +68,19 @@ export type Session = { network: NetworkWord,
  */
 openUntil: number | null, image: string,
 /**
- * Of the Claude terminal that most needs the person; a hint by the agent's side.
+ * Of its Claude that most needs the person; a hint by the agent's side.
  */
-activity: Activity | null, terminals: TerminalTab[], };
+activity: Activity | null, terminals: Array<TerminalTab>, };
 
 export type TerminalTab = {
 /**
- * The sandbox's own.
+ * The sandbox's own, from 1.
  */
-number: number, kind: TabKind, activity: Activity | null,
+number: number, kind: TabKind,
+/**
+ * While Claude Code runs in it.
+ */
+activity: Activity | null,
 /**
  * Set once the program ended.
  */
@@ -112,7 +116,7 @@ project: string,
  */
 offline: boolean, start: Start,
 /**
- * Which one to show; none: Claude's.
+ * Which one to show; none is Claude's.
  */
 terminal: number | null, columns: number, rows: number, };
 
@@ -124,7 +128,7 @@ export type Opened = {
  */
 terminal: number,
 /**
- * As [`TerminalTab::number`].
+ * The sandbox's own number of it.
  */
 tab: number, session: Session, };
 
@@ -132,7 +136,7 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "settings", settings: WindowSettings, } | { "kind": "hidden" };
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
 
 export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
@@ -167,17 +171,25 @@ private: boolean, scope: AllowScope, };
 
 export type AllowScope = "tenMinutes" | "session" | "project" | "allProjects";
 
-export type NetworkView = { state: NetworkWord, openUntil: number | null, lines: NetworkLine[],
+export type NetworkView = { state: NetworkWord,
+/**
+ * Until when it is open to the whole internet, seconds since 1970.
+ */
+openUntil: number | null,
+/**
+ * The newest first.
+ */
+lines: Array<NetworkLine>,
 /**
  * Lines that are left off.
  */
 more: number, };
 
-export type NetworkLine = {
+export type NetworkLine = { target: string, address: string | null,
 /**
- * As [`Blocked::target`].
+ * 0 when only the name was asked.
  */
-target: string, address: string | null, port: number, protocol: string, outcome: "reached" | "blocked",
+port: number, protocol: string, outcome: Outcome,
 /**
  * As [`Blocked::reason`].
  */
@@ -187,9 +199,11 @@ reason: string | null, count: number,
  */
 last: number,
 /**
- * The person said *Never Ask Again*.
+ * The person said: never ask again.
  */
 quiet: boolean, };
+
+export type Outcome = "reached" | "blocked";
 
 export type HostsLevel = { "level": "computer" } | { "level": "allProjects" } | { "level": "project", project: string, };
 
@@ -197,21 +211,35 @@ export type HostsDocument = {
 /**
  * Of the very bytes that were read.
  */
-version: string, path: string, hosts: HostLine[], editable: boolean,
+version: string,
+/**
+ * The file, `~` for the home.
+ */
+path: string, hosts: Array<HostLine>, editable: boolean,
 /**
  * A change asks for the administrator's password.
  */
-prompts: boolean, usersMayAdd: MayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null, preset: Preset | null, };
-
-export type MayAdd = "none" | "public" | "private";
-
-export type HostLine = { target: string, ports: number[], protocol: ProtocolWord, private: boolean, comment: string | null,
+prompts: boolean,
 /**
- * A wildcard.
+ * This and the rest: of `computer` only.
+ */
+usersMayAdd: UsersMayAdd | null, allowPublic: boolean | null, blockPrivate: boolean | null,
+/**
+ * The preset that the list is equal to.
+ */
+preset: Preset | null, };
+
+export type HostLine = { target: string, ports: Array<number>, protocol: Protocol, private: boolean, comment: string | null,
+/**
+ * A wildcard: names below it can carry data out.
  */
 tunnel: boolean, };
 
-export type ProtocolWord = "tcp" | "udp";
+export type Protocol = "tcp" | "udp";
+
+export type UsersMayAdd = "none" | "public" | "private";
+
+export type Preset = "open" | "balanced" | "locked";
 
 export type HostsChange = { "kind": "add", host: HostFields, } | { "kind": "replace", old: HostFields, host: HostFields, } | { "kind": "remove", host: HostFields, } | { "kind": "preset", preset: Preset, };
 
@@ -219,49 +247,67 @@ export type HostFields = { target: string,
 /**
  * As typed: `443` or `80, 443`.
  */
-ports: string, protocol: ProtocolWord, private: boolean, };
+ports: string, protocol: Protocol, private: boolean, };
 
 export type FieldProblem = { field: FieldWord, message: string, };
 
 export type FieldWord = "target" | "ports" | "private";
 
-export type Preset = "open" | "balanced" | "locked";
-
 export type Resources = {
 /**
- * Bytes; null: this computer cannot tell.
+ * Bytes.
  */
-memory: number | null, memoryLimit: number | null,
+memory: number | null,
+/**
+ * Bytes.
+ */
+memoryLimit: number | null,
 /**
  * Cores in use.
  */
-cpu: number | null, cores: number | null, processes: number | null, processLimit: number | null, enforced: boolean,
+cpu: number | null, cores: number | null, processes: number | null, processLimit: number | null,
 /**
- * Why limits are not held.
+ * The limits are held.
+ */
+enforced: boolean,
+/**
+ * Why not, in words.
  */
 why: string | null, };
 
 export type ProjectSettings = {
 /**
- * `--dangerously-skip-permissions`.
+ * Claude acts without asking.
  */
-actAlone: boolean, image: string,
+actAlone: boolean,
 /**
- * Bytes; null: the default.
+ * `dev`, `small`, or a name that the engine knows.
  */
-memory: number | null, cores: number | null, processes: number | null, packages: string[], offered: PackageOffer[], defaults: LimitDefaults,
+image: string,
+/**
+ * Bytes; `null` is the default, as for the next two.
+ */
+memory: number | null, cores: number | null, processes: number | null,
+/**
+ * What the built image has besides.
+ */
+packages: Array<string>, offered: Array<PackageOffer>, defaults: LimitDefaults,
 /**
  * Changes count for the next session.
  */
 running: boolean, };
 
-export type PackageOffer = { packages: string[],
+export type PackageOffer = { packages: Array<string>,
 /**
  * The file that suggests them.
  */
 because: string, };
 
-export type LimitDefaults = { memory: number, cores: number, processes: number, };
+export type LimitDefaults = {
+/**
+ * Bytes.
+ */
+memory: number, cores: number, processes: number, };
 
 export type SetupLine = { id: SetupId, title: string, state: SetupState, why: string,
 /**
@@ -277,22 +323,6 @@ export type SetupId = "engine" | "ids" | "firewall" | "image" | "claude" | "pres
 
 export type SetupState = "good" | "missing" | "optional";
 
-export type WindowSettings = { theme: ThemeWord,
-/**
- * Pixels, 8 to 32.
- */
-fontSize: number, programsMayCopy: boolean,
-/**
- * Claude draws in the scrollback.
- */
-scrollback: boolean, notifyNeedsYou: boolean, notifyBlocked: boolean,
-/**
- * 0, 7 or 30.
- */
-keepLogDays: number, claudeTelemetry: boolean, closeHides: boolean, };
-
-export type ThemeWord = "system" | "light" | "dark";
-
 export type About = { version: string, protocol: number, helper: string | null, engine: string | null, claude: string | null, image: string | null, };
 
 export type Wall = { id: WallId, state: WallState, title: string, sentence: string,
@@ -304,6 +334,26 @@ layer: string, };
 export type WallId = "files" | "network" | "memory" | "calls";
 
 export type WallState = "holds" | "notes" | "open";
+
+export type WindowSettings = { theme: Theme,
+/**
+ * CSS pixels, 8 to 32.
+ */
+fontSize: number, programsMayCopy: boolean,
+/**
+ * Claude draws in the scrollback; counts for programs that are started then.
+ */
+scrollback: boolean, notifyNeedsYou: boolean, notifyBlocked: boolean,
+/**
+ * 0, 7 or 30.
+ */
+keepLogDays: number, claudeTelemetry: boolean,
+/**
+ * Closing the window leaves rcc in the tray, where there is one.
+ */
+closeHides: boolean, };
+
+export type Theme = "system" | "light" | "dark";
 
 /** The first byte of a message on a terminal's channel. */
 export const Chunk = {
@@ -324,7 +374,6 @@ export type Command =
   | "open_sandbox"
   | "cancel_opening"
   | "stop_session"
-  | "end_terminal"
   | "allow_host"
   | "network_view"
   | "never_ask"
@@ -333,20 +382,21 @@ export type Command =
   | "hosts"
   | "change_hosts"
   | "check_host"
+  | "settings"
+  | "save_settings"
   | "resources"
   | "project_settings"
   | "save_project_settings"
   | "setup"
   | "mend"
   | "cancel_mend"
-  | "settings"
-  | "save_settings"
   | "about"
   | "walls"
-  | "quit"
   | "terminal_write"
   | "terminal_resize"
   | "terminal_credit"
   | "terminal_close"
+  | "end_terminal"
+  | "quit"
   | "copy_text"
   | "open_link";
