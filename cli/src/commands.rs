@@ -83,33 +83,40 @@ async fn claude(
 async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Result<u8> {
     let handed = Handed::from_environment();
     let claude = matches!(program, Program::Claude { .. });
-    let session =
-        open::open(&call.host, call.folder.clone(), opening, claude, &handed, call.json).await?;
-    let network = Network::connect().await.ok();
-    if !opening.offline
-        && session.network_state(network.as_ref()).await == rcc_sandbox::NetworkState::Offline
+    let piped = !raw::is_interactive();
+    let session = open::open(
+        &call.host,
+        call.folder.clone(),
+        opening,
+        open::Follows { claude, piped },
+        &handed,
+        call.json,
+    )
+    .await?;
+    if !session.new
+        && !opening.offline
+        && session.network_state(None).await == rcc_sandbox::NetworkState::Offline
     {
         show::note("this sandbox was started offline; `rcc net on` connects it.");
     }
-    let recording = network.map(|network| tokio::spawn(record(network, call.host.clone())));
-    let result = if raw::is_interactive() {
+    let recording = tokio::spawn(record(call.host.clone()));
+    let result = if piped {
+        piped::run(&session, &program, &handed, &call.host).await
+    } else {
         let terminal = session.start(&program, raw::size(), &handed, &call.host).await?;
         tty::show(&session, terminal).await
-    } else {
-        piped::run(&session, &program, &handed, &call.host).await
     };
-    if let Some(recording) = recording {
-        recording.abort();
-    }
+    recording.abort();
     result
 }
 
-/// Keeps the log of blocked hosts while a face of this user is there.
-async fn record(network: Network, host: Host) {
-    if let Ok(engine) = Engine::connect(&host).await {
-        // The log is a convenience: a session goes on without it.
-        let _ = rcc_sandbox::blocked_log::record(&host, &engine, &network, |_| ()).await;
-    }
+/// Keeps the log of blocked hosts while a face of this user is there. It is a
+/// convenience: a session goes on without it.
+async fn record(host: Host) {
+    let (Ok(network), Ok(engine)) = (Network::connect().await, Engine::connect(&host).await) else {
+        return;
+    };
+    let _ = rcc_sandbox::blocked_log::record(&host, &engine, &network, |_| ()).await;
 }
 
 async fn attach(call: &Call, terminal: Option<u32>) -> anyhow::Result<u8> {

@@ -15,6 +15,7 @@ mod open;
 mod piped;
 mod plain;
 mod raw;
+mod sequences;
 mod show;
 mod tty;
 

@@ -7,13 +7,22 @@ use rcc_sandbox::{Cancel, Handed, Host, ImageChoice, OpenRequest, Session, sessi
 use crate::arguments::Opening;
 use crate::show::Lines;
 
+/// What is started in the sandbox then.
+#[derive(Debug, Clone, Copy)]
+pub struct Follows {
+    /// Claude Code must be in it.
+    pub claude: bool,
+    /// A program on pipes instead of a terminal.
+    pub piped: bool,
+}
+
 /// Opens the project's session, or finds the one that runs. Ctrl-C undoes what
 /// was begun.
 pub async fn open(
     host: &Host,
     folder: PathBuf,
     opening: &Opening,
-    claude: bool,
+    follows: Follows,
     handed: &Handed,
     json: bool,
 ) -> anyhow::Result<Session> {
@@ -21,7 +30,8 @@ pub async fn open(
         folder,
         image: opening.image.as_deref().map(ImageChoice::parse).transpose()?,
         offline: opening.offline,
-        claude,
+        claude: follows.claude,
+        piped: follows.piped,
         handed: handed.clone(),
     };
     let cancel = Cancel::new();

@@ -1,6 +1,8 @@
 //! A sandbox's terminal on the person's terminal.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcc_sandbox::{Code, Error, Session, Terminal, TerminalEvent, TerminalInput};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,28 +56,103 @@ async fn carry(terminal: Terminal) -> anyhow::Result<Outcome> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut detach = Detach::default();
     let mut filter = Filter::default();
+    let typing = Typing::begin(input);
     loop {
         tokio::select! {
             event = output.next() => match event {
                 Some(TerminalEvent::Screen(bytes)) => write(&filter.pass(&bytes))?,
                 Some(TerminalEvent::Output(bytes)) => {
                     write(&filter.pass(&bytes))?;
-                    // The terminal may have ended meanwhile; the next event says so.
-                    let _ = input.credit(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).await;
+                    typing.credit(bytes.len());
                 }
                 Some(TerminalEvent::Ended(ended)) => return Ok(Outcome::Ended(ended.exit_code())),
                 Some(TerminalEvent::Lost) | None => return Ok(Outcome::Lost),
             },
             typed = keys.recv() => {
                 let Some(typed) = typed else { return Ok(Outcome::Detached) };
-                if detach.take(&typed, &input).await {
-                    return Ok(Outcome::Detached);
+                match detach.decide(&typed) {
+                    None => return Ok(Outcome::Detached),
+                    Some(bytes) => {
+                        if !typing.keys(bytes) {
+                            // It takes no more: said by a bell, as terminals do.
+                            write(b"\x07")?;
+                        }
+                    }
                 }
             }
-            _ = resized.recv() => { let _ = input.resize(size()).await; }
+            _ = resized.recv() => typing.resize(),
             _ = hangup.recv() => return Ok(Outcome::Detached),
             _ = terminate.recv() => return Ok(Outcome::Detached),
         }
+    }
+}
+
+/// Most bytes that wait to be typed.
+const MOST_WAITING: usize = 1 << 20;
+
+/// What goes to the sandbox, sent by a task of its own: when nobody takes it
+/// there, the person can still detach.
+struct Typing {
+    requests: mpsc::UnboundedSender<Request>,
+    waiting: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+enum Request {
+    Keys(Vec<u8>),
+    Credit(usize),
+    Resize,
+}
+
+impl Typing {
+    fn begin(input: TerminalInput) -> Self {
+        // Bounded all the same: keys by `waiting`, credit by the output that came.
+        let (requests, mut asked) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = waiting.clone();
+        let task = tokio::spawn(async move {
+            while let Some(request) = asked.recv().await {
+                // A terminal that is gone says so by its output.
+                let _ = match request {
+                    Request::Keys(bytes) => {
+                        let sent = input.write(&bytes).await;
+                        left.fetch_sub(bytes.len(), Ordering::Relaxed);
+                        sent
+                    }
+                    Request::Credit(bytes) => {
+                        input.credit(u32::try_from(bytes).unwrap_or(u32::MAX)).await
+                    }
+                    Request::Resize => input.resize(size()).await,
+                };
+            }
+        });
+        Self { requests, waiting, task }
+    }
+
+    /// False when too much waits already.
+    fn keys(&self, bytes: Vec<u8>) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.waiting.load(Ordering::Relaxed) + bytes.len() > MOST_WAITING {
+            return false;
+        }
+        self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.requests.send(Request::Keys(bytes)).is_ok()
+    }
+
+    fn credit(&self, bytes: usize) {
+        let _ = self.requests.send(Request::Credit(bytes));
+    }
+
+    fn resize(&self) {
+        let _ = self.requests.send(Request::Resize);
+    }
+}
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -86,17 +163,6 @@ struct Detach {
 }
 
 impl Detach {
-    async fn take(&mut self, typed: &[u8], input: &TerminalInput) -> bool {
-        match self.decide(typed) {
-            None => true,
-            Some(bytes) => {
-                // A terminal that is gone says so by its output.
-                let _ = input.write(&bytes).await;
-                false
-            }
-        }
-    }
-
     /// What is to be typed; `None` to detach.
     fn decide(&mut self, typed: &[u8]) -> Option<Vec<u8>> {
         match self.prefix.take() {

@@ -11,7 +11,9 @@ mod wire;
 
 pub use error::{Code, HelperError};
 pub use proxy::{Helper1Proxy, connect};
-pub use wire::{Attachment, AttachmentInfo, BlockedReason, Check, Rule, RuleDropped, StandingRule};
+pub use wire::{
+    Attachment, AttachmentInfo, BlockedReason, Check, Reached, Rule, RuleDropped, StandingRule,
+};
 
 /// The well-known name that the helper owns on the system bus.
 pub const BUS_NAME: &str = "dev.rcc.Helper1";
@@ -30,6 +32,9 @@ pub const MAX_RULES_PER_CALL: usize = 2_000;
 pub const MAX_PORTS_PER_RULE: usize = 64;
 /// Longest time that a timed rule may live, in seconds: one day.
 pub const MAX_EXPIRY: u32 = 24 * 60 * 60;
+
+/// Longest time that `OpenInternet` opens for, in seconds: one hour.
+pub const MAX_OPEN: u32 = 60 * 60;
 
 /// The polkit actions of `polkit/dev.rcc.helper.policy`.
 pub mod action {

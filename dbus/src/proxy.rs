@@ -2,7 +2,7 @@
 
 use zbus::zvariant::Fd;
 
-use crate::{Attachment, AttachmentInfo, Check, HelperError, Rule, RuleDropped};
+use crate::{Attachment, AttachmentInfo, Check, HelperError, Reached, Rule, RuleDropped};
 
 /// The helper as a client sees it. Each call can take as long as a person needs
 /// to type a password.
@@ -29,6 +29,14 @@ pub trait Helper1 {
 
     /// Cuts all traffic of the attachment, or lets it through again.
     fn set_connected(&self, id: u32, connected: bool) -> zbus::Result<()>;
+
+    /// Opens the attachment to the public internet for so many seconds (at most
+    /// [`crate::MAX_OPEN`]), private ranges stay closed; 0 ends it and cuts what
+    /// only that allowed. Refused where the administrator lets users add nothing.
+    fn open_internet(&self, id: u32, seconds: u32) -> zbus::Result<()>;
+
+    /// Where the attachment went, the latest first.
+    fn reached(&self, id: u32) -> zbus::Result<Vec<Reached>>;
 
     /// Takes the link away.
     fn detach(&self, id: u32) -> zbus::Result<()>;

@@ -103,6 +103,26 @@ pub struct AttachmentInfo {
     pub since: u64,
     /// The user's rules in force, without the administrator's.
     pub rules: Vec<StandingRule>,
+    /// For how many seconds more it is open to the public internet by
+    /// `OpenInternet`; 0 when it is not.
+    pub open_for: u32,
+}
+
+/// One line of `Reached`: where a sandbox went since the helper was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct Reached {
+    /// The name that the sandbox asked for, or empty.
+    pub host: String,
+    /// The address.
+    pub address: String,
+    /// Destination port.
+    pub port: u16,
+    /// `tcp`, `udp` or another word.
+    pub protocol: String,
+    /// New flows; fewer than there were when there were very many at once.
+    pub count: u32,
+    /// When the last one began, seconds since 1970.
+    pub last: u64,
 }
 
 /// One line of `Diagnose`.

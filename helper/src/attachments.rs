@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use rcc_dbus::{AttachmentInfo, Rule, StandingRule};
-use rcc_policy::{Entry, Policy};
+use rcc_policy::{Defaults, Entry, Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{SANDBOXES, STATE_FOLDER, pool_address};
@@ -56,6 +56,8 @@ pub struct Attachment {
     pub connected: bool,
     /// Disconnected by an administrator.
     pub locked: bool,
+    /// Open to the public internet until then, in seconds of [`now`].
+    pub open_until: Option<u64>,
     /// When it was attached, seconds since 1970.
     pub since: u64,
     /// The user's rules.
@@ -76,9 +78,21 @@ impl Attachment {
 
     /// Lets timed rules go whose time is over; true when one went.
     pub fn expire(&mut self, now: u64) -> bool {
-        let before = self.held.len();
+        let before = (self.held.len(), self.open_until);
         self.held.retain(|held| held.until.is_none_or(|until| until > now));
-        self.held.len() != before
+        self.open_until = self.open_until.filter(|until| *until > now);
+        (self.held.len(), self.open_until) != before
+    }
+
+    /// When the first timed rule ends, in seconds of [`now`].
+    pub fn next_end(&self) -> Option<u64> {
+        self.held.iter().filter_map(|held| held.until).chain(self.open_until).min()
+    }
+
+    /// The administrator's defaults as they hold for this sandbox now.
+    pub fn defaults(&self, policy: &Policy) -> Defaults {
+        let allow_public = policy.defaults.allow_public || self.open_until.is_some();
+        Defaults { allow_public, ..policy.defaults.clone() }
     }
 
     /// Keeps the answers of entries that still hold and have not expired.
@@ -126,7 +140,7 @@ impl Attachment {
         AttachmentRules {
             id: self.id,
             address: self.address,
-            defaults: &policy.defaults,
+            defaults: self.defaults(policy),
             entries: policy.entries.iter().chain(self.entries()).collect(),
             answers: answers
                 .map(|((entry, address), until)| Answered {
@@ -161,6 +175,7 @@ impl Attachment {
                     expires_in: held.until.map_or(0, left),
                 })
                 .collect(),
+            open_for: self.open_until.map_or(0, left),
         }
     }
 }
@@ -277,6 +292,7 @@ struct Stored {
     macs: (Mac, Mac),
     connected: bool,
     locked: bool,
+    open_until: Option<u64>,
     since: u64,
     held: Vec<(Rule, Option<u64>)>,
     generation: u32,
@@ -295,6 +311,7 @@ impl From<&Attachments> for File {
             macs: one.macs,
             connected: one.connected,
             locked: one.locked,
+            open_until: one.open_until,
             since: one.since,
             held: one.held.iter().map(|held| (Rule::from(&held.entry), held.until)).collect(),
             generation: one.generation,
@@ -339,6 +356,7 @@ impl File {
                 macs: one.macs,
                 connected: one.connected,
                 locked: one.locked,
+                open_until: one.open_until,
                 since: one.since,
                 held: held.collect::<io::Result<_>>()?,
                 generation: one.generation,
@@ -375,6 +393,7 @@ mod tests {
             macs: ([2; 6], [3; 6]),
             connected: true,
             locked: false,
+            open_until: Some(60),
             since: 1,
             held: vec![Held { entry: entry.clone(), until: Some(50) }],
             generation: 1,

@@ -21,6 +21,8 @@ pub const METHODS: &[(&str, &str)] = &[
     ("Attach", action::ATTACH),
     ("SetRules", action::CONTROL_OWN),
     ("SetConnected", action::CONTROL_OWN),
+    ("OpenInternet", action::CONTROL_OWN),
+    ("Reached", action::STATUS),
     ("Detach", action::CONTROL_OWN),
     ("List", action::STATUS),
     ("Watch", action::STATUS),

@@ -26,6 +26,7 @@ use crate::nft::{NftError, Transaction};
 use crate::policy_file::InForce;
 use crate::resolver::parent::{Channel, Sockets};
 use crate::rules::{self, link_name};
+use crate::seen::Seen;
 
 /// Attachments that one user may have, and all together.
 const MOST_PER_USER: usize = 128;
@@ -116,6 +117,7 @@ pub struct Control {
     host_id: NetnsId,
     gate_id: NetnsId,
     state: Mutex<State>,
+    seen: std::sync::Mutex<Seen>,
     /// The resolver.
     pub resolver: Channel,
     /// Something was refused and waits to be told.
@@ -161,6 +163,7 @@ impl Control {
             host_id,
             gate_id,
             state: Mutex::new(state),
+            seen: std::sync::Mutex::default(),
             resolver: Channel::default(),
             refusals: Notify::new(),
             changes: Notify::new(),

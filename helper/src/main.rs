@@ -20,6 +20,7 @@ mod privileges;
 mod resolver;
 mod rules;
 mod seccomp;
+mod seen;
 mod service;
 mod show;
 mod state;

@@ -23,7 +23,7 @@ use crate::nft::TABLE;
 use crate::policy_file::InForce;
 use crate::resolver::parent::{self, Bucket};
 use crate::resolver::wire::{self, FromResolver, ToResolver};
-use crate::rules::LOG_GROUP;
+use crate::rules::{LOG_GROUP, REACHED};
 use crate::service::Helper;
 use crate::watchers::Watchers;
 
@@ -136,6 +136,11 @@ async fn read_log(control: Arc<Control>, socket: Socket) -> anyhow::Result<()> {
     let socket = crate::fd::watch(socket)?;
     loop {
         for packet in nfnetlink::logged(&datagram(&socket).await?) {
+            if packet.reason == REACHED {
+                let nfnetlink::Logged { link, destination, port, protocol, .. } = packet;
+                control.reached(link, destination, port, &protocol).await;
+                continue;
+            }
             let Some(reason) = BlockedReason::from_wire(&packet.reason) else { continue };
             let what = Blocked {
                 id: 0,
@@ -302,6 +307,11 @@ async fn serve_resolver(
                     let message = ToResolver::Published { request, addresses, failed };
                     control.resolver.tell_one(&socket, &message, &[]).await;
                 });
+            }
+            FromResolver::Answered { id, name, addresses } => {
+                if let Ok(name) = name.parse::<rcc_policy::Name>() {
+                    control.answered(id, &name, &addresses);
+                }
             }
             FromResolver::Refused { id, name, limit } => {
                 // Canonical, or it is not repeated.

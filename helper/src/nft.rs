@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use nftables::batch::Batch;
 use nftables::expr::{
     BinaryOperation, CT, Elem, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression,
     Payload, PayloadField, Prefix, RT, RTKey, Range, SetItem, TcpOption, Verdict,
@@ -21,6 +20,7 @@ use nftables::stmt::{
     Statement, VerdictMap,
 };
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 /// Everything of ours, in the gate and on the host, is in `table inet rcc`.
@@ -46,10 +46,9 @@ pub enum NftError {
 /// One atomic transaction.
 #[derive(Default)]
 pub struct Transaction {
-    batch: Batch<'static>,
-    len: usize,
-    /// Some statement has no arguments.
-    bare_words: bool,
+    commands: Vec<Value>,
+    /// A statement that could not be written: nothing is handed over then.
+    unwritable: Option<serde_json::Error>,
 }
 
 impl Transaction {
@@ -60,17 +59,25 @@ impl Transaction {
 
     /// True when there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.commands.is_empty()
+    }
+
+    fn push(&mut self, command: &NfCmd<'static>) {
+        match serde_json::to_value(command) {
+            Ok(mut command) => {
+                write_bare_words_as_objects(&mut command);
+                self.commands.push(command);
+            }
+            Err(error) => self.unwritable = Some(error),
+        }
     }
 
     fn add(&mut self, object: NfListObject<'static>) {
-        self.len += 1;
-        self.batch.add(object);
+        self.push(&NfCmd::Add(object));
     }
 
     fn delete(&mut self, object: NfListObject<'static>) {
-        self.len += 1;
-        self.batch.delete(object);
+        self.push(&NfCmd::Delete(object));
     }
 
     /// Makes the table when it is not there.
@@ -110,8 +117,7 @@ impl Transaction {
     }
 
     fn flush_chain(&mut self, name: &str) {
-        self.len += 1;
-        self.batch.add_cmd(NfCmd::Flush(FlushObject::Chain(chain(name))));
+        self.push(&NfCmd::Flush(FlushObject::Chain(chain(name))));
     }
 
     /// Removes a chain that nothing jumps to any more.
@@ -121,7 +127,6 @@ impl Transaction {
 
     /// Appends a rule.
     pub fn rule(&mut self, chain: &str, statements: Vec<Statement<'static>>) {
-        self.bare_words |= statements.contains(&Statement::Notrack);
         self.add(NfListObject::Rule(Rule {
             family: NfFamily::INet,
             table: TABLE.into(),
@@ -144,10 +149,25 @@ impl Transaction {
         })));
     }
 
+    /// Makes a map from interface names to verdicts when it is not there. The
+    /// crate's schema has no type for its values.
+    pub fn verdict_map(&mut self, name: &str) {
+        self.commands.push(json!({ "add": { "map": {
+            "family": NfFamily::INet, "table": TABLE, "name": name,
+            "type": SetType::Ifname, "map": "verdict",
+        } } }));
+    }
+
+    /// Takes all elements out of a map.
+    pub fn flush_map(&mut self, name: &str) {
+        self.commands.push(json!({ "flush": { "map": {
+            "family": NfFamily::INet, "table": TABLE, "name": name,
+        } } }));
+    }
+
     /// Takes all elements out of a set.
     pub fn flush_set(&mut self, name: &str) {
-        self.len += 1;
-        self.batch.add_cmd(NfCmd::Flush(FlushObject::Set(Box::new(set(name)))));
+        self.push(&NfCmd::Flush(FlushObject::Set(Box::new(set(name)))));
     }
 
     /// Removes a set that no rule names any more.
@@ -175,13 +195,10 @@ impl Transaction {
         if self.is_empty() {
             return Ok(());
         }
-        let json = if self.bare_words {
-            let mut json = serde_json::to_value(self.batch.to_nftables())?;
-            write_bare_words_as_objects(&mut json);
-            serde_json::to_vec(&json)?
-        } else {
-            serde_json::to_vec(&self.batch.to_nftables())?
-        };
+        if let Some(error) = self.unwritable {
+            return Err(error.into());
+        }
+        let json = serde_json::to_vec(&json!({ "nftables": self.commands }))?;
         let mut child = Command::new(NFT)
             .args(["-j", "-f", "-"])
             .env_clear()
@@ -203,14 +220,11 @@ impl Transaction {
 
 /// The crate writes a statement without arguments (`notrack`) as a bare word,
 /// and nft takes only objects in the list of a rule's statements.
-fn write_bare_words_as_objects(json: &mut serde_json::Value) {
-    let commands = json.get_mut("nftables").and_then(serde_json::Value::as_array_mut);
-    for command in commands.into_iter().flatten() {
-        let statements = command.pointer_mut("/add/rule/expr").and_then(|e| e.as_array_mut());
-        for statement in statements.into_iter().flatten() {
-            if let Some(word) = statement.as_str() {
-                *statement = serde_json::json!({ word: null });
-            }
+fn write_bare_words_as_objects(command: &mut Value) {
+    let statements = command.pointer_mut("/add/rule/expr").and_then(Value::as_array_mut);
+    for statement in statements.into_iter().flatten() {
+        if let Some(word) = statement.as_str() {
+            *statement = json!({ word: null });
         }
     }
 }
@@ -470,14 +484,13 @@ pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
     }))
 }
 
-/// Hands over to a chain by the interface that the packet came in on.
-pub fn dispatch(chains: &[(String, String)]) -> Statement<'static> {
-    let items = chains.iter().map(|(interface, chain)| {
-        let goto = Verdict::Goto(JumpTarget { target: chain.clone().into() });
-        SetItem::Mapping(text(interface.as_str()), Expression::Verdict(goto))
-    });
-    Statement::VerdictMap(VerdictMap {
-        key: meta(MetaKey::Iifname),
-        data: named(NamedExpression::Set(items.collect())),
-    })
+/// Goes on where the map says for the interface that the packet came from.
+pub fn dispatch(map: &str) -> Statement<'static> {
+    Statement::VerdictMap(VerdictMap { key: meta(MetaKey::Iifname), data: text(format!("@{map}")) })
+}
+
+/// An element of such a map.
+pub fn to_chain(interface: &str, chain: &str) -> Expression<'static> {
+    let goto = Verdict::Goto(JumpTarget { target: chain.to_owned().into() });
+    Expression::List(vec![text(interface), Expression::Verdict(goto)])
 }

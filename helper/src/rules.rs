@@ -18,11 +18,13 @@ use crate::nft::{
     Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
     discard, dispatch, fib_destination_type, flows_over, from, goto, has, is, is_not, jump, log,
     masquerade, meta, number, payload, prefix, prohibit, reset, set_mark, text, timed, to,
-    untracked,
+    to_chain, untracked,
 };
 
 /// NFLOG group in the gate that carries what was refused.
 pub const LOG_GROUP: u32 = 7;
+/// The word that such a packet carries when it was let through.
+pub const REACHED: &str = "reached";
 /// Where sandboxes find their gateway and resolver.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The gate's end of the link to the host.
@@ -52,6 +54,10 @@ pub fn link_name(id: u32) -> String {
 
 fn chain_name(id: u32) -> String {
     format!("a_{id}")
+}
+
+fn reached_chain(id: u32) -> String {
+    format!("r_{id}")
 }
 
 fn questions_chain(id: u32) -> String {
@@ -254,14 +260,23 @@ fn report(reason: BlockedReason) -> nftables::stmt::Statement<'static> {
     log(LOG_GROUP, reason.as_str())
 }
 
+/// The chain of attachment `id` that a map leads to.
+type ChainOf = fn(u32) -> String;
+
+/// Where packets are sent on to a sandbox's own chains: chain, map, and what the
+/// map leads to.
+const DISPATCH: [(&str, &str, ChainOf); 2] =
+    [("c_dispatch", "to_rules", chain_name), ("c_questions", "to_questions", questions_chain)];
+
+/// An element in a map, not a rule for each: taking a rule out makes the kernel
+/// wait some 15 ms until nobody reads it any more, and an attach would take as long.
 fn dispatcher(t: &mut Transaction, attached: &[u32]) {
-    for (base, own) in
-        [("c_dispatch", chain_name as fn(u32) -> String), ("c_questions", questions_chain)]
-    {
-        t.chain(base);
-        if !attached.is_empty() {
-            let chains: Vec<_> = attached.iter().map(|id| (link_name(*id), own(*id))).collect();
-            t.rule(base, vec![dispatch(&chains)]);
+    for (base, map, chain) in DISPATCH {
+        t.verdict_map(map);
+        t.flush_map(map);
+        t.rule(base, vec![dispatch(map)]);
+        for id in attached {
+            t.elements(map, vec![to_chain(&link_name(*id), &chain(*id))]);
         }
     }
 }
@@ -273,8 +288,8 @@ pub struct AttachmentRules<'a> {
     pub id: u32,
     /// Its address.
     pub address: Ipv4Addr,
-    /// The administrator's defaults.
-    pub defaults: &'a Defaults,
+    /// The administrator's defaults, as they hold for this sandbox.
+    pub defaults: Defaults,
     /// The administrator's entries and the user's.
     pub entries: Vec<&'a Entry>,
     /// Addresses that the resolver gave out and that still hold.
@@ -300,8 +315,8 @@ pub struct Answered<'a> {
 }
 
 /// Makes chain and sets of an attachment, or replaces all that is in them, in
-/// one transaction. `attached` are all that stand afterwards, this one too.
-pub fn attachment(rules: &AttachmentRules<'_>, attached: &[u32]) -> Transaction {
+/// one transaction.
+pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
     let mut t = Transaction::new();
     let id = rules.id;
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
@@ -326,7 +341,9 @@ pub fn attachment(rules: &AttachmentRules<'_>, attached: &[u32]) -> Transaction 
     }
     t.elements("own4", vec![own(id, rules.address)]);
     fill_chain(&mut t, rules);
-    dispatcher(&mut t, attached);
+    for (_, map, chain) in DISPATCH {
+        t.elements(map, vec![to_chain(&link_name(id), &chain(id))]);
+    }
     t
 }
 
@@ -340,6 +357,10 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.chain(&questions);
     t.rule(&questions, vec![at_most(QUESTIONS_A_SECOND, QUESTIONS_A_SECOND), accept()]);
     t.rule(&questions, vec![counter(), discard()]);
+    let reached = reached_chain(id);
+    t.chain(&reached);
+    t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED)]);
+    t.rule(&reached, vec![accept()]);
     let chain = chain_name(id);
     t.chain(&chain);
     if !rules.connected {
@@ -371,7 +392,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let allow = |t: &mut Transaction, reach| {
         for by_name in [false, true] {
             let set = text(format!("@{}", set_name(id, by_name, reach)));
-            t.rule(&chain, vec![is(flow(), set), mark(), accept()]);
+            t.rule(&chain, vec![is(flow(), set), mark(), goto(&reached)]);
         }
     };
     // Steps 4 to 7.
@@ -384,7 +405,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     allow(t, Reach::Public);
     if rules.defaults.allow_public {
         let public = is_not(payload("ip", "daddr"), text("@private4"));
-        t.rule(&chain, vec![public, mark(), accept()]);
+        t.rule(&chain, vec![public, mark(), goto(&reached)]);
     }
     t.rule(&chain, vec![at_most(20, 40), report(BlockedReason::NotAllowed)]);
     t.rule(&chain, vec![goto("c_refuse")]);
@@ -439,15 +460,19 @@ fn open_ports(t: &mut Transaction, id: u32, answer: &Answered<'_>, ports: &[u16]
     }
 }
 
-/// Removes all that belongs to an attachment. `attached` are all that stand afterwards.
-pub fn detached(id: u32, address: Ipv4Addr, attached: &[u32]) -> Transaction {
+/// Removes all that belongs to an attachment.
+pub fn detached(id: u32, address: Ipv4Addr) -> Transaction {
     let mut t = Transaction::new();
-    dispatcher(&mut t, attached);
     // An add before each removal makes the removal safe when it is gone already.
-    for chain in [chain_name(id), questions_chain(id)] {
+    for (_, map, chain) in DISPATCH {
+        let chain = chain(id);
         t.chain(&chain);
+        t.elements(map, vec![to_chain(&link_name(id), &chain)]);
+        t.remove_elements(map, vec![to_chain(&link_name(id), &chain)]);
         t.remove_chain(&chain);
     }
+    t.chain(&reached_chain(id));
+    t.remove_chain(&reached_chain(id));
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
     for reach in [Reach::Private, Reach::Public] {
         for (by_name, flag) in [(false, SetFlag::Interval), (true, SetFlag::Timeout)] {

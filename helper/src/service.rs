@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rcc_dbus::{
-    Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Rule, RuleDropped, action,
+    Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Reached, Rule, RuleDropped,
+    action,
 };
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -60,8 +61,11 @@ impl Helper {
     ) -> Answer<Caller> {
         let action = action_of(method)?;
         self.watchers.note_activity();
-        let caller = Caller::of(connection, header).await?;
-        authorise(connection, header, action, &HashMap::new()).await?;
+        let nothing = HashMap::new();
+        let (caller, ()) = tokio::try_join!(
+            Caller::of(connection, header),
+            authorise(connection, header, action, &nothing),
+        )?;
         Ok(caller)
     }
 
@@ -140,6 +144,28 @@ impl Helper {
     ) -> Result<(), HelperError> {
         let administrator = self.admit_to("SetConnected", id, connection, &header).await?;
         self.control.set_connected(id, connected, administrator).await
+    }
+
+    async fn open_internet(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        id: u32,
+        seconds: u32,
+    ) -> Result<(), HelperError> {
+        self.admit_to("OpenInternet", id, connection, &header).await?;
+        self.control.open_internet(id, seconds).await
+    }
+
+    #[zbus(out_args("destinations"))]
+    async fn reached(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        id: u32,
+    ) -> Result<Vec<Reached>, HelperError> {
+        self.admit_to("Reached", id, connection, &header).await?;
+        Ok(self.control.reached_by(id))
     }
 
     async fn detach(

@@ -35,20 +35,7 @@ pub fn add_entry(document: &str, entry: &Entry) -> Result<String, EditError> {
     let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
     if let Some(index) = before.entries.iter().position(same) {
         let merged = with_ports_of(&before.entries[index], entry);
-        let item = Items::find(&lines, before.entries.len())?.items[index].clone();
-        let block = lines[item.start].find('-').unwrap_or(0);
-        let fresh = render(&merged, block);
-        // The item is written anew; a comment behind its host line stays.
-        let kept = comment_of(&lines[item.start]).map(str::to_owned);
-        lines.splice(item, fresh);
-        if let Some(comment) = kept {
-            let line = lines
-                .iter()
-                .position(|line| line.trim_start().starts_with("- ") && names(line, entry));
-            if let Some(line) = line {
-                lines[line] += &format!("  {comment}");
-            }
-        }
+        put(&mut lines, index, before.entries.len(), &merged)?;
         wanted[index] = merged;
     } else {
         append(&mut lines, entry, before.entries.len())?;
@@ -82,6 +69,82 @@ pub fn remove_entry(
     }
     let entries = before.entries.iter().filter(|entry| !goes(entry)).cloned().collect();
     finish(&lines, &Policy { entries, ..before })
+}
+
+/// Puts `entry` in the place of the one for `target` and `protocol`; a comment
+/// behind its first line stays. When another entry has the new target already
+/// the two become one there.
+pub fn replace_entry(
+    document: &str,
+    target: &Target,
+    protocol: Protocol,
+    entry: &Entry,
+) -> Result<String, EditError> {
+    let before = Policy::parse(document.as_bytes())?;
+    let is = |other: &Entry, target: &Target, protocol: Protocol| {
+        other.target() == target && other.protocol() == protocol
+    };
+    let Some(index) = before.entries.iter().position(|other| is(other, target, protocol)) else {
+        return add_entry(document, entry);
+    };
+    let taken = before
+        .entries
+        .iter()
+        .enumerate()
+        .any(|(at, other)| at != index && is(other, entry.target(), entry.protocol()));
+    if taken {
+        let without = remove_entry(document, target, Some(protocol))?;
+        return add_entry(&without, entry);
+    }
+    let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
+    put(&mut lines, index, before.entries.len(), entry)?;
+    let mut wanted = before.entries.clone();
+    wanted[index] = entry.clone();
+    finish(&lines, &Policy { entries: wanted, ..before })
+}
+
+/// What is written beside each entry: the comment behind its first line, else
+/// the lines of comment right above it. As many as there are entries; none where
+/// the layout does not tell.
+pub fn comments(document: &str, entries: usize) -> Vec<Option<String>> {
+    let lines: Vec<String> = document.lines().map(str::to_owned).collect();
+    let Ok(found) = Items::find(&lines, entries) else { return vec![None; entries] };
+    let text = |comment: &str| comment.trim_start_matches('#').trim().to_owned();
+    let above = |start: usize| {
+        let mut above: Vec<String> = lines[..start]
+            .iter()
+            .rev()
+            .take_while(|line| line.trim_start().starts_with('#'))
+            .map(|line| text(line.trim_start()))
+            .collect();
+        above.reverse();
+        above.join(" ")
+    };
+    found
+        .items
+        .iter()
+        .map(|item| match comment_of(&lines[item.start]) {
+            Some(behind) => text(behind),
+            None => above(item.start),
+        })
+        .map(|comment| (!comment.is_empty()).then_some(comment))
+        .collect()
+}
+
+/// Writes the item anew; a comment behind its first line stays.
+fn put(
+    lines: &mut Vec<String>,
+    index: usize,
+    count: usize,
+    entry: &Entry,
+) -> Result<(), EditError> {
+    let item = Items::find(lines, count)?.items[index].clone();
+    let mut fresh = render(entry, lines[item.start].find('-').unwrap_or(0));
+    if let Some(comment) = comment_of(&lines[item.start]) {
+        fresh[0] += &format!("  {comment}");
+    }
+    lines.splice(item, fresh);
+    Ok(())
 }
 
 fn with_ports_of(entry: &Entry, more: &Entry) -> Entry {
@@ -186,10 +249,6 @@ fn comment_of(line: &str) -> Option<&str> {
     line.find(" #").map(|at| line[at..].trim())
 }
 
-fn names(line: &str, entry: &Entry) -> bool {
-    line.contains(&format!("\"{}\"", entry.target()))
-}
-
 fn finish(lines: &[String], wanted: &Policy) -> Result<String, EditError> {
     let mut text = lines.join("\n");
     text.push('\n');
@@ -236,6 +295,33 @@ mod tests {
         assert_eq!(Policy::parse(text.as_bytes()).unwrap().entries, []);
         let text = add_entry(&text, &entry("c.example")).unwrap();
         assert_eq!(Policy::parse(text.as_bytes()).unwrap().entries, [entry("c.example")]);
+    }
+
+    #[test]
+    fn an_entry_is_replaced_in_its_place() {
+        let a = entry("a.example");
+        let fresh = entry("*.c.example:80,443");
+        let text = replace_entry(DOCUMENT, a.target(), a.protocol(), &fresh).unwrap();
+        let old = "  - host: a.example # why\n    ports: [443]\n";
+        let new = "  - host: \"*.c.example\"  # why\n    ports: [80, 443]\n";
+        assert_eq!(text, DOCUMENT.replace(old, new));
+        // Onto one that is there: they become one.
+        let net = entry("198.51.100.0/24:22");
+        let text = replace_entry(DOCUMENT, a.target(), a.protocol(), &net).unwrap();
+        let left = Policy::parse(text.as_bytes()).unwrap().entries;
+        assert_eq!(left, [entry("198.51.100.0/24:22,80")]);
+        // One that is gone is added.
+        let gone = entry("gone.example");
+        let text = replace_entry(DOCUMENT, gone.target(), gone.protocol(), &fresh).unwrap();
+        assert_eq!(Policy::parse(text.as_bytes()).unwrap().entries.len(), 3);
+    }
+
+    #[test]
+    fn what_is_written_beside_an_entry_is_found() {
+        assert_eq!(comments(DOCUMENT, 2), [Some("why".into()), Some("second".into())]);
+        let flow = "version: 1\nwhitelist: [{host: a.example, ports: [1]}]\n";
+        assert_eq!(comments(flow, 1), [None]);
+        assert_eq!(comments("", 0), []);
     }
 
     #[test]

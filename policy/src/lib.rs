@@ -19,7 +19,7 @@ pub use decide::{Answer, Flow, Verdict, decide, match_name};
 pub use document::{
     Defaults, MAX_DOCUMENT, MayAttach, Policy, PolicyError, UserRules, UsersMayAdd,
 };
-pub use edit::{EditError, add_entry, remove_entry};
+pub use edit::{EditError, add_entry, comments, remove_entry, replace_entry};
 pub use entry::{Entry, EntryError, Protocol, Reach, Target};
 pub use levels::{Dropped, merge};
 pub use name::{HostPattern, Name, NameError};

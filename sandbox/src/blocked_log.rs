@@ -1,6 +1,6 @@
-//! The log of blocked hosts: one line of JSON each, kept for seven days in the
-//! person's state folder. It is written while any face of rcc is there, by one
-//! of them at a time.
+//! The log of blocked hosts: one line of JSON each, kept for as many days as the
+//! person chose, seven at first, in their state folder. It is written while any
+//! face of rcc is there, by one of them at a time.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -17,10 +17,11 @@ use crate::events::{Blocked, Events, NetworkEvent};
 use crate::host::{Host, make_dirs, write_atomically};
 use crate::lock::Lock;
 use crate::network::Network;
+use crate::preferences::Preferences;
 use crate::session::Session;
 
-/// Names of hosts are personal data: none is kept longer, in seconds.
-const KEPT_S: u64 = 7 * 24 * 3600;
+/// Seconds of a day.
+const DAY_S: u64 = 24 * 3600;
 
 /// Lines that are kept, at most.
 const MAX_LINES: usize = 50_000;
@@ -80,10 +81,15 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// What was blocked in the last seven days, oldest first.
+/// Names of hosts are personal data: none is kept longer than this, in seconds.
+fn kept_s(host: &Host) -> Result<u64> {
+    Ok(u64::from(Preferences::load(host)?.keep_log_days) * DAY_S)
+}
+
+/// What was blocked in the days that are kept, oldest first.
 ///
 /// # Errors
-/// `Code::Io`; a line that cannot be read is passed over.
+/// `Code::Io`, `Code::Settings`; a line that cannot be read is passed over.
 pub fn read(host: &Host) -> Result<Vec<Record>> {
     let path = file(host);
     let file = match File::open(&path) {
@@ -91,11 +97,11 @@ pub fn read(host: &Host) -> Result<Vec<Record>> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read", &path, e)),
     };
-    let oldest = now().saturating_sub(KEPT_S);
+    let oldest = now().saturating_sub(kept_s(host)?);
     let lines = BufReader::new(file).lines().map_while(std::result::Result::ok);
     Ok(lines
         .filter_map(|line| serde_json::from_str::<Record>(&line).ok())
-        .filter(|record| record.time >= oldest)
+        .filter(|record| record.time > oldest)
         .collect())
 }
 
@@ -122,6 +128,10 @@ pub async fn record(
         .map_err(|e| Error::io("write", &path, e))?;
     watch(engine, network, |record| {
         tell(record);
+        // Asked each time: the choice holds from the moment it is made.
+        if kept_s(host).is_ok_and(|kept| kept == 0) {
+            return;
+        }
         let mut line = serde_json::to_string(record).unwrap_or_default();
         line.push('\n');
         // A full disk must not end what is shown.
@@ -187,8 +197,12 @@ fn describe(blocked: Blocked, project: String, path: String) -> Record {
     }
 }
 
-/// Takes out what is too old or too much.
-fn tidy(host: &Host) -> Result<()> {
+/// Takes out what is too old or too much. Called when the person chose to keep
+/// less, too.
+///
+/// # Errors
+/// As [`read`].
+pub fn tidy(host: &Host) -> Result<()> {
     let path = file(host);
     let Ok(before) = fs::read_to_string(&path) else {
         return Ok(());
@@ -236,10 +250,13 @@ mod tests {
         let host = crate::testing::host(dir.path());
         let recent = at(now() - 5);
         let line = |record: &Record| serde_json::to_string(record).unwrap();
-        let text = format!("{}\nnot json\n{}\n", line(&at(now() - KEPT_S - 5)), line(&recent));
+        let text = format!("{}\nnot json\n{}\n", line(&at(now() - 7 * DAY_S - 5)), line(&recent));
         write_atomically(&file(&host), text.as_bytes()).unwrap();
         tidy(&host).unwrap();
         assert_eq!(fs::read_to_string(file(&host)).unwrap(), format!("{}\n", line(&recent)));
         assert_eq!(read(&host).unwrap(), [recent]);
+        Preferences { keep_log_days: 0, ..Preferences::default() }.save(&host).unwrap();
+        tidy(&host).unwrap();
+        assert_eq!(fs::read_to_string(file(&host)).unwrap(), "");
     }
 }

@@ -83,7 +83,7 @@ pub async fn examine(host: &Host) -> Vec<Line> {
                 ),
                 Some(note) => Line::new("limits", Health::Note, note),
             });
-            lines.push(match image::find(&engine, &ImageChoice::Dev).await {
+            lines.push(match image::find(&engine, &ImageChoice::Dev, &[]).await {
                 Ok(Some(reference)) => {
                     Line::new("image", Health::Good, format!("{reference} is there."))
                 }

@@ -14,6 +14,7 @@ use bollard::{ClientVersion, Docker};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 
+pub(crate) use api::name_end;
 pub use api::{ExecPipes, Found};
 pub(crate) use container::is_plain;
 pub use container::{ContainerSpec, HOME, MountSpec, WORKSPACE, label};

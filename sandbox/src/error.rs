@@ -118,6 +118,9 @@ codes! {
     /// A host rule is malformed or was not taken.
     Rule => "RCC-E505", "The host cannot be allowed.",
         "Write HOST or HOST:PORT, for instance example.org:443.";
+    /// Somebody else changed a list meanwhile.
+    Changed => "RCC-E506", "The list was changed elsewhere meanwhile.",
+        "Look at it again; nothing of yours was written.";
 
     /// The container could not be started.
     SandboxStart => "RCC-E601", "The sandbox did not start.",

@@ -45,6 +45,16 @@ pub enum NetworkEvent {
     PolicyChanged,
 }
 
+/// Each time that the administrator's list changed, for as long as somebody of
+/// this connection watches: this alone does not keep the helper from resting.
+///
+/// # Errors
+/// [`Code::HelperMissing`].
+pub async fn policy_changes(network: &Network) -> Result<impl Stream<Item = ()> + use<>> {
+    let changes = network.helper().receive_policy_changed().await;
+    Ok(changes.map_err(|e| crate::network::explain(&e.into()))?.map(|_| ()))
+}
+
 /// The events of this user's own attachments.
 pub struct Events {
     stream: Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>,

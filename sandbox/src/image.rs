@@ -80,24 +80,70 @@ fn is_reference(text: &str) -> bool {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Recipe {
+    /// Where it came from, for the image's name.
+    #[serde(skip)]
+    name: &'static str,
+    #[serde(skip)]
+    text: &'static str,
+    /// The packages that a project has besides, sorted, none twice.
+    #[serde(skip)]
+    more: Vec<String>,
     size: u64,
     packages: Vec<String>,
+}
+
+impl Recipe {
+    /// The recipe of a built image with what a project has besides; none for an
+    /// image of the person's own.
+    fn of(choice: &ImageChoice, more: &[String]) -> Result<Option<Self>> {
+        let Some((name, text)) = choice.recipe() else { return Ok(None) };
+        let mut recipe = read(name, text)?;
+        let mut more: Vec<String> =
+            more.iter().filter(|package| !recipe.packages.contains(package)).cloned().collect();
+        more.sort();
+        more.dedup();
+        recipe.packages.extend(more.iter().cloned());
+        Ok(Some(Self { name, text, more, ..recipe }))
+    }
+
+    /// The image's name: another recipe, package or release is another image.
+    fn tag(&self, release: &str) -> String {
+        let more =
+            if self.more.is_empty() { String::new() } else { format!("\n{}", self.more.join(",")) };
+        let text = format!("{FORMAT}\n{release}\n{}\n{}{more}", std::env::consts::ARCH, self.text);
+        let hash: String =
+            Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("localhost/rcc-{}:{hash}", self.name)
+    }
+}
+
+/// Whether a built image has a package without being asked.
+pub fn has_package(choice: &ImageChoice, package: &str) -> bool {
+    Recipe::of(choice, &[])
+        .ok()
+        .flatten()
+        .is_some_and(|recipe| recipe.packages.iter().any(|there| there == package))
 }
 
 /// The image's reference if the engine has it.
 ///
 /// # Errors
 /// [`Code::Engine`].
-pub async fn find(engine: &Engine, choice: &ImageChoice) -> Result<Option<String>> {
-    let reference = match choice {
-        ImageChoice::Named(name) => name.clone(),
-        built => reference(built)?,
+pub async fn find(
+    engine: &Engine,
+    choice: &ImageChoice,
+    packages: &[String],
+) -> Result<Option<String>> {
+    let reference = match Recipe::of(choice, packages)? {
+        None => choice.to_string(),
+        Some(recipe) => recipe.tag(&sources::release()),
     };
     Ok(engine.has_image(&reference).await?.then_some(reference))
 }
 
-/// Answers the image's reference; builds `dev` and `small` when the engine does
-/// not have them.
+/// Answers the image's reference; builds `dev` and `small`, with `packages` in
+/// them, when the engine does not have them. An image of the person's own is
+/// theirs to change: `packages` do not count for it.
 ///
 /// # Errors
 /// [`Code::ImageMissing`], [`Code::ImageTool`], [`Code::ImageBuild`],
@@ -106,33 +152,25 @@ pub async fn find_or_build(
     host: &Host,
     engine: &Engine,
     choice: &ImageChoice,
+    packages: &[String],
     report: &Reporter,
     cancel: &Cancel,
 ) -> Result<String> {
-    if let Some(reference) = or_cancelled(cancel, find(engine, choice)).await? {
+    if let Some(reference) = or_cancelled(cancel, find(engine, choice, packages)).await? {
         return Ok(reference);
     }
-    let Some((name, text)) = choice.recipe() else {
+    let Some(recipe) = Recipe::of(choice, packages)? else {
         return Err(Error::new(Code::ImageMissing, format!("The engine has no image {choice}.")));
     };
-    let recipe = read(name, text)?;
     // Two projects that are opened at once need one image.
     let _lock = or_cancelled(cancel, Lock::take(&host.runtime.join("image.lock"))).await?;
-    if let Some(reference) = or_cancelled(cancel, find(engine, choice)).await? {
+    if let Some(reference) = or_cancelled(cancel, find(engine, choice, packages)).await? {
         return Ok(reference);
     }
     let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
-    let reference = tag(name, text, &sources::release());
+    let reference = recipe.tag(&sources::release());
     build::run(engine, &reference, &recipe, &sources, report, cancel).await?;
     Ok(reference)
-}
-
-fn reference(choice: &ImageChoice) -> Result<String> {
-    let Some((name, text)) = choice.recipe() else {
-        return Ok(choice.to_string());
-    };
-    read(name, text)?;
-    Ok(tag(name, text, &sources::release()))
 }
 
 fn read(name: &str, text: &str) -> Result<Recipe> {
@@ -140,13 +178,6 @@ fn read(name: &str, text: &str) -> Result<Recipe> {
         Error::new(Code::ImageBuild, format!("The recipe {name} is not valid."))
             .with_detail(e.to_string())
     })
-}
-
-fn tag(name: &str, recipe: &str, release: &str) -> String {
-    let digest =
-        Sha256::digest(format!("{FORMAT}\n{release}\n{}\n{recipe}", std::env::consts::ARCH));
-    let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("localhost/rcc-{name}:{hash}")
 }
 
 #[cfg(test)]
@@ -171,11 +202,20 @@ mod tests {
 
     #[test]
     fn a_recipe_or_another_suite_makes_another_image() {
-        let one = tag("dev", "a", "x");
+        let tag = |choice: ImageChoice, more: &[&str], release: &str| {
+            let more: Vec<String> = more.iter().map(|name| (*name).to_string()).collect();
+            Recipe::of(&choice, &more).unwrap().unwrap().tag(release)
+        };
+        let one = tag(ImageChoice::Dev, &[], "x");
         assert!(one.starts_with("localhost/rcc-dev:"));
-        assert_eq!(one, tag("dev", "a", "x"));
-        assert_ne!(one, tag("dev", "b", "x"));
-        assert_ne!(one, tag("dev", "a", "y"));
+        assert_ne!(one, tag(ImageChoice::Small, &[], "x"));
+        assert_ne!(one, tag(ImageChoice::Dev, &[], "y"));
+        let more = tag(ImageChoice::Dev, &["golang", "cargo"], "x");
+        assert_ne!(one, more);
+        assert_eq!(more, tag(ImageChoice::Dev, &["cargo", "golang", "git"], "x"));
+        assert!(Recipe::of(&ImageChoice::Named("a".into()), &[]).unwrap().is_none());
+        assert!(has_package(&ImageChoice::Dev, "nodejs"));
+        assert!(!has_package(&ImageChoice::Small, "nodejs"));
     }
 
     #[test]

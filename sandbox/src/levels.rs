@@ -1,6 +1,8 @@
 //! The user's own levels of allowed hosts: files for all projects and for one.
 //! What holds is decided by the helper; here they are only read and edited.
 
+mod watch;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,10 +11,13 @@ use rcc_policy::{Entry, UserRules};
 
 use crate::error::{Code, Error, Result};
 use crate::host::{Host, write_atomically};
+use crate::lock::Lock;
 use crate::project::Project;
 
+pub use watch::Watch;
+
 /// Which file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level<'a> {
     /// All projects of this user.
     All,
@@ -91,13 +96,19 @@ fn edit(
     change: impl FnOnce(&str) -> std::result::Result<String, rcc_policy::EditError>,
 ) -> Result<()> {
     let path = level.path(host);
+    let _lock = Lock::wait(&lock(host))?;
     let text = document(&path)?;
     let changed = change(&text)
         .map_err(|e| Error::new(Code::Settings, format!("{}: {e}.", path.display())))?;
     if changed == text { Ok(()) } else { write_atomically(&path, changed.as_bytes()) }
 }
 
-fn document(path: &Path) -> Result<String> {
+/// Held while a list is read and written again.
+pub(crate) fn lock(host: &Host) -> PathBuf {
+    host.runtime.join("hosts.lock")
+}
+
+pub(crate) fn document(path: &Path) -> Result<String> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(String::new()),
@@ -126,6 +137,7 @@ mod tests {
     fn setting() -> (tempfile::TempDir, Host, Project) {
         let dir = tempfile::tempdir().unwrap();
         let host = crate::testing::host(dir.path());
+        fs::create_dir_all(&host.runtime).unwrap();
         let folder = dir.path().join("code");
         fs::create_dir(&folder).unwrap();
         let project = Project::open(&folder, &host).unwrap();

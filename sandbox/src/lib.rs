@@ -14,6 +14,7 @@
 //!     image: None,
 //!     offline: false,
 //!     claude: true,
+//!     piped: false,
 //!     handed: Handed::from_environment(),
 //! };
 //! let session = session::open(&host, &request, &Reporter::silent(), &Cancel::new()).await?;
@@ -32,16 +33,20 @@ pub mod error;
 pub mod events;
 pub mod guard;
 pub mod host;
+pub mod hosts;
 pub mod image;
 pub mod levels;
 pub mod link;
 pub mod network;
+pub mod offers;
+pub mod preferences;
 pub mod progress;
 pub mod project;
 pub mod registries;
 pub mod secrets;
 pub mod session;
 pub mod settings;
+pub mod setup;
 pub mod terminal;
 
 mod home;
@@ -56,6 +61,7 @@ pub use events::{Blocked, Events, NetworkEvent};
 pub use host::Host;
 pub use image::ImageChoice;
 pub use network::Network;
+pub use preferences::Preferences;
 pub use progress::{Cancel, Progress, Reporter, Step};
 pub use project::Project;
 pub use registries::Registries;
@@ -64,6 +70,9 @@ pub use session::{NetworkState, OpenRequest, Program, Scope, Session, SessionInf
 pub use settings::Settings;
 pub use terminal::{Ended, Size, Terminal, TerminalEvent, TerminalInput, TerminalOutput, Watch};
 
+/// The number of the protocol that this release speaks with the firewall service.
+pub use rcc_dbus::PROTOCOL;
+
 /// What the sandbox says about itself, for faces that show it.
-pub use rcc_inside::frame::{HookEvent, Reply, TerminalInfo};
+pub use rcc_inside::frame::{Exit, HookEvent, Reply, TerminalInfo};
 pub use rcc_inside::state::State;

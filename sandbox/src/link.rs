@@ -8,9 +8,7 @@
 
 mod child;
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -27,6 +25,9 @@ pub use child::run_if_asked;
 /// Setting up one interface takes a few milliseconds.
 const CHILD_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The walls of a container stand within milliseconds of its start.
+const WALLS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The namespaces of one running container, held open.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -35,31 +36,20 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Opens them and makes sure that they are the container's: the process is
-    /// held by a pidfd, opened before, and the engine is asked again after.
+    /// Opens them and makes sure that they are the container's.
     ///
     /// # Errors
     /// [`Code::Link`] when the container's first process is gone.
     pub async fn of(engine: &Engine, container: &str) -> Result<Self> {
-        let gone = |why: String| Error::new(Code::Link, why);
-        let first = engine.state(container).await?;
-        let pid = Pid::from_raw(first.pid)
-            .filter(|_| first.running)
-            .ok_or_else(|| gone("The sandbox has ended already.".into()))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| {
-            gone(format!("The sandbox's first process {} cannot be held: {e}.", first.pid))
-        })?;
-        let open = |name: &str| {
-            let path = PathBuf::from(format!("/proc/{}/ns/{name}", first.pid));
-            File::open(&path)
-                .map(OwnedFd::from)
-                .map_err(|e| gone(format!("{} cannot be opened: {e}.", path.display())))
-        };
-        let namespaces = Self { net: open("net")?, user: open("user")? };
-        if has_ended(pidfd.as_fd()) || engine.state(container).await?.pid != first.pid {
-            return Err(gone("The sandbox ended while it was being connected.".into()));
-        }
+        let held = Held::of(engine, container, Code::Link).await?;
+        let namespaces = Self::open(&held)?;
+        held.confirm(engine, container).await?;
         Ok(namespaces)
+    }
+
+    fn open(held: &Held) -> Result<Self> {
+        let open = |name| held.open(name, OFlags::RDONLY);
+        Ok(Self { net: open("ns/net")?, user: open("ns/user")? })
     }
 
     /// What the helper gets.
@@ -110,41 +100,100 @@ impl Namespaces {
     }
 }
 
-/// The first process of a container that just started, and its view of the project.
+/// What a container that just started is made of, held open.
 #[derive(Debug)]
 pub(crate) struct FirstProcess {
-    workspace: OwnedFd,
+    /// The project's folder, with everything that is mounted into it.
+    pub(crate) workspace: OwnedFd,
+    pub(crate) namespaces: Namespaces,
 }
 
 impl FirstProcess {
-    /// Opens it and makes sure, as [`Namespaces::of`], that it is the container's.
+    /// Opens it and makes sure that it is the container's.
     ///
     /// The first process is rcc's own and stays in the folder that it is started
     /// in. Its root folder would not do: an image on FUSE is closed to the host.
     pub(crate) async fn of(engine: &Engine, container: &str) -> Result<Self> {
-        let failed = |why: String| Error::new(Code::SandboxStart, why);
+        let held = Held::of(engine, container, Code::SandboxStart).await?;
+        let workspace = held.open("cwd", OFlags::PATH | OFlags::DIRECTORY)?;
+        let namespaces = Namespaces::open(&held)?;
+        held.confirm(engine, container).await?;
+        // The engine says that it started a moment before the last wall is up.
+        let deadline = std::time::Instant::now() + WALLS_PATIENCE;
+        while let Err(missing) = check_walls(&held.read("status")?) {
+            if std::time::Instant::now() > deadline {
+                return Err(missing);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(Self { workspace, namespaces })
+    }
+}
+
+/// Holds what the kernel says about the first process (`proc_pid_status(5)`)
+/// against what the engine was asked for: what it starts has no more.
+fn check_walls(status: &str) -> Result<()> {
+    let value = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    // 2: SECCOMP_MODE_FILTER.
+    let walls = [("Seccomp", "2"), ("NoNewPrivs", "1")];
+    let none = "0000000000000000";
+    let capabilities = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| (name, none));
+    match walls.iter().chain(&capabilities).find(|(name, wanted)| value(name) != Some(wanted)) {
+        None => Ok(()),
+        Some((name, wanted)) => Err(Error::new(
+            Code::SandboxStart,
+            format!(
+                "The container lacks a wall that was asked for: {name} is {} instead of {wanted}.",
+                value(name).unwrap_or("not there")
+            ),
+        )
+        .hint_is(
+            "Look for settings in containers.conf that weaken containers, and take them out.",
+        )),
+    }
+}
+
+/// A container's first process, held by a pidfd before anything of it is opened;
+/// the engine is asked again after.
+struct Held {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// Of the error when it is not there.
+    code: Code,
+}
+
+impl Held {
+    async fn of(engine: &Engine, container: &str, code: Code) -> Result<Self> {
         let first = engine.state(container).await?;
         let pid = Pid::from_raw(first.pid)
             .filter(|_| first.running)
-            .ok_or_else(|| failed("Its first program ended at once.".into()))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|e| failed(format!("Its first process {} cannot be held: {e}.", first.pid)))?;
-        let path = PathBuf::from(format!("/proc/{}/cwd", first.pid));
-        let workspace = rustix::fs::open(
-            &path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|e| failed(format!("{} cannot be opened: {e}.", path.display())))?;
-        if has_ended(pidfd.as_fd()) || engine.state(container).await?.pid != first.pid {
-            return Err(failed("It ended while it was looked at.".into()));
-        }
-        Ok(Self { workspace })
+            .ok_or_else(|| Error::new(code, "The sandbox has ended already."))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| {
+            let pid = first.pid;
+            Error::new(code, format!("The sandbox's first process {pid} cannot be held: {e}."))
+        })?;
+        Ok(Self { pid: first.pid, pidfd, code })
     }
 
-    /// The project's folder, with everything that is mounted into it.
-    pub(crate) fn workspace(&self) -> &OwnedFd {
-        &self.workspace
+    fn open(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/{name}", self.pid);
+        rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::new(self.code, format!("{path} cannot be opened: {e}.")))
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        let path = format!("/proc/{}/{name}", self.pid);
+        std::fs::read_to_string(&path)
+            .map_err(|e| Error::new(self.code, format!("{path} cannot be read: {e}.")))
+    }
+
+    async fn confirm(&self, engine: &Engine, container: &str) -> Result<()> {
+        if has_ended(self.pidfd.as_fd()) || engine.state(container).await?.pid != self.pid {
+            return Err(Error::new(self.code, "The sandbox ended while it was looked at."));
+        }
+        Ok(())
     }
 }
 
@@ -182,6 +231,22 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_without_a_wall_is_refused() {
+        let good = "Name:\tinside\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
+                    CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+                    CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+        assert!(check_walls(good).is_ok());
+        for (from, to) in [
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("CapBnd:\t0000000000000000", "CapBnd:\t00000000800405fb"),
+            ("CapEff", "Other"),
+        ] {
+            assert!(check_walls(&good.replace(from, to)).is_err(), "{to}");
+        }
+    }
 
     #[test]
     fn a_default_route_is_recognised() {

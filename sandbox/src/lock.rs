@@ -16,19 +16,24 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// Waits without giving way: for locks that are held for a moment only.
+    ///
+    /// # Errors
+    /// `Code::Io` when the file cannot be made.
+    pub(crate) fn wait(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map(|locked| Self { _file: locked })
+            .map_err(|(_, e)| Error::io("take the lock", path, e))
+    }
+
     /// Waits for as long as somebody else holds it; the wait can be cancelled by
     /// dropping the future.
     ///
     /// # Errors
     /// `Code::Io` when the file cannot be made.
     pub(crate) async fn take(path: &Path) -> Result<Self> {
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::io("make the lock", path, e))?;
+        let mut file = open(path)?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(locked) => return Ok(Self { _file: locked }),
@@ -38,4 +43,14 @@ impl Lock {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| Error::io("make the lock", path, e))
 }

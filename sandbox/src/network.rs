@@ -13,6 +13,9 @@ use crate::link::Namespaces;
 /// Longest wait for an answer that needs no password.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longest wait for an answer that a person has to type a password for.
+const WITH_A_PERSON: Duration = Duration::from_secs(600);
+
 /// A connection to the helper. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -71,6 +74,33 @@ impl Network {
         bounded(async { Ok(self.helper.detach(id).await?) }).await
     }
 
+    /// The administrator's list and its version.
+    ///
+    /// # Errors
+    /// As [`Network::connect`].
+    pub(crate) async fn policy(&self) -> Result<(String, String)> {
+        bounded(async { Ok(self.helper.get_policy().await?) }).await
+    }
+
+    /// Replaces the administrator's list when it is still the one of `version`;
+    /// answers the new version. Waits while a person types a password.
+    pub(crate) async fn replace_policy(&self, document: &str, version: &str) -> Result<String> {
+        let call = self.helper.replace_policy(document, version);
+        let answer = tokio::time::timeout(WITH_A_PERSON, call).await.map_err(|_| {
+            Error::new(Code::HelperRefused, "Nobody answered the question for the password.")
+        })?;
+        answer.map_err(|e| {
+            let error = HelperError::from(e);
+            match error.code() {
+                Some(rcc_dbus::Code::VersionConflict) => crate::hosts::changed(),
+                Some(rcc_dbus::Code::NotAuthorized) => explain(&error)
+                    .title_is("The list of this computer was not changed.")
+                    .hint_is("Ask the administrator, or allow the host for your own projects."),
+                _ => explain(&error),
+            }
+        })
+    }
+
     /// The caller's own attachments.
     pub(crate) async fn list(&self) -> Result<Vec<AttachmentInfo>> {
         bounded(async { Ok(self.helper.list(false).await?) }).await
@@ -86,6 +116,14 @@ impl Network {
 
     pub(crate) async fn set_connected(&self, id: u32, connected: bool) -> Result<()> {
         bounded(async { Ok(self.helper.set_connected(id, connected).await?) }).await
+    }
+
+    pub(crate) async fn open_internet(&self, id: u32, seconds: u32) -> Result<()> {
+        bounded(async { Ok(self.helper.open_internet(id, seconds).await?) }).await
+    }
+
+    pub(crate) async fn reached(&self, id: u32) -> Result<Vec<rcc_dbus::Reached>> {
+        bounded(async { Ok(self.helper.reached(id).await?) }).await
     }
 
     pub(crate) async fn set_rules(

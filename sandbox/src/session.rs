@@ -2,10 +2,16 @@
 //! record; whoever asks sees the same.
 
 mod files;
+mod internet;
 mod open;
 mod rules;
+mod usage;
+mod walls;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcc_inside::frame::{Reply, Request, TerminalInfo};
 
@@ -15,22 +21,38 @@ use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::link::Namespaces;
 use crate::network::Network;
+use crate::preferences::Preferences;
 use crate::project::Project;
 use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
+pub use internet::Reached;
 pub use open::{OpenRequest, open};
-pub use rules::{DroppedRule, Scope, allow, deny, resync};
+pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
+pub use usage::Usage;
+pub use walls::Walls;
 
 /// How many seconds a sandbox gets to end its programs.
 const STOP_PATIENCE_S: i32 = 5;
 
+/// signal(7).
+const HANG_UP: i32 = 1;
+/// See [`HANG_UP`].
+const KILL: i32 = 9;
+/// How often and how far apart a program that was hung up is looked at: 3 s.
+const HANG_UP_LOOKS: u32 = 15;
+/// See [`HANG_UP_LOOKS`].
+const HANG_UP_WAIT: Duration = Duration::from_millis(200);
+
 /// A running sandbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Session {
     engine: Engine,
     found: Found,
+    /// A connection to the program inside that nobody uses yet: an exec takes the
+    /// engine longer than everything else that an opening needs.
+    spare: Arc<Mutex<Option<Client>>>,
     /// False when it ran already.
     pub new: bool,
 }
@@ -152,9 +174,15 @@ fn chooses_itself(arguments: &[String]) -> bool {
         || arguments.iter().take_while(|word| *word != "--").any(made)
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
 impl Session {
     fn of(engine: &Engine, found: Found) -> Self {
-        Self { engine: engine.clone(), found, new: false }
+        Self { engine: engine.clone(), found, spare: Arc::default(), new: false }
     }
 
     /// The running session of a project.
@@ -229,12 +257,19 @@ impl Session {
         }
     }
 
-    /// What its network is now.
+    /// What its network is now. Whether there is a link at all the kernel tells;
+    /// the rest only the helper.
     pub async fn network_state(&self, network: Option<&Network>) -> NetworkState {
+        let Ok(state) = self.engine.state(&self.found.id).await else {
+            return NetworkState::Unknown;
+        };
+        if crate::link::has_none(state.pid) {
+            return NetworkState::Offline;
+        }
         let Some(network) = network else {
             return NetworkState::Unknown;
         };
-        match self.attachment(network).await {
+        match network.attachment_of(state.pid).await {
             Ok(Some(attachment)) if attachment.connected => NetworkState::Connected,
             Ok(Some(_)) => NetworkState::Disconnected,
             Ok(None) => NetworkState::Offline,
@@ -262,16 +297,18 @@ impl Session {
         project: &Project,
         host: &Host,
     ) -> Result<Vec<DroppedRule>> {
-        match self.attachment(network).await? {
-            Some(attachment) => {
+        let pid = self.engine.state(&self.found.id).await?.pid;
+        match network.attachment_of(pid).await? {
+            Some(attachment) if crate::link::is_configured(pid) => {
                 network.set_connected(attachment.id, true).await?;
-                Ok(Vec::new())
+                return Ok(Vec::new());
             }
-            None => {
-                let rules = crate::levels::of_project(project, host)?;
-                open::plug_in(&self.engine, &self.found.id, network, &rules).await
-            }
+            // Broken off between the helper's half of the link and ours: both anew.
+            Some(attachment) => network.detach(attachment.id).await?,
+            None => {}
         }
+        let rules = crate::levels::of_project(project, host)?;
+        open::plug_in(&self.namespaces().await?, network, &rules).await
     }
 
     /// Switches its network off; every flow is cut.
@@ -303,7 +340,7 @@ impl Session {
             cwd: WORKSPACE.into(),
             name: program.name().into(),
         };
-        Terminal::start(&self.engine, &self.found.id, start, size).await
+        Terminal::start(self.client().await?, start, size).await
     }
 
     /// Starts a program on pipes, for output that another program reads.
@@ -350,7 +387,7 @@ impl Session {
     /// # Errors
     /// [`Code::Terminal`], [`Code::Inside`], [`Code::Engine`].
     pub async fn attach(&self, terminal: u32, size: Size) -> Result<Terminal> {
-        Terminal::attach(&self.engine, &self.found.id, terminal, size).await
+        Terminal::attach(self.client().await?, terminal, size).await
     }
 
     /// Its terminals, living and ended.
@@ -358,13 +395,40 @@ impl Session {
     /// # Errors
     /// [`Code::Inside`], [`Code::Engine`].
     pub async fn terminals(&self) -> Result<Vec<TerminalInfo>> {
-        let mut client = Client::connect(&self.engine, &self.found.id).await?;
-        client.send(&Request::List).await?;
-        loop {
-            if let Reply::Terminals(terminals) = client.answer().await? {
-                return Ok(terminals);
+        let mut client = self.client().await?;
+        let listed = client
+            .ask(&Request::List, |reply| match reply {
+                Reply::Terminals(terminals) => Some(Ok(terminals)),
+                _ => None,
+            })
+            .await?;
+        self.keep(client);
+        Ok(listed)
+    }
+
+    /// Hangs the program of a terminal up as if its window were closed, and ends
+    /// it when that does not. One that ended already is no error.
+    ///
+    /// # Errors
+    /// [`Code::Inside`], [`Code::Engine`].
+    pub async fn hang_up(&self, terminal: u32) -> Result<()> {
+        let mut client = self.client().await?;
+        client.send(&Request::Signal { terminal, signal: HANG_UP }).await?;
+        for _ in 0..HANG_UP_LOOKS {
+            let alive = client
+                .ask(&Request::List, |reply| match reply {
+                    Reply::Terminals(all) => {
+                        Some(Ok(all.iter().any(|one| one.terminal == terminal && one.alive)))
+                    }
+                    _ => None,
+                })
+                .await?;
+            if !alive {
+                return Ok(());
             }
+            tokio::time::sleep(HANG_UP_WAIT).await;
         }
+        client.send(&Request::Signal { terminal, signal: KILL }).await
     }
 
     /// States and titles of its terminals as they change.
@@ -399,6 +463,20 @@ impl Session {
         self.engine.remove(&self.found.id, STOP_PATIENCE_S).await
     }
 
+    async fn client(&self) -> Result<Client> {
+        let spare = self.spare.lock().ok().and_then(|mut spare| spare.take());
+        match spare {
+            Some(client) => Ok(client),
+            None => Client::connect(&self.engine, &self.found.id).await,
+        }
+    }
+
+    fn keep(&self, client: Client) {
+        if let Ok(mut spare) = self.spare.lock() {
+            *spare = Some(client);
+        }
+    }
+
     fn check(&self, program: &Program) -> Result<()> {
         match program {
             Program::Claude { .. } if self.label(label::CLAUDE).is_empty() => Err(Error::new(
@@ -416,7 +494,8 @@ impl Session {
     async fn environment(&self, handed: &Handed, host: &Host) -> Result<Vec<(String, String)>> {
         let image = self.engine.environment(&self.found.id).await?;
         let registries = Registries::known(host)?.unwrap_or_default();
-        Ok(environment(&image, &host.user, &registries, handed))
+        let preferences = Preferences::load(host)?;
+        Ok(environment(&image, &host.user, &registries, &preferences, handed))
     }
 
     /// The namespaces, for whoever tests the walls from outside.

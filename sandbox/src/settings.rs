@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::LimitsWanted;
 use crate::error::{Code, Error, Result};
 use crate::host::{Host, write_atomically};
+use crate::lock::Lock;
 use crate::project::Project;
 
 /// `$XDG_CONFIG_HOME/rcc/projects/<id>.toml`.
@@ -24,6 +27,18 @@ pub struct Settings {
     /// Memory in MiB; none is half of the RAM, at most 8 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
+    /// Whole cores; none is all of the computer's but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// Processes and threads; none is 4096.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// Packages of the distribution's that the built image has besides its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// Hosts that were blocked and that the person does not want to hear of again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub never_ask: Vec<String>,
 }
 
 impl Default for Settings {
@@ -33,6 +48,10 @@ impl Default for Settings {
             image: "dev".into(),
             act_without_asking: true,
             memory_mib: None,
+            cores: None,
+            processes: None,
+            packages: Vec::new(),
+            never_ask: Vec::new(),
         }
     }
 }
@@ -65,23 +84,76 @@ impl Settings {
             Error::new(Code::Settings, format!("{} is not valid.", path.display()))
                 .with_detail(e.to_string())
         })?;
-        match settings.memory_mib {
-            Some(mib) if !(256..=1 << 24).contains(&mib) => Err(Error::new(
+        settings.check(&path)?;
+        Ok(settings)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let within = |name: &str, value: Option<u64>, range: RangeInclusive<u64>| match value {
+            Some(value) if !range.contains(&value) => Err(Error::new(
                 Code::Settings,
-                format!("{}: memory-mib is {mib}; it can be 256 to 16777216.", path.display()),
+                format!(
+                    "{}: {name} is {value}; it can be {} to {}.",
+                    path.display(),
+                    range.start(),
+                    range.end()
+                ),
             )),
-            _ => Ok(settings),
+            _ => Ok(()),
+        };
+        within("memory-mib", self.memory_mib, 256..=1 << 24)?;
+        within("cores", self.cores.map(u64::from), 1..=1024)?;
+        within("processes", self.processes.map(u64::from), 64..=1 << 22)?;
+        match self.packages.iter().find(|name| !is_package(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                Code::Settings,
+                format!(
+                    "{}: `{}` is not the name of a package.",
+                    path.display(),
+                    crate::display::line(name, 80)
+                ),
+            )
+            .hint_is("Write names as apt knows them, for instance golang or libpq-dev.")),
         }
+    }
+
+    /// The settings that are there already, changed by `change` and written,
+    /// under a lock: two faces that save at once lose nothing.
+    ///
+    /// # Errors
+    /// As [`Settings::load`] and [`Settings::save`].
+    pub async fn update(
+        project: &Project,
+        host: &Host,
+        change: impl FnOnce(&mut Self),
+    ) -> Result<Self> {
+        let lock = host.runtime.join(format!("{}.settings.lock", project.id()));
+        let _lock = Lock::take(&lock).await?;
+        let mut settings = Self::load(project, host)?;
+        change(&mut settings);
+        settings.save(project, host)?;
+        Ok(settings)
     }
 
     /// Writes them.
     ///
     /// # Errors
-    /// [`Code::Io`].
+    /// [`Code::Settings`] for a value that cannot be used, [`Code::Io`].
     pub fn save(&self, project: &Project, host: &Host) -> Result<()> {
         let path = Self::file(project, host);
+        self.check(&path)?;
         let text = toml::to_string(self).map_err(|e| Error::io("write", &path, e))?;
         write_atomically(&path, text.as_bytes())
+    }
+
+    /// What its sandbox may use.
+    pub fn limits(&self) -> LimitsWanted {
+        LimitsWanted {
+            memory: self.memory_mib.map(|mib| mib << 20),
+            cores: self.cores,
+            processes: self.processes,
+        }
     }
 
     /// Whether the project was initialised.
@@ -110,6 +182,14 @@ impl Settings {
     }
 }
 
+/// The names that Debian's policy manual allows (5.6.7), so that nothing else
+/// reaches a command line.
+fn is_package(name: &str) -> bool {
+    let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    first && (2..=100).contains(&name.len()) && name.chars().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,10 +205,21 @@ mod tests {
         let mut settings = Settings::load(&project, &host).unwrap();
         assert!(settings.act_without_asking && settings.image == "dev");
         settings.memory_mib = Some(4096);
+        settings.packages = vec!["golang".into(), "libstdc++6".into()];
+        settings.never_ask = vec!["ads.example".into()];
         settings.save(&project, &host).unwrap();
         assert_eq!(Settings::load(&project, &host).unwrap(), settings);
         assert_eq!(Settings::all(&host).unwrap(), [settings]);
-        for bad in ["imgae = \"dev\"\n", "memory-mib = 1\n", "memory-mib = \"x\"\n"] {
+        for bad in [
+            "imgae = \"dev\"\n",
+            "memory-mib = 1\n",
+            "memory-mib = \"x\"\n",
+            "cores = 0\n",
+            "processes = 1\n",
+            "packages = [\"-x\"]\n",
+            "packages = [\"a b\"]\n",
+            "packages = [\"a,b\"]\n",
+        ] {
             fs::write(Settings::file(&project, &host), bad).unwrap();
             assert_eq!(
                 Settings::load(&project, &host).unwrap_err().code(),

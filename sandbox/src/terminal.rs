@@ -8,7 +8,6 @@ use bytes::Bytes;
 use rcc_inside::frame::{MAX_DATA, Reply, Request};
 use tokio::sync::mpsc;
 
-use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 
 pub(crate) use client::Client;
@@ -96,13 +95,7 @@ pub(crate) struct Start {
 }
 
 impl Terminal {
-    pub(crate) async fn start(
-        engine: &Engine,
-        container: &str,
-        start: Start,
-        size: Size,
-    ) -> Result<Self> {
-        let mut client = Client::connect(engine, container).await?;
+    pub(crate) async fn start(mut client: Client, start: Start, size: Size) -> Result<Self> {
         let program = start.argv.first().cloned().unwrap_or_default();
         let request = Request::Start {
             argv: start.argv,
@@ -112,59 +105,38 @@ impl Terminal {
             rows: size.rows,
             name: start.name,
         };
-        client.send(&request).await?;
-        let number = loop {
-            match client.answer().await? {
-                Reply::Started { terminal } => break terminal,
+        let number = client
+            .ask(&request, |reply| match reply {
+                Reply::Started { terminal } => Some(Ok(terminal)),
                 Reply::Error { code, message } => {
-                    return Err(Error::new(
-                        Code::Terminal,
-                        format!(
-                            "`{}`: {}.",
-                            crate::display::line(&program, 80),
-                            message.trim_end_matches('.')
-                        ),
-                    )
-                    .with_detail(format!("{code:?}")));
+                    let program = crate::display::line(&program, 80);
+                    let why = format!("`{program}`: {}.", message.trim_end_matches('.'));
+                    Some(Err(Error::new(Code::Terminal, why).with_detail(format!("{code:?}"))))
                 }
-                _ => {}
-            }
-        };
+                _ => None,
+            })
+            .await?;
         Self::attached(client, number, size, false).await
     }
 
-    pub(crate) async fn attach(
-        engine: &Engine,
-        container: &str,
-        number: u32,
-        size: Size,
-    ) -> Result<Self> {
-        let client = Client::connect(engine, container).await?;
+    pub(crate) async fn attach(client: Client, number: u32, size: Size) -> Result<Self> {
         Self::attached(client, number, size, true).await
     }
 
     async fn attached(mut client: Client, number: u32, size: Size, history: bool) -> Result<Self> {
-        client
-            .send(&Request::Attach {
-                terminal: number,
-                cols: size.columns,
-                rows: size.rows,
-                history,
+        let request =
+            Request::Attach { terminal: number, cols: size.columns, rows: size.rows, history };
+        let first = client
+            .ask(&request, |reply| match reply {
+                Reply::Screen(bytes) => Some(Ok(TerminalEvent::Screen(bytes.into()))),
+                Reply::Error { message, .. } => {
+                    let why = format!("Terminal {number}: {message}");
+                    let hint = "`rcc ls` lists the terminals that are there.";
+                    Some(Err(Error::new(Code::Terminal, why).hint_is(hint)))
+                }
+                _ => None,
             })
             .await?;
-        let first = loop {
-            match client.answer().await? {
-                Reply::Screen(bytes) => break TerminalEvent::Screen(bytes.into()),
-                Reply::Error { message, .. } => {
-                    return Err(Error::new(
-                        Code::Terminal,
-                        format!("Terminal {number}: {message}"),
-                    )
-                    .hint_is("`rcc ls` lists the terminals that are there."));
-                }
-                _ => {}
-            }
-        };
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
         let (events, output) = mpsc::channel(WAITING_REQUESTS);
         tokio::spawn(client.carry(number, first, waiting, events));

@@ -48,7 +48,7 @@ async fn try_place() -> Result<Place, String> {
         Ok(name) => ImageChoice::parse(&name).map_err(|e| e.to_string())?,
         Err(_) => ImageChoice::Small,
     };
-    match image::find(&engine, &image).await {
+    match image::find(&engine, &image, &[]).await {
         Ok(Some(_)) => {}
         _ => return Err(format!("there is no image {image}; set RCC_TEST_IMAGE")),
     }
@@ -69,6 +69,7 @@ impl Place {
             folder: folder.into(),
             image: Some(self.image.clone()),
             offline: true,
+            piped: false,
             claude: false,
             handed: Handed::default(),
         }

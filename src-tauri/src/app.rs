@@ -2,14 +2,24 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rcc_sandbox::{Cancel, Code, Engine, Error, Host, Network, Project, Settings, TerminalInput};
+use rcc_sandbox::{
+    Cancel, Code, Engine, Error, Host, Network, Preferences, Project, Settings, TerminalInput,
+};
 use tauri::ipc::Channel;
+use tokio::sync::broadcast;
 
+use crate::limits::Looks;
+use crate::live::Live;
 use crate::remembered::Remembered;
-use crate::wire::{Activity, Event};
+use crate::seen::Seen;
+use crate::wire::{Event, SetupId};
+
+/// Events that may wait for the tray and for notifications.
+const EVENTS: usize = 256;
 
 /// Cheap to clone.
 pub type Shared = Arc<App>;
@@ -20,11 +30,42 @@ pub struct App {
     /// What is being opened, by project.
     pub openings: Mutex<HashMap<String, Cancel>>,
     pub terminals: Mutex<Terminals>,
-    /// What the sessions that are watched do, by project.
-    pub live: Mutex<HashMap<String, Option<Activity>>>,
+    /// What the sessions that are watched do.
+    pub live: Mutex<Live>,
+    /// What they were not let through to.
+    pub seen: Mutex<Seen>,
     engine: tokio::sync::Mutex<Option<Engine>>,
     network: tokio::sync::Mutex<Option<Network>>,
+    /// What of the first run is being done.
+    pub mending: Mutex<HashMap<SetupId, Cancel>>,
+    /// The last looks at what each sandbox computes.
+    pub looks: Mutex<Looks>,
+    /// Somebody shows the tray.
+    pub tray_online: Arc<AtomicBool>,
+    /// When the page was asked to ask what to do with what runs.
+    pub asked_to_quit: Mutex<Option<Instant>>,
+    /// What the person looks at.
+    sight: Mutex<Sight>,
     page: Mutex<Option<Channel<Event>>>,
+    /// What to show as soon as there is a page.
+    first: Mutex<Vec<Event>>,
+    events: broadcast::Sender<News>,
+}
+
+/// What tray and notifications hear.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Told to the page, too.
+    Told(Event),
+    /// The person has this project before them now.
+    LooksAt(String),
+}
+
+/// Whether the person looks at the window, and at which project in it.
+#[derive(Default)]
+struct Sight {
+    focused: bool,
+    project: Option<String>,
 }
 
 /// The terminals that the page shows, by the window's own number.
@@ -43,15 +84,28 @@ impl App {
             openings: Mutex::default(),
             terminals: Mutex::default(),
             live: Mutex::default(),
+            seen: Mutex::default(),
             engine: tokio::sync::Mutex::default(),
             network: tokio::sync::Mutex::default(),
+            mending: Mutex::default(),
+            looks: Mutex::default(),
+            tray_online: Arc::default(),
+            asked_to_quit: Mutex::default(),
+            sight: Mutex::default(),
             page: Mutex::default(),
+            first: Mutex::default(),
+            events: broadcast::channel(EVENTS).0,
         }
     }
 
     /// This computer, or why nothing can be opened on it.
     pub fn host(&self) -> Result<&Host, &Error> {
         self.host.as_ref()
+    }
+
+    /// What the person chose; the defaults while it cannot be read.
+    pub fn preferences(&self) -> Preferences {
+        self.host().ok().and_then(|host| Preferences::load(host).ok()).unwrap_or_default()
     }
 
     /// The engine; started when it does not run.
@@ -91,6 +145,11 @@ impl App {
         Ok(connected)
     }
 
+    /// The firewall service if something asked for it before.
+    pub async fn network_if_known(&self) -> Option<Network> {
+        self.network.lock().await.clone()
+    }
+
     /// A folder of the list, checked as it is now.
     pub fn project(&self, id: &str) -> Result<Project, Error> {
         let host = self.host().map_err(again)?;
@@ -107,10 +166,59 @@ impl App {
 
     /// Where events go from now on.
     pub fn tell_page(&self, channel: Channel<Event>) {
+        for event in locked(&self.first).drain(..) {
+            let _ = channel.send(event);
+        }
         *locked(&self.page) = Some(channel);
     }
 
+    pub fn has_page(&self) -> bool {
+        locked(&self.page).is_some()
+    }
+
+    /// As [`App::tell`]; a page that is not there yet gets it when it is.
+    pub fn show(&self, event: Event) {
+        if self.has_page() {
+            self.tell(event);
+        } else {
+            locked(&self.first).push(event);
+        }
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<News> {
+        self.events.subscribe()
+    }
+
+    /// The window got or lost the keyboard.
+    pub fn focused(&self, focused: bool) {
+        locked(&self.sight).focused = focused;
+        self.tell_sight();
+    }
+
+    /// The page shows this project now.
+    pub fn looks_at(&self, project: Option<&str>) {
+        locked(&self.sight).project = project.map(Into::into);
+        self.tell_sight();
+    }
+
+    fn tell_sight(&self) {
+        let sight = locked(&self.sight);
+        if let (true, Some(project)) = (sight.focused, &sight.project) {
+            // Nobody may listen.
+            let _ = self.events.send(News::LooksAt(project.clone()));
+        }
+    }
+
+    /// Whether the person has the project before them.
+    pub fn in_sight(&self, project: &str) -> bool {
+        let sight = locked(&self.sight);
+        sight.focused && sight.project.as_deref() == Some(project)
+    }
+
     pub fn tell(&self, event: Event) {
+        // Nobody but the page may listen.
+        let _ = self.events.send(News::Told(event.clone()));
         if let Some(page) = locked(&self.page).as_ref() {
             // A page that is gone asks for everything when it comes again.
             let _ = page.send(event);
@@ -140,7 +248,7 @@ impl Terminals {
 }
 
 /// [`Error`] holds text only but is not `Clone`.
-fn again(error: &Error) -> Error {
+pub fn again(error: &Error) -> Error {
     let copy = Error::new(error.code(), error.body()).title_is(error.title()).hint_is(error.hint());
     match error.detail() {
         Some(detail) => copy.with_detail(detail),

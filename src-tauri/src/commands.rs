@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
-use rcc_sandbox::{Error, Host, Session, Size, session};
+use rcc_sandbox::{Error, Host, Session, Size};
 use tauri::ipc::{Channel, InvokeBody, Request};
 use tauri::{AppHandle, State};
 use tauri_plugin_dialog::DialogExt;
 
 use crate::app::{Shared, locked};
 use crate::screen::Screen;
-use crate::wire::{AllowHost, Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
-use crate::{clipboard, opening, projects, watching};
+use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
+use crate::{clipboard, opening, projects, setup, watching, window};
 
+mod hosts;
 #[cfg(test)]
 mod names;
+mod network;
+mod settings;
 #[cfg(test)]
 pub use names::NAMES;
 
@@ -31,11 +34,30 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         open_sandbox,
         cancel_opening,
         stop_session,
-        allow_host,
+        network::network_view,
+        network::allow_host,
+        network::never_ask,
+        network::set_network,
+        network::open_internet,
+        hosts::hosts,
+        hosts::change_hosts,
+        hosts::check_host,
+        settings::settings,
+        settings::save_settings,
+        settings::resources,
+        settings::project_settings,
+        settings::save_project_settings,
+        settings::setup,
+        settings::mend,
+        settings::cancel_mend,
+        settings::about,
+        settings::walls,
         terminal_write,
         terminal_resize,
         terminal_credit,
         terminal_close,
+        end_terminal,
+        quit,
         copy_text,
         open_link,
     ]
@@ -43,15 +65,17 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
 
 /// The page is there. What an earlier page showed is let go.
 #[tauri::command]
-pub fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Hello {
+pub async fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Answer<Hello> {
     locked(&app.terminals).clear();
     app.tell_page(events);
     tauri::async_runtime::spawn(watching::begin(app.inner().clone()));
-    Hello {
+    Ok(Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         automation: std::env::var_os("TAURI_WEBVIEW_AUTOMATION").is_some_and(|set| set == "true"),
         problem: app.host().err().map(Problem::from),
-    }
+        settings: app.preferences().into(),
+        setup: setup::is_needed(&app).await,
+    })
 }
 
 #[tauri::command]
@@ -74,6 +98,7 @@ pub fn show_title(
     app: State<'_, Shared>,
     project: Option<&str>,
 ) -> Answer<()> {
+    app.looks_at(project);
     let name = project.and_then(|id| app.project(id).ok()).map(|project| project.name());
     let title = name.map_or_else(|| "rcc".to_string(), |name| format!("{name} – rcc"));
     window.set_title(&title).map_err(|error| cannot("The title could not be set.", &error))
@@ -151,30 +176,6 @@ pub async fn stop_session(app: State<'_, Shared>, project: String) -> Answer<()>
     Ok(())
 }
 
-/// Allows a host for its project, now and later.
-#[tauri::command]
-pub async fn allow_host(app: State<'_, Shared>, request: AllowHost) -> Answer<()> {
-    let host = app.host().map_err(Problem::from)?;
-    let project = app.project(&request.project)?;
-    let entry = rcc_sandbox::levels::parse_host(&spec(&request), request.private)?;
-    let engine = app.engine().await?;
-    let network = app.network().await.ok();
-    let scope = rcc_sandbox::Scope::Project;
-    Ok(session::allow(host, &engine, network.as_ref(), &project, &entry, scope).await?)
-}
-
-/// As a person would type it.
-fn spec(request: &AllowHost) -> String {
-    // Only the name was asked for: the web's port.
-    let port = if request.port == 0 { 443 } else { request.port };
-    let protocol = if request.protocol == "udp" { "/udp" } else { "" };
-    if request.target.contains(':') {
-        format!("[{}]:{port}{protocol}", request.target)
-    } else {
-        format!("{}:{port}{protocol}", request.target)
-    }
-}
-
 /// Types the raw bytes of the request's body; the header `terminal` says where.
 #[tauri::command]
 pub async fn terminal_write(app: State<'_, Shared>, request: Request<'_>) -> Answer<()> {
@@ -210,6 +211,28 @@ pub async fn terminal_credit(app: State<'_, Shared>, terminal: u32, bytes: u32) 
 #[tauri::command]
 pub fn terminal_close(app: State<'_, Shared>, terminal: u32) {
     locked(&app.terminals).remove(terminal);
+}
+
+/// Ends the program of a tab, or puts away a tab whose program ended.
+#[tauri::command]
+pub async fn end_terminal(app: State<'_, Shared>, project: String, tab: u32) -> Answer<()> {
+    let engine = app.engine().await?;
+    let sessions = Session::all(&engine).await?;
+    let Some(session) = sessions.iter().find(|session| session.project_id() == project) else {
+        return Ok(());
+    };
+    session.hang_up(tab).await?;
+    if let Some(sandbox) = locked(&app.live).get_mut(&project) {
+        sandbox.close(tab);
+    }
+    watching::look(&app, session).await;
+    Ok(())
+}
+
+/// Ends the app, with or without the sessions.
+#[tauri::command]
+pub async fn quit(handle: AppHandle, stop: bool) -> Answer<()> {
+    Ok(window::quit(&handle, stop).await?)
 }
 
 /// Puts text on the clipboard. There is no command that reads it.
@@ -278,20 +301,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_blocked_host_is_written_as_a_person_would() {
-        let written = |target: &str, port, protocol: &str| {
-            let (target, protocol) = (target.into(), protocol.into());
-            let request =
-                AllowHost { project: String::new(), target, port, protocol, private: false };
-            let text = spec(&request);
-            rcc_sandbox::levels::parse_host(&text, false).unwrap().to_string()
-        };
-        assert_eq!(written("example.org", 0, "tcp"), "example.org tcp/443");
-        assert_eq!(written("2600::1", 53, "udp"), "2600::1 udp/53");
-        assert_eq!(written("203.0.114.9", 8443, "tcp"), "203.0.114.9 tcp/8443");
-    }
-
     /// A command that is not in the capability could not be called; one that is
     /// there and not here would be a hole in waiting.
     #[test]
@@ -308,7 +317,13 @@ mod tests {
             NAMES.iter().map(|name| format!("allow-{}", name.replace('_', "-"))).collect();
         assert_eq!(allowed, expected);
         assert_eq!(capability["windows"], serde_json::json!(["main"]));
-        let handled = include_str!("commands.rs");
+        let handled = [
+            include_str!("commands.rs"),
+            include_str!("commands/hosts.rs"),
+            include_str!("commands/network.rs"),
+            include_str!("commands/settings.rs"),
+        ]
+        .concat();
         for name in NAMES {
             assert!(handled.contains(&format!("fn {name}(")), "{name}");
         }

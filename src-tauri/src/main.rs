@@ -4,19 +4,32 @@ mod app;
 mod appearance;
 mod clipboard;
 mod commands;
+mod desk;
+mod hosts;
+mod limits;
+mod live;
+mod network;
+mod notify;
 mod opening;
 mod projects;
 mod remembered;
 mod screen;
+mod seen;
+mod setup;
+#[cfg(test)]
+mod testing;
+mod tray;
 mod watching;
+mod window;
 mod wire;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use gtk::glib;
 use rcc_sandbox::Host;
-use tauri::{Manager, WindowEvent};
+use tauri::Manager;
 
 use crate::app::{App, Shared};
 
@@ -42,17 +55,29 @@ fn main() -> ExitCode {
 fn run() -> tauri::Result<()> {
     let shared: Shared = Arc::new(App::new(Host::detect()));
     tauri::Builder::default()
+        // First: a second start ends here and shows the window that is there.
+        .plugin(tauri_plugin_single_instance::init(|app, arguments, folder| {
+            window::started_with(app, &arguments, Path::new(&folder));
+        }))
         .plugin(tauri_plugin_dialog::init())
         .manage(shared)
         .invoke_handler(commands::handler())
         .setup(|app| {
             appearance::follow_desktop(app.handle());
+            let shared = app.state::<Shared>().inner().clone();
+            if let Some(main) = app.get_webview_window("main") {
+                window::restore(&shared, &main);
+            }
+            let arguments: Vec<String> =
+                std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            if arguments.len() > 1 {
+                window::started_with(app.handle(), &arguments, &std::env::current_dir()?);
+            }
+            tauri::async_runtime::spawn(hosts::follow(shared.clone()));
+            tauri::async_runtime::spawn(tray::run(app.handle().clone(), shared.clone()));
+            tauri::async_runtime::spawn(notify::run(app.handle().clone(), shared));
             Ok(())
         })
-        .on_window_event(|window, event| {
-            if let WindowEvent::DragDrop(event) = event {
-                projects::dragged(&window.state::<Shared>(), event);
-            }
-        })
+        .on_window_event(window::event)
         .run(tauri::generate_context!())
 }

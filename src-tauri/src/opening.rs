@@ -7,6 +7,7 @@ use rcc_sandbox::{
 use tauri::ipc::Channel;
 
 use crate::app::{Shared, locked, now};
+use crate::live::CLAUDE;
 use crate::screen::{self, Screen};
 use crate::wire::{OpenSandbox, Opened, Progress, Start};
 use crate::{projects, watching};
@@ -28,13 +29,16 @@ pub async fn open(
     drop(begun);
 
     locked(&app.remembered).opened(&request.project, now());
-    let network = projects::network(app).await;
-    let shown = projects::session(app, &session, network.as_ref()).await;
+    let tab = terminal.number();
     let (input, output) = terminal.split();
     let number = locked(&app.terminals).add(input);
     tauri::async_runtime::spawn(screen::carry(app.clone(), number, output, screen));
-    tauri::async_runtime::spawn(watching::begin(app.clone()));
-    Ok(Opened { terminal: number, session: shown })
+    watching::begin(app.clone()).await;
+    // The new terminal is in the list that is answered.
+    watching::look(app, &session).await;
+    let network = projects::network(app).await;
+    let shown = projects::session(app, &session, network.as_ref()).await;
+    Ok(Opened { terminal: number, tab, session: shown })
 }
 
 async fn start(
@@ -50,6 +54,7 @@ async fn start(
         folder: project.path().into(),
         image: None,
         offline: request.offline,
+        piped: false,
         claude: true,
         handed: handed.clone(),
     };
@@ -57,17 +62,20 @@ async fn start(
     let size = Size { columns: request.columns, rows: request.rows };
     let starting = async {
         if request.start == Start::Show
-            && let Some(terminal) = running_claude(&session).await?
+            && let Some(terminal) = to_show(&session, request.terminal).await?
         {
             return session.attach(terminal, size).await;
         }
-        let settings = Settings::load(&project, host)?;
-        let arguments = match request.start {
-            Start::Resume => vec!["--continue".into()],
-            Start::Show | Start::New => Vec::new(),
+        let claude = |arguments| -> Result<Program, Error> {
+            let settings = Settings::load(&project, host)?;
+            Ok(Program::Claude { arguments, act_without_asking: settings.act_without_asking })
         };
-        let claude = Program::Claude { arguments, act_without_asking: settings.act_without_asking };
-        session.start(&claude, size, &handed, host).await
+        let program = match request.start {
+            Start::Shell => Program::Shell,
+            Start::Resume => claude(vec!["--continue".into()])?,
+            Start::Show | Start::New => claude(Vec::new())?,
+        };
+        session.start(&program, size, &handed, host).await
     };
     let terminal = report
         .step(Step::StartProgram, async {
@@ -85,12 +93,17 @@ async fn start(
     Ok((session, terminal?))
 }
 
-async fn running_claude(session: &Session) -> Result<Option<u32>, Error> {
+/// The terminal that was asked for, else the newest Claude that runs.
+async fn to_show(session: &Session, wanted: Option<u32>) -> Result<Option<u32>, Error> {
+    // A new sandbox has none of the terminals that an earlier one had.
+    if wanted.is_some() && !session.new {
+        return Ok(wanted);
+    }
     let terminals = session.terminals().await?;
     Ok(terminals
         .iter()
         .rev()
-        .find(|info| info.alive && info.name == "claude")
+        .find(|info| info.alive && info.name == CLAUDE)
         .map(|info| info.terminal))
 }
 

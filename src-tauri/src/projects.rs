@@ -8,8 +8,9 @@ use std::time::Duration;
 use rcc_sandbox::{Engine, Error, Host, Network, Session, Settings, display};
 use tauri::DragDropEvent;
 
-use crate::app::{App, Shared, locked};
-use crate::wire::{self, Event, Problem};
+use crate::app::{App, Shared, again, locked};
+use crate::remembered::Folder;
+use crate::wire::{self, Event};
 
 /// It answers in milliseconds, or is being started; then the next list has it.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,7 +30,7 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         if folder.hidden && session.is_none() {
             continue;
         }
-        list.push(entry(host, &folder.id, &folder.path, folder.opened, session));
+        list.push(entry(app, host, folder, session));
     }
     for settings in Settings::all(host)? {
         let Ok(project) = rcc_sandbox::Project::open(settings.path.as_ref(), host) else {
@@ -37,20 +38,20 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         };
         if remembered.iter().all(|folder| folder.id != project.id()) {
             let session = sessions.remove(project.id()).map(|(_, session)| session);
-            list.push(entry(host, project.id(), project.path(), None, session));
+            list.push(entry(app, host, &Folder::new(project.id(), project.path()), session));
         }
     }
     // Opened by the command line in a folder that the window never saw.
     for (id, (path, session)) in sessions {
         locked(&app.remembered).add(&id, &path);
-        list.push(entry(host, &id, &path, None, Some(session)));
+        list.push(entry(app, host, &Folder::new(&id, &path), Some(session)));
     }
     Ok(list)
 }
 
 /// Puts a folder into the list and answers its project's id.
-pub fn add(app: &App, path: &Path) -> Result<String, Problem> {
-    let host = app.host().map_err(Problem::from)?;
+pub fn add(app: &App, path: &Path) -> Result<String, Error> {
+    let host = app.host().map_err(again)?;
     let project = rcc_sandbox::Project::open(path, host)?;
     locked(&app.remembered).add(project.id(), project.path());
     Ok(project.id().into())
@@ -66,7 +67,7 @@ pub fn dragged(app: &App, event: &DragDropEvent) {
             for path in paths {
                 app.tell(match add(app, path) {
                     Ok(project) => Event::Dropped { project },
-                    Err(problem) => Event::Refused(problem),
+                    Err(error) => Event::Refused(error.into()),
                 });
             }
         }
@@ -76,10 +77,15 @@ pub fn dragged(app: &App, event: &DragDropEvent) {
 
 /// One session as the page sees it.
 pub async fn session(app: &Shared, session: &Session, network: Option<&Network>) -> wire::Session {
+    let (network, left) = session.openness(network).await;
+    let live = locked(&app.live);
+    let known = live.get(session.project_id());
     wire::Session {
-        network: session.network_state(network).await.into(),
+        network: network.into(),
+        open_until: left.map(crate::network::ends),
         image: session.image().to_string(),
-        activity: locked(&app.live).get(session.project_id()).cloned().flatten(),
+        activity: known.and_then(|sandbox| sandbox.activity()),
+        terminals: known.map(|sandbox| sandbox.tabs()).unwrap_or_default(),
     }
 }
 
@@ -106,25 +112,22 @@ pub async fn network(app: &App) -> Option<Network> {
     tokio::time::timeout(NETWORK_PATIENCE, app.network()).await.ok()?.ok()
 }
 
-fn entry(
-    host: &Host,
-    id: &str,
-    path: &Path,
-    opened: Option<u64>,
-    session: Option<wire::Session>,
-) -> wire::Project {
+fn entry(app: &App, host: &Host, folder: &Folder, session: Option<wire::Session>) -> wire::Project {
+    let path = folder.path.as_path();
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     wire::Project {
-        id: id.into(),
+        id: folder.id.clone(),
         name: display::line(&name, 80),
         path: shown(host, path),
         exists: path.is_dir(),
-        opened,
+        opened: folder.opened,
         session,
+        blocked: locked(&app.seen).unseen(&folder.id),
+        resumable: folder.conversation,
     }
 }
 
-fn shown(host: &Host, path: &Path) -> String {
+pub fn shown(host: &Host, path: &Path) -> String {
     let text = match path.strip_prefix(&host.home) {
         Ok(below) if !host.home.as_os_str().is_empty() => Path::new("~").join(below),
         _ => path.into(),

@@ -21,6 +21,15 @@ pub struct Folder {
     /// Taken out of the list by the person, although settings for it exist.
     #[serde(default)]
     pub hidden: bool,
+    /// Claude had a turn there: the agent's home keeps a conversation.
+    #[serde(default)]
+    pub conversation: bool,
+}
+
+impl Folder {
+    pub fn new(id: &str, path: &Path) -> Self {
+        Self { id: id.into(), path: path.into(), opened: None, hidden: false, conversation: false }
+    }
 }
 
 #[derive(Debug)]
@@ -52,12 +61,7 @@ impl Remembered {
         match self.folders.iter_mut().find(|folder| folder.id == id) {
             Some(folder) if !folder.hidden => return,
             Some(folder) => folder.hidden = false,
-            None => self.folders.push(Folder {
-                id: id.into(),
-                path: path.into(),
-                opened: None,
-                hidden: false,
-            }),
+            None => self.folders.push(Folder::new(id, path)),
         }
         self.save();
     }
@@ -71,6 +75,25 @@ impl Remembered {
         self.folders.insert(0, folder);
         self.folders.truncate(MAX);
         self.save();
+    }
+
+    /// Notes that the window was hidden; true for the first time of all.
+    pub fn hidden_once(&self) -> bool {
+        let note = self.file.with_file_name("hidden-once");
+        let first = !note.exists();
+        // It is said once more when this fails.
+        let _ = fs::write(note, "");
+        first
+    }
+
+    /// Notes that a conversation is kept there.
+    pub fn conversation(&mut self, id: &str) {
+        if let Some(folder) = self.folders.iter_mut().find(|folder| folder.id == id)
+            && !folder.conversation
+        {
+            folder.conversation = true;
+            self.save();
+        }
     }
 
     pub fn hide(&mut self, id: &str) {
@@ -112,10 +135,12 @@ mod tests {
         list.add("b", Path::new("/p/b"));
         list.add("a", Path::new("/p/a"));
         list.opened("b", 7);
+        list.conversation("b");
         let again = Remembered::load(&state);
         assert_eq!(again.folders(), list.folders());
         let ids: Vec<&str> = again.folders().iter().map(|folder| folder.id.as_str()).collect();
         assert_eq!(ids, ["b", "a"]);
+        assert!(again.folders()[0].conversation && !again.folders()[1].conversation);
         assert_eq!(again.path("a"), Some(Path::new("/p/a")));
     }
 

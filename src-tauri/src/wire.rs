@@ -1,8 +1,20 @@
 //! What crosses to the page. `ui/src/lib/backend/wire.ts` is generated from
 //! here by the test at the end; codes and words cross, texts decide nothing.
 
+pub mod hosts;
+mod network;
+mod project;
+mod settings;
+mod setup;
+
 use rcc_sandbox::{Code, Error, NetworkState, Step};
 use serde::{Deserialize, Serialize};
+
+pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel};
+pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
+pub use project::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
+pub use settings::WindowSettings;
+pub use setup::{About, SetupId, SetupLine, Wall, WallId, WallState};
 
 /// The first thing the page asks.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +26,9 @@ pub struct Hello {
     pub automation: bool,
     /// Set when nothing can be opened at all.
     pub problem: Option<Problem>,
+    pub settings: WindowSettings,
+    /// Something of the first run is missing: show it.
+    pub setup: bool,
 }
 
 /// An error in the one form. Everything in it is text to show, but `code`.
@@ -49,6 +64,10 @@ pub struct Project {
     #[cfg_attr(test, ts(type = "number | null"))]
     pub opened: Option<u64>,
     pub session: Option<Session>,
+    /// Hosts blocked since its network page was looked at.
+    pub blocked: u32,
+    /// A conversation is kept that could go on.
+    pub resumable: bool,
 }
 
 /// A running sandbox.
@@ -57,9 +76,37 @@ pub struct Project {
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     pub network: NetworkWord,
+    /// Until when it is open to the whole internet, seconds since 1970.
+    #[cfg_attr(test, ts(type = "number | null"))]
+    pub open_until: Option<u64>,
     pub image: String,
-    /// Claude's state, when its terminal is there; a hint by the agent's side.
+    /// Of its Claude that most needs the person; a hint by the agent's side.
     pub activity: Option<Activity>,
+    pub terminals: Vec<TerminalTab>,
+}
+
+/// A terminal of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct TerminalTab {
+    /// The sandbox's own, from 1.
+    pub number: u32,
+    pub kind: TabKind,
+    /// While Claude Code runs in it.
+    pub activity: Option<Activity>,
+    /// Set once the program ended.
+    pub exit: Option<i32>,
+}
+
+/// What runs in a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub enum TabKind {
+    Claude,
+    Shell,
+    Other,
 }
 
 /// What Claude is doing.
@@ -112,21 +159,25 @@ pub struct OpenSandbox {
     /// Never connect.
     pub offline: bool,
     pub start: Start,
+    /// Which one to show; none is Claude's.
+    pub terminal: Option<u32>,
     pub columns: u16,
     pub rows: u16,
 }
 
-/// Which Claude the person wants to see.
+/// What the person wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub enum Start {
-    /// The one that runs, else a new one.
+    /// The terminal that is named, else the Claude that runs, else a new one.
     Show,
-    /// A new one.
+    /// A new Claude.
     New,
-    /// A new one that goes on with the last conversation.
+    /// A new Claude that goes on with the last conversation.
     Resume,
+    /// A new shell.
+    Shell,
 }
 
 /// What is there when everything was opened.
@@ -136,6 +187,8 @@ pub enum Start {
 pub struct Opened {
     /// The window's own number of the terminal.
     pub terminal: u32,
+    /// The sandbox's own number of it.
+    pub tab: u32,
     pub session: Session,
 }
 
@@ -195,9 +248,25 @@ pub enum Event {
     /// The list or a session in it changed: ask for the list.
     Projects,
     /// Claude of a project does something else now.
-    Activity { project: String, activity: Option<Activity> },
-    /// A host was blocked.
+    Activity { project: String, activity: Option<Activity>, terminals: Vec<TerminalTab> },
+    /// A host was blocked of which the person wants to hear.
     Blocked(Blocked),
+    /// The network page of a project changed: ask again.
+    Network { project: String },
+    /// A list changed elsewhere: `computer`, `allProjects` or a project's id.
+    Hosts { level: String },
+    /// From the tray, a notification or `rcc-desktop PATH`: show this page.
+    Show {
+        project: Option<String>,
+        #[cfg_attr(test, ts(type = "PageWord"))]
+        page: PageWord,
+    },
+    /// The person wants to quit while so many sessions run: ask what to do.
+    Quit { running: u32 },
+    /// The window was hidden for the first time: say once that rcc is in the tray.
+    Hidden,
+    /// Other settings hold now.
+    Settings { settings: WindowSettings },
     /// Something is held over the window.
     Dragging { over: bool },
     /// A folder was dropped and is in the list now.
@@ -206,35 +275,13 @@ pub enum Event {
     Refused(Problem),
 }
 
-/// A host that was blocked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
+/// A page that is shown from outside. The page itself knows more of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Blocked {
-    pub project: String,
-    /// Name, or the address when there is no name; harmless to show.
-    pub target: String,
-    /// 0 when only the name was asked.
-    pub port: u16,
-    /// `tcp`, `udp` or another word.
-    pub protocol: String,
-    /// `not-allowed`, `private`, `never`, `limit`, `disconnected`, or a word
-    /// that this release does not know.
-    pub reason: String,
-}
-
-/// A host to allow for its project.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-#[serde(rename_all = "camelCase")]
-pub struct AllowHost {
-    pub project: String,
-    /// As [`Blocked::target`].
-    pub target: String,
-    pub port: u16,
-    pub protocol: String,
-    /// It may resolve into private ranges.
-    pub private: bool,
+pub enum PageWord {
+    Terminal,
+    Network,
+    Hosts,
 }
 
 /// The first byte of each message on a terminal's channel; the rest are bytes
@@ -358,6 +405,8 @@ mod tests {
             Problem::decl(&config),
             Project::decl(&config),
             Session::decl(&config),
+            TerminalTab::decl(&config),
+            TabKind::decl(&config),
             Activity::decl(&config),
             NetworkWord::decl(&config),
             StateWord::decl(&config),
@@ -367,8 +416,36 @@ mod tests {
             Progress::decl(&config),
             StepWord::decl(&config),
             Event::decl(&config),
+            "type PageWord = \"terminal\" | \"network\" | \"hosts\" | \"settings\" | \"setup\" | \"projects\";".into(),
             Blocked::decl(&config),
             AllowHost::decl(&config),
+            AllowScope::decl(&config),
+            NetworkView::decl(&config),
+            NetworkLine::decl(&config),
+            Outcome::decl(&config),
+            HostsLevel::decl(&config),
+            HostsDocument::decl(&config),
+            HostLine::decl(&config),
+            hosts::ProtocolWord::decl(&config),
+            hosts::MayAdd::decl(&config),
+            hosts::Preset::decl(&config),
+            HostsChange::decl(&config),
+            HostFields::decl(&config),
+            FieldProblem::decl(&config),
+            hosts::FieldWord::decl(&config),
+            Resources::decl(&config),
+            ProjectSettings::decl(&config),
+            PackageOffer::decl(&config),
+            LimitDefaults::decl(&config),
+            SetupLine::decl(&config),
+            SetupId::decl(&config),
+            setup::SetupState::decl(&config),
+            About::decl(&config),
+            Wall::decl(&config),
+            WallId::decl(&config),
+            WallState::decl(&config),
+            WindowSettings::decl(&config),
+            settings::ThemeWord::decl(&config),
         ];
         let commands: Vec<String> =
             crate::commands::NAMES.iter().map(|name| format!("  | {name:?}")).collect();

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rcc_dbus::{Attachment, AttachmentInfo, Check, Rule, RuleDropped};
+use rcc_dbus::{Attachment, AttachmentInfo, Check, Reached, Rule, RuleDropped};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -30,6 +30,10 @@ pub enum Call {
     SetRules(u32, Vec<Rule>, u32),
     /// See the contract.
     SetConnected(u32, bool),
+    /// See the contract.
+    OpenInternet(u32, u32),
+    /// See the contract.
+    Reached(u32),
     /// See the contract.
     Detach(u32),
     /// See the contract.
@@ -156,6 +160,16 @@ impl Actor {
     /// See the contract.
     pub fn set_connected(&mut self, id: u32, connected: bool) -> anyhow::Result<()> {
         self.call(&Call::SetConnected(id, connected))
+    }
+
+    /// See the contract.
+    pub fn open_internet(&mut self, id: u32, seconds: u32) -> anyhow::Result<()> {
+        self.call(&Call::OpenInternet(id, seconds))
+    }
+
+    /// See the contract.
+    pub fn reached(&mut self, id: u32) -> anyhow::Result<Vec<Reached>> {
+        self.call(&Call::Reached(id))
     }
 
     /// See the contract.

@@ -125,6 +125,11 @@ impl Workshop {
         self.end(&mut command, COMMAND)
     }
 
+    /// Ann's home.
+    pub fn home(&self) -> &Path {
+        Path::new(HOME)
+    }
+
     /// Runs any program as ann.
     pub fn run(&self, folder: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<Ended> {
         self.end(&mut self.ann(folder, program, arguments), COMMAND)
@@ -382,6 +387,10 @@ fn home() -> anyhow::Result<()> {
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o700))?;
     mount(Some(&kept), HOME, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     // Settings of an earlier run must not decide anything.
+    match fs::remove_file(Path::new(HOME).join(".config/containers/containers.conf")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     for old in [".config/rcc", ".local/state/rcc", "projects"] {
         match fs::remove_dir_all(Path::new(HOME).join(old)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -194,6 +195,13 @@ fn body(
 
 fn answer(line: &str, known: bool, body: &[u8]) -> (&'static str, &'static str, String) {
     const JSON: &str = "application/json";
+    // An account of no organization has no settings and limits of one. Any other
+    // answer makes Claude ask again for five seconds before it shows its screen.
+    if line.contains("/api/claude_code/") {
+        let error =
+            json!({"type": "error", "error": {"type": "not_found_error", "message": "Not Found"}});
+        return ("404 Not Found", JSON, error.to_string());
+    }
     if line.starts_with("HEAD ") || line.starts_with("GET ") {
         return ("200 OK", JSON, "{}".into());
     }
@@ -248,7 +256,7 @@ fn next(request: &Value) -> Value {
     match wanted {
         Some(command) if has_bash => json!({
             "type": "tool_use",
-            "id": format!("toolu_{:08}", request["messages"].as_array().map_or(0, Vec::len)),
+            "id": format!("toolu_{:08}", number()),
             "name": "Bash",
             "input": {"command": command, "description": "What the prompt asks for"},
         }),
@@ -267,13 +275,19 @@ fn printed(content: &Value) -> String {
     }
 }
 
+/// Never the same twice: a message with a known id is taken for that message.
+fn number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
 fn reason(block: &Value) -> &'static str {
     if block["type"] == "tool_use" { "tool_use" } else { "end_turn" }
 }
 
 fn message(request: &Value) -> Value {
     json!({
-        "id": "msg_played", "type": "message", "role": "assistant",
+        "id": format!("msg_{:08}", number()), "type": "message", "role": "assistant",
         "model": request["model"], "content": [], "stop_reason": null, "stop_sequence": null,
         "usage": {"input_tokens": 10, "output_tokens": 10},
     })

@@ -141,7 +141,8 @@ impl Window {
     pub fn click(&self, label: &str) {
         let find = "return [...document.querySelectorAll('button')]
             .filter((button) => button.checkVisibility() && !button.disabled)
-            .find((button) => button.innerText.split('\\n')[0].trim() === arguments[0])";
+            .find((button) => button.ariaLabel === arguments[0]
+                || button.innerText.split('\\n')[0].trim() === arguments[0])";
         self.click_on(&format!("the button {label}"), find, label);
     }
 

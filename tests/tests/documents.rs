@@ -13,10 +13,17 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(project().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Names of the tests in a file of this crate.
-fn tests_of(file: &str) -> Vec<String> {
-    read(&format!("tests/tests/{file}.rs"))
-        .split("#[test]")
+/// Names of the tests in a suite of this crate: a file, or a folder of them.
+fn tests_of(suite: &str) -> Vec<String> {
+    let folder = project().join("tests/tests").join(suite);
+    let text: String = match std::fs::read_dir(&folder) {
+        Ok(files) => files
+            .flatten()
+            .map(|file| std::fs::read_to_string(file.path()).expect("a file of tests"))
+            .collect(),
+        Err(_) => read(&format!("tests/tests/{suite}.rs")),
+    };
+    text.split("#[test]")
         .skip(1)
         .filter_map(|rest| Some(rest.split_once("fn ")?.1.split_once('(')?.0.to_owned()))
         .collect()

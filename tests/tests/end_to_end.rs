@@ -196,6 +196,54 @@ fn n1_h8_only_lo_and_eth0_and_no_socket_of_the_host() {
 }
 
 #[test]
+fn a_container_has_no_names_or_addresses_of_the_host() {
+    let Some((workshop, project)) = start("names") else { return };
+    let ended = inside(&workshop, &project, "cat /etc/hosts");
+    good(&workshop, &ended);
+    let names = ["127.0.0.1 localhost names", "::1 localhost ip6-localhost ip6-loopback"];
+    assert_eq!(ended.out.lines().collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn a_container_that_lacks_a_wall_is_removed_before_anything_runs() {
+    let Some((workshop, project)) = start("weaker") else { return };
+    let weaker = "[containers]\nseccomp_profile = \"unconfined\"\n";
+    fs::write(workshop.home().join(".config/containers/containers.conf"), weaker).expect("write");
+    let refused = inside(&workshop, &project, "echo RAN");
+    assert_eq!((refused.code, refused.out.as_str()), (125, ""), "{refused:?}");
+    assert!(refused.err.contains("Seccomp is 0"), "{refused:?}");
+    let left = workshop.run(&project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
+    assert_eq!(left.out.trim(), "", "{left:?}");
+}
+
+#[test]
+fn a_container_with_our_labels_and_another_name_is_no_session() {
+    let Some((workshop, project)) = start("labels") else { return };
+    good(&workshop, &inside(&workshop, &project, "true"));
+    let podman = |arguments: &[&str]| {
+        let ended = workshop.run(&project, "podman", arguments).expect("podman");
+        good(&workshop, &ended);
+        ended.out.trim().to_owned()
+    };
+    let labels = "{{range $k, $v := .Config.Labels}}{{$k}}={{$v}}\n{{end}}";
+    let ours = podman(&["ps", "--quiet"]);
+    let labels = podman(&["inspect", "--format", labels, &ours]);
+    let image = podman(&["inspect", "--format", "{{.ImageName}}", &ours]);
+    good(&workshop, &workshop.rcc(&project, &["stop"]).expect("rcc stop"));
+    let mut arguments = vec!["run", "--detach", "--network=none"];
+    let lines: Vec<_> = labels.split(['\n']).filter(|line| line.contains('=')).collect();
+    assert!(lines.len() > 4, "{labels}");
+    for line in &lines {
+        arguments.extend(["--label", line]);
+    }
+    arguments.extend([image.as_str(), "sleep", "60"]);
+    podman(&arguments);
+    let listed = workshop.rcc(&project, &["--json", "ls"]).expect("rcc ls");
+    good(&workshop, &listed);
+    assert!(!listed.out.contains("labels"), "{listed:?}");
+}
+
+#[test]
 fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     let Some((workshop, project)) = start("nested") else { return };
     let before = workshop.lab.in_gate("nft list ruleset | grep -v packets").expect("nft");

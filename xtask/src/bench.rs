@@ -3,12 +3,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use clap::ValueEnum;
 use rcc_policy::Preset;
 use rcc_tests::{ANN, Actor, Lab, Options, Workshop, world};
 use serde::Serialize;
@@ -22,6 +24,25 @@ whitelist:
   - ip: 203.0.113.0/24
     ports: [5201]
 ";
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// One TCP stream, against the host itself, slirp4netns and pasta.
+    Throughput,
+    /// What the resolver adds to a question.
+    Resolver,
+    /// Attach alone.
+    Attach,
+    /// A session, against `podman run`.
+    Sessions,
+}
+
+impl Part {
+    fn word(self) -> String {
+        self.to_possible_value().map(|word| word.get_name().to_owned()).unwrap_or_default()
+    }
+}
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
@@ -39,7 +60,7 @@ struct Line {
 }
 
 /// Builds with optimisation and starts the measuring in that build.
-pub fn run() -> anyhow::Result<u8> {
+pub fn run(parts: &[Part]) -> anyhow::Result<u8> {
     let mut build = workspace::cargo();
     build.args(["build", "--release", "--workspace", "--exclude", "rcc-desktop", "--bins"]);
     succeed(&mut build, "bench build")?;
@@ -48,6 +69,7 @@ pub fn run() -> anyhow::Result<u8> {
     let release = workspace::programs().with_file_name("release");
     let status = Command::new(release.join("xtask"))
         .arg("measure")
+        .args(parts.iter().map(|part| part.word()))
         .env("RCC_INSIDE", test::built_inside()?)
         .status()
         .context("start the optimised build")?;
@@ -55,11 +77,18 @@ pub fn run() -> anyhow::Result<u8> {
 }
 
 /// Measures; to be run from the optimised build.
-pub fn measure() -> anyhow::Result<u8> {
+pub fn measure(parts: &[Part]) -> anyhow::Result<u8> {
     let mut lines = Vec::new();
-    // A lab belongs to its thread.
-    for part in [network, sessions] {
-        let done = std::thread::scope(|scope| scope.spawn(|| part(&mut lines)).join());
+    let asked = |part: &Part| parts.is_empty() || parts.contains(part);
+    for part in Part::value_variants().iter().filter(|part| asked(part)) {
+        let measure = match part {
+            Part::Throughput => in_a_lab(throughput),
+            Part::Resolver => in_a_lab(resolver),
+            Part::Attach => in_a_lab(attach),
+            Part::Sessions => Box::new(sessions),
+        };
+        // A lab belongs to its thread.
+        let done = std::thread::scope(|scope| scope.spawn(|| measure(&mut lines)).join());
         done.map_err(|_| anyhow::anyhow!("a measurement panicked"))??;
     }
     print!("{}", table(&lines));
@@ -70,19 +99,22 @@ pub fn measure() -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn network(lines: &mut Vec<Line>) -> anyhow::Result<()> {
-    let options = Options { policy: Some(POLICY.to_owned()), ..Options::default() };
-    let lab = match Lab::start(options)? {
-        Ok(lab) => lab,
-        Err(reason) => {
-            lines.push(skipped("attach, throughput, resolver", &reason.0));
-            return Ok(());
-        }
-    };
-    let mut ann = lab.person(ANN)?;
-    throughput(&lab, &mut ann, lines)?;
-    resolver(&lab, &mut ann, lines)?;
-    attach(&lab, &mut ann, lines)
+type InLab = fn(&Lab, &mut Actor, &mut Vec<Line>) -> anyhow::Result<()>;
+type Measure = Box<dyn Fn(&mut Vec<Line>) -> anyhow::Result<()> + Send + Sync>;
+
+fn in_a_lab(part: InLab) -> Measure {
+    Box::new(move |lines| {
+        let options = Options { policy: Some(POLICY.to_owned()), ..Options::default() };
+        let lab = match Lab::start(options)? {
+            Ok(lab) => lab,
+            Err(reason) => {
+                lines.push(skipped("attach, throughput, resolver", &reason.0));
+                return Ok(());
+            }
+        };
+        let mut ann = lab.person(ANN)?;
+        part(&lab, &mut ann, lines)
+    })
 }
 
 fn attach(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result<()> {
@@ -100,15 +132,8 @@ fn attach(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result<(
             ann.detach(offer.id)?;
             ann.end_namespace(bare.pid)?;
         }
-        lines.push(Line {
-            what: format!("attach as sandbox {}, ms", others + 1),
-            measured: Some(median(&raw)),
-            against: None,
-            ratio: None,
-            goal: "at most 15 ms".into(),
-            skipped: None,
-            raw,
-        });
+        let what = format!("attach as sandbox {}, ms", others + 1);
+        lines.push(alone(&what, raw, "at most 15 ms"));
     }
     Ok(())
 }
@@ -238,63 +263,110 @@ fn sessions(lines: &mut Vec<Line>) -> anyhow::Result<()> {
         workshop.run(&project, "podman", &["images", "--format", "{{.Repository}}:{{.Tag}}"])?;
     let image = image.out.lines().find(|line| line.contains("rcc-small")).context("no image")?;
     let volume = format!("{}:/workspace", project.display());
-    let podman = [
-        "run",
-        "--rm",
-        "--network=none",
-        "--userns=keep-id",
-        "--cap-drop=all",
-        "--security-opt=no-new-privileges",
-        "--read-only",
-        "--tmpfs=/tmp",
-        "-v",
-        &volume,
-        image,
-        "true",
-    ];
-    let rcc = ["run", "--yes", "--image", "small", "--", "true"];
+    let hardened: Vec<&str> = "run --rm --network=none --userns=keep-id --cap-drop=all \
+        --security-opt=no-new-privileges --read-only --tmpfs=/tmp -v"
+        .split_whitespace()
+        .chain([volume.as_str(), image, "sh", "-c", "echo ready"])
+        .collect();
+    let rcc = ["run", "--yes", "--image", "small", "--", "sh", "-c", "echo ready"];
+    let ready = |line: &str| line.contains("ready");
     let (mut own, mut others) = (Vec::new(), Vec::new());
-    for round in 0..10 {
-        let start = Instant::now();
-        let ended = workshop.rcc(&project, &rcc)?;
-        let took = milliseconds(start);
-        ensure!(ended.code == 0, "rcc run: {}", ended.err);
+    for round in 0..11 {
+        let took = until(&mut workshop.ann(&project, &program("rcc"), &rcc), ready)?;
         ensure!(workshop.rcc(&project, &["stop"])?.code == 0, "rcc stop");
-        let start = Instant::now();
-        let ended = workshop.run(&project, "podman", &podman)?;
-        ensure!(ended.code == 0, "podman run: {}", ended.err);
+        let other = until(&mut workshop.ann(&project, "podman", &hardened), ready)?;
         // The first round of each warms up.
         if round > 0 {
             own.push(took);
-            others.push(milliseconds(start));
+            others.push(other);
         }
     }
-    let goal = "at most 1.15";
     lines.push(compared(
-        "session start to the end of `true`, ms",
+        "session start to the first byte of a shell, ms",
         own,
         "podman run --network=none, hardened alike",
         &others,
-        goal,
+        "at most 1.15",
     ));
     let mut again = Vec::new();
-    for round in 0..10 {
-        let start = Instant::now();
-        ensure!(workshop.rcc(&project, &rcc)?.code == 0, "rcc run");
+    for round in 0..11 {
+        let took = until(&mut workshop.ann(&project, &program("rcc"), &rcc), ready)?;
         if round > 0 {
-            again.push(milliseconds(start));
+            again.push(took);
         }
     }
-    lines.push(Line {
-        what: "another program in a running sandbox, ms".into(),
-        measured: Some(median(&again)),
+    lines.push(alone("another program in a running sandbox, ms", again, "none"));
+    claude(&workshop, &project, lines)
+}
+
+/// From `rcc claude` to Claude's own sign that it waits for a person, in a new
+/// sandbox each time.
+fn claude(workshop: &Workshop, project: &Path, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+    if workspace::find("script").is_none() {
+        lines.push(skipped("rcc claude to Claude's screen", "script (util-linux) is not there"));
+        return Ok(());
+    }
+    let command = format!("{} claude --yes --image small", program("rcc"));
+    let typed = ["-qfec", command.as_str(), "/dev/null"];
+    let mut raw = Vec::new();
+    for round in 0..6 {
+        ensure!(workshop.rcc(project, &["stop"])?.code == 0, "rcc stop");
+        let mut on_terminal = workshop.ann(project, "script", &typed);
+        let took = until(&mut on_terminal, |shown| shown.contains(CLAUDE_WAITS))?;
+        if round > 0 {
+            raw.push(took);
+        }
+    }
+    lines.push(alone("rcc claude to Claude's screen, ms", raw, "at most 700"));
+    Ok(())
+}
+
+/// The glyph in the title of a Claude Code that waits.
+const CLAUDE_WAITS: &str = "\u{2733}";
+
+fn program(name: &str) -> String {
+    Lab::program(name).to_string_lossy().into_owned()
+}
+
+/// Milliseconds until what a program says fits; it is ended then.
+fn until(command: &mut Command, fits: impl Fn(&str) -> bool) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut output = child.stdout.take().context("no output")?;
+    let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+    let took = loop {
+        let length = output.read(&mut piece)?;
+        said.extend_from_slice(&piece[..length]);
+        let shown = String::from_utf8_lossy(&said);
+        if fits(&shown) {
+            break milliseconds(start);
+        }
+        ensure!(length > 0, "{command:?} ended and said {shown}");
+    };
+    // Its input ends, so it does; a terminal's program hangs up.
+    drop(child.stdin.take());
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(took)
+}
+
+fn alone(what: &str, raw: Vec<f64>, goal: &str) -> Line {
+    Line {
+        what: what.into(),
+        measured: Some(median(&raw)),
         against: None,
         ratio: None,
-        goal: "none".into(),
+        goal: goal.into(),
         skipped: None,
-        raw: again,
-    });
-    Ok(())
+        raw,
+    }
 }
 
 fn compared(what: &str, raw: Vec<f64>, with: &str, others: &[f64], goal: &str) -> Line {

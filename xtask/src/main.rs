@@ -32,9 +32,12 @@ enum Command {
     /// Install rcc here and open a project; as root without systemd: play all of it in a lab
     Run(run::Wanted),
     /// Measure what DESIGN promises, in labs; ratios and raw figures
-    Bench,
+    Bench {
+        /// Only these; all without one
+        parts: Vec<bench::Part>,
+    },
     #[command(hide = true)]
-    Measure,
+    Measure { parts: Vec<bench::Part> },
     /// Take back what `run` did
     Uninstall {
         /// Ask nothing
@@ -48,8 +51,8 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Test { json } => test::run(json.as_deref()),
         Command::Run(wanted) => run::run(&wanted),
-        Command::Bench => bench::run(),
-        Command::Measure => bench::measure(),
+        Command::Bench { parts } => bench::run(&parts),
+        Command::Measure { parts } => bench::measure(&parts),
         Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {

@@ -20,8 +20,8 @@ pub async fn init(call: &Call, opening: &Opening) -> anyhow::Result<u8> {
     }
     let choice = ImageChoice::parse(&settings.image)?;
     let engine = Engine::connect(&call.host).await?;
-    let build =
-        image::find(&engine, &choice).await?.is_none() && !matches!(choice, ImageChoice::Named(_));
+    let build = image::find(&engine, &choice, &settings.packages).await?.is_none()
+        && !matches!(choice, ImageChoice::Named(_));
     let fetch = claude::find(&call.host).is_none();
     if (build || fetch) && !opening.yes && !agreed(build, fetch)? {
         return Err(rcc_sandbox::Error::cancelled().into());
@@ -32,7 +32,14 @@ pub async fn init(call: &Call, opening: &Opening) -> anyhow::Result<u8> {
     let (image, claude) = tokio::join!(
         report.step(
             Step::Image,
-            image::find_or_build(&call.host, &engine, &choice, &report, &cancel)
+            image::find_or_build(
+                &call.host,
+                &engine,
+                &choice,
+                &settings.packages,
+                &report,
+                &cancel
+            )
         ),
         report.step(Step::Claude, claude::find_or_fetch(&call.host, &report, &cancel)),
     );

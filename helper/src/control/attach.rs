@@ -50,6 +50,7 @@ impl Control {
             macs: (random_mac().map_err(failed)?, random_mac().map_err(failed)?),
             connected: true,
             locked: false,
+            open_until: None,
             since: seconds_since_1970(),
             held,
             generation: state.attachments.next_generation(),
@@ -78,10 +79,9 @@ impl Control {
         namespace: OwnedFd,
     ) -> Result<(), HelperError> {
         state.attachments.write().map_err(failed)?;
-        let ids = state.attachments.ids();
         let one = state.attachments.all.get(&id).ok_or_else(|| failed("it is gone"))?;
         let (address, (sandbox_mac, gate_mac)) = (one.address, one.macs);
-        let transaction = rules::attachment(&one.rules(&state.policy.policy, now()), &ids);
+        let transaction = rules::attachment(&one.rules(&state.policy.policy, now()));
         let revision = one.revision;
         let made = self
             .gate
@@ -122,7 +122,8 @@ impl Control {
         let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
         let file = wire::entries_file(&one.entries().map(Rule::from).collect()).map_err(failed)?;
         let fds = [wire::number(&sockets.udp), wire::number(&sockets.tcp), wire::number(&file)];
-        let message = ToResolver::Attached { id, revision, connected: one.connected };
+        let (connected, open) = (one.connected, one.open_until.is_some());
+        let message = ToResolver::Attached { id, revision, connected, open };
         self.resolver.tell(&message, &fds).await;
         Ok(())
     }

@@ -57,6 +57,29 @@ impl Control {
         Ok(dropped)
     }
 
+    /// See `OpenInternet` of the contract.
+    pub async fn open_internet(&self, id: u32, seconds: u32) -> Result<(), HelperError> {
+        if seconds > rcc_dbus::MAX_OPEN {
+            return Err(HelperError::new(
+                Code::InvalidArgument,
+                "A sandbox is open to the internet for an hour at most.",
+            ));
+        }
+        let mut state = self.state.lock().await;
+        let uid = state.attachments.all.get(&id).ok_or_else(unknown)?.uid;
+        if seconds > 0 && !users_may_open(&state.policy.policy) {
+            return Err(HelperError::new(
+                Code::NotAuthorized,
+                "The administrator lets users add no hosts here, so none can open the internet.",
+            ));
+        }
+        let until = (seconds > 0).then(|| now() + u64::from(seconds));
+        self.replace_rules(&mut state, id, |one| one.open_until = until).await?;
+        self.changes.notify_one();
+        info!(event = "open", uid, attachment = id, seconds, "opened to the internet for a time");
+        Ok(())
+    }
+
     /// See `SetConnected` of the contract.
     pub async fn set_connected(
         &self,
@@ -102,13 +125,15 @@ impl Control {
         // Flows that were accepted go on by their mark only while nothing was
         // taken away. A policy that changed counts as narrower.
         let kept = |held: &Held| after.held.iter().any(|other| other.entry == held.entry);
-        let narrower = !before.held.iter().all(kept) || before.connected != after.connected;
+        let narrower = !before.held.iter().all(kept)
+            || before.connected != after.connected
+            || before.open_until.is_some() && after.open_until.is_none();
         if narrower {
             after.generation = state.attachments.next_generation();
         }
-        let (old, revision, connected) = (before.generation, after.revision, after.connected);
-        let transaction =
-            rules::attachment(&after.rules(&state.policy.policy, now()), &state.attachments.ids());
+        let (old, revision) = (before.generation, after.revision);
+        let (connected, open) = (after.connected, after.open_until.is_some());
+        let transaction = rules::attachment(&after.rules(&state.policy.policy, now()));
         let entries: Vec<Rule> = after.entries().map(Rule::from).collect();
         let generation = after.generation;
         state.attachments.all.insert(id, after);
@@ -127,7 +152,7 @@ impl Control {
             self.cut(state, id, old, generation).await?;
         }
         let file = wire::entries_file(&entries).map_err(failed)?;
-        let message = ToResolver::Rules { id, revision, connected };
+        let message = ToResolver::Rules { id, revision, connected, open };
         self.resolver.tell(&message, &[wire::number(&file)]).await;
         Ok(())
     }
@@ -196,8 +221,11 @@ impl Control {
         let Some(one) = state.attachments.remove(id, now()) else { return };
         state.sockets.remove(&id);
         state.blocked.retain(|blocked, _| blocked.id != id);
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.forget(id);
+        }
         self.resolver.tell(&ToResolver::Detached { id }, &[]).await;
-        let transaction = rules::detached(id, one.address, &state.attachments.ids());
+        let transaction = rules::detached(id, one.address);
         let generation = one.generation;
         let cleared = self
             .gate
@@ -224,6 +252,11 @@ impl Control {
     }
 }
 
+/// Opening the internet is adding every public host for a time.
+pub(super) fn users_may_open(policy: &rcc_policy::Policy) -> bool {
+    policy.defaults.users_may_add != rcc_policy::UsersMayAdd::None
+}
+
 fn still_open(
     policy: &rcc_policy::Policy,
     one: &Attachment,
@@ -231,7 +264,7 @@ fn still_open(
 ) -> bool {
     let address = IpAddr::V4(flow.destination);
     let Some(protocol) = flow.protocol else {
-        return policy.defaults.allow_public && answer_may_open(address, false);
+        return one.defaults(policy).allow_public && answer_may_open(address, false);
     };
     let entries: Vec<Entry> = policy.entries.iter().chain(one.entries()).cloned().collect();
     let answers: Vec<rcc_policy::Answer> = one
@@ -244,5 +277,5 @@ fn still_open(
         })
         .collect();
     let flow = NewFlow { address, protocol, port: flow.port };
-    rcc_policy::decide(&policy.defaults, &entries, &answers, flow) == Verdict::Allowed
+    rcc_policy::decide(&one.defaults(policy), &entries, &answers, flow) == Verdict::Allowed
 }

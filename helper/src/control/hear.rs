@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{HelperError, Rule};
-use rcc_policy::{Entry, Target};
+use rcc_policy::{Entry, Name, Target};
 use tracing::{error, info, warn};
 
 use super::{Blocked, Control, Event, Publication, Published, State, failed};
@@ -83,12 +83,49 @@ impl Control {
         let Some(one) = one else { return };
         what.id = one.id;
         if what.host.is_empty() {
-            what.host = name_behind(one, &what.address);
+            what.host = self.name_behind(one, &what.address);
         }
         if state.blocked.len() < MOST_REFUSALS || state.blocked.contains_key(&what) {
             *state.blocked.entry(what).or_default() += 1;
             self.refusals.notify_one();
         }
+    }
+
+    /// The resolver answered a name with these addresses, for whoever looks at it.
+    pub fn answered(&self, id: u32, name: &Name, addresses: &[IpAddr]) {
+        let v4 = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        };
+        let addresses: Vec<_> = addresses.iter().take(MAX_ADDRESSES).filter_map(v4).collect();
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.answered(id, name, &addresses);
+        }
+    }
+
+    /// A flow was let through that came in on `link`.
+    pub async fn reached(&self, link: u32, address: Ipv4Addr, port: u16, protocol: &str) {
+        let id = self.state.lock().await.attachments.by_link(link).map(|one| one.id);
+        if let (Some(id), Ok(mut seen)) = (id, self.seen.lock()) {
+            seen.reached(id, address, port, protocol);
+        }
+    }
+
+    /// See `Reached` of the contract.
+    pub fn reached_by(&self, id: u32) -> Vec<rcc_dbus::Reached> {
+        self.seen.lock().map(|seen| seen.list(id)).unwrap_or_default()
+    }
+
+    /// The name that an address was asked for by, or given out for when it was an
+    /// exact one.
+    fn name_behind(&self, one: &Attachment, address: &str) -> String {
+        let Ok(address) = address.parse::<Ipv4Addr>() else { return String::new() };
+        let asked = self.seen.lock().ok();
+        let asked = asked.and_then(|seen| seen.name_of(one.id, address).map(ToString::to_string));
+        asked.unwrap_or_else(|| {
+            let mut names = one.answers.keys().filter(|(_, open)| *open == address);
+            names.next().map_or_else(String::new, |(entry, _)| entry.target().to_string())
+        })
     }
 
     /// Logs what was refused, and tells it to users who watch. What nobody heard
@@ -123,8 +160,7 @@ impl Control {
     /// When the next timed rule ends, in seconds of [`now`].
     pub async fn next_end(&self) -> Option<u64> {
         let state = self.state.lock().await;
-        let held = state.attachments.all.values().flat_map(|one| &one.held);
-        held.filter_map(|held| held.until).min()
+        state.attachments.all.values().filter_map(Attachment::next_end).min()
     }
 
     /// Lets timed rules end.
@@ -243,11 +279,4 @@ fn open(
         }
     }
     Ok(opened)
-}
-
-/// The name that an address was given out for, when it was an exact one.
-fn name_behind(one: &Attachment, address: &str) -> String {
-    let Ok(address) = address.parse::<Ipv4Addr>() else { return String::new() };
-    let mut names = one.answers.keys().filter(|(_, open)| *open == address);
-    names.next().map_or_else(String::new, |(entry, _)| entry.target().to_string())
 }

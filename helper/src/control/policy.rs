@@ -6,6 +6,7 @@ use rcc_dbus::HelperError;
 use rcc_policy::Entry;
 use tracing::{error, info};
 
+use super::change::users_may_open;
 use super::{Control, Event, State, failed};
 use crate::attachments::now;
 use crate::policy_file::InForce;
@@ -29,6 +30,7 @@ impl Control {
         // publication is refused; the other way round it would open addresses of
         // one entry for another.
         self.brief_policy(&state).await?;
+        let may_open = users_may_open(&state.policy.policy);
         for id in state.attachments.ids() {
             let (held, _) = {
                 let Some(one) = state.attachments.all.get(&id) else { continue };
@@ -38,6 +40,7 @@ impl Control {
             let result = self
                 .replace_rules(&mut state, id, |one| {
                     one.held.retain(|own| held.contains(&own.entry));
+                    one.open_until = one.open_until.filter(|_| may_open);
                 })
                 .await;
             if let Err(error) = result {
@@ -64,7 +67,7 @@ impl Control {
         let old = std::mem::replace(&mut one.generation, generation);
         let one = one.clone();
         let rules = one.rules(&state.policy.policy, now());
-        self.commit(rules::attachment(&rules, &state.attachments.ids())).await?;
+        self.commit(rules::attachment(&rules)).await?;
         self.cut(state, id, old, generation).await?;
         state.attachments.write().map_err(failed)
     }

@@ -120,6 +120,8 @@ impl Index {
 struct Sandbox {
     revision: u64,
     connected: bool,
+    /// Any public name is allowed.
+    open: bool,
     users: Index,
     tasks: Vec<AbortHandle>,
     tokens: f64,
@@ -190,7 +192,7 @@ impl Resolver {
                 let index = read_index(fds.next().ok_or_else(missing)?)?;
                 *self.policy.borrow_mut() = Administrators { allow_public, index };
             }
-            ToResolver::Attached { id, revision, connected } => {
+            ToResolver::Attached { id, revision, connected, open } => {
                 let udp = fds.next().ok_or_else(missing)?;
                 let tcp = fds.next().ok_or_else(missing)?;
                 let users = read_index(fds.next().ok_or_else(missing)?)?;
@@ -204,6 +206,7 @@ impl Resolver {
                 let sandbox = Sandbox {
                     revision,
                     connected,
+                    open,
                     users,
                     tasks,
                     tokens: BURST,
@@ -213,11 +216,12 @@ impl Resolver {
                 };
                 self.sandboxes.borrow_mut().insert(id, sandbox);
             }
-            ToResolver::Rules { id, revision, connected } => {
+            ToResolver::Rules { id, revision, connected, open } => {
                 let users = read_index(fds.next().ok_or_else(missing)?)?;
                 if let Some(sandbox) = self.sandboxes.borrow_mut().get_mut(&id) {
                     sandbox.revision = revision;
                     sandbox.connected = connected;
+                    sandbox.open = open;
                     sandbox.users = users;
                 }
             }
@@ -371,7 +375,7 @@ impl Resolver {
                     if addresses.is_empty() {
                         Some(Reply::NoData)
                     } else if administrators.is_empty() && users.is_empty() {
-                        // Open by `allow_public`: no set decides.
+                        // Open by `allow_public` or for a time: no set decides.
                         Some(Reply::Addresses(only_v4(addresses), ttl))
                     } else {
                         let publish = |request| FromResolver::Publish {
@@ -400,6 +404,11 @@ impl Resolver {
                 Upstream::Failed | Upstream::Truncated => Some(Reply::Failed),
             };
             self.count(id, -1);
+            if let Some(Reply::Addresses(addresses, _)) = &reply {
+                let name = question.name.as_str().to_owned();
+                let addresses = addresses.iter().copied().map(IpAddr::V4).collect();
+                let _ = self.tell(&FromResolver::Answered { id, name, addresses }).await;
+            }
             if reply.is_some() {
                 return reply;
             }
@@ -430,7 +439,7 @@ impl Resolver {
         let administrators = policy.index.matching(name);
         let users = sandbox.users.matching(name);
         let allowed = !administrators.is_empty() || !users.is_empty();
-        if !allowed && !policy.allow_public {
+        if !allowed && !policy.allow_public && !sandbox.open {
             let above = |index: &Index| index.above.contains(name.as_str());
             if above(&policy.index) || above(&sandbox.users) {
                 // "No such name" would make clients give up on the names below.

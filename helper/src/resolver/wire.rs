@@ -33,6 +33,8 @@ pub enum ToResolver {
         revision: u64,
         /// False: every name is refused.
         connected: bool,
+        /// Any public name is allowed.
+        open: bool,
     },
     /// Other rules for a sandbox; a memory file comes along.
     Rules {
@@ -42,6 +44,8 @@ pub enum ToResolver {
         revision: u64,
         /// False: every name is refused.
         connected: bool,
+        /// Any public name is allowed.
+        open: bool,
     },
     /// The sandbox is gone.
     Detached {
@@ -93,6 +97,15 @@ pub enum FromResolver {
         addresses: Vec<IpAddr>,
         /// Seconds.
         ttl: u32,
+    },
+    /// A name was answered, for people to see.
+    Answered {
+        /// For which sandbox.
+        id: u32,
+        /// The name, canonical.
+        name: String,
+        /// At most [`super::dns::MAX_ADDRESSES`].
+        addresses: Vec<IpAddr>,
     },
     /// A name was refused.
     Refused {

@@ -39,10 +39,32 @@ struct Listed {
     #[serde(default)]
     labels: Option<HashMap<String, String>>,
     #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
     state: String,
     /// Seconds since 1970; far in the past for one that never started.
     #[serde(default)]
     started_at: i64,
+}
+
+impl Listed {
+    /// A container has its image's labels too, so that they alone prove nothing;
+    /// its name it has from who made it.
+    fn is_ours(&self) -> bool {
+        let Some(labels) = &self.labels else { return false };
+        let (Some(project), Some(session)) =
+            (labels.get(label::PROJECT), labels.get(label::SESSION))
+        else {
+            return false;
+        };
+        let named = self.names.iter().flatten().any(|name| name == session);
+        named && session.starts_with("rcc-") && session.ends_with(&name_end(project))
+    }
+}
+
+/// What the name of a project's container ends with.
+pub(crate) fn name_end(project: &str) -> String {
+    format!("-{}", project.get(..8).unwrap_or(project))
 }
 
 /// The engine's view of one container at one moment.
@@ -91,7 +113,8 @@ impl Engine {
             .map_err(|e| unanswered(e.to_string()))?;
         let list: Option<Vec<Listed>> = serde_json::from_slice(&answer)
             .map_err(|e| unanswered(format!("its answer cannot be read: {e}")))?;
-        let found = list.unwrap_or_default().into_iter().map(|container| Found {
+        let ours = list.unwrap_or_default().into_iter().filter(Listed::is_ours);
+        let found = ours.map(|container| Found {
             id: container.id,
             labels: container.labels.unwrap_or_default(),
             running: container.state == "running",
@@ -150,7 +173,7 @@ impl Engine {
         let stop = query::StopContainerOptionsBuilder::default().t(patience_s).build();
         // Whatever stopping says, removing by force is what counts.
         let _ = self.docker().stop_container(container, Some(stop)).await;
-        let options = query::RemoveContainerOptionsBuilder::default().force(true).build();
+        let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.docker().remove_container(container, Some(options)).await {
             Ok(()) => Ok(()),
             Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
@@ -318,4 +341,27 @@ fn words(error: &ApiError) -> String {
         other => other.to_string(),
     };
     crate::display::line(text.trim().trim_end_matches('.'), 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_labels_make_no_session() {
+        let listed = |name: &str| -> Listed {
+            serde_json::from_value(serde_json::json!({
+                "Id": "1", "State": "running", "Names": [name], "Labels": {
+                    label::PROJECT: "0123456789abcdef", label::SESSION: "rcc-web-01234567",
+                },
+            }))
+            .unwrap()
+        };
+        assert!(listed("rcc-web-01234567").is_ours());
+        assert!(!listed("happy_hopper").is_ours());
+        let mut of_another = listed("rcc-web-01234567");
+        let labels = of_another.labels.as_mut().unwrap();
+        labels.insert(label::PROJECT.into(), "fedcba9876543210".into());
+        assert!(!of_another.is_ours());
+    }
 }

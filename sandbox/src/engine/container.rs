@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
 
 use super::Limits;
@@ -123,6 +123,11 @@ impl ContainerSpec {
             labels: Some(self.labels.clone()),
             // PID 1 ends on TERM; what it leaves is killed after so many seconds.
             stop_timeout: Some(5),
+            // An image of the person's choice may ask for a program that is run again and again.
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["NONE".into()]),
+                ..HealthConfig::default()
+            }),
             host_config: Some(self.host_config()),
             ..ContainerCreateBody::default()
         }
@@ -136,7 +141,11 @@ impl ContainerSpec {
         HostConfig {
             network_mode: Some("none".into()),
             userns_mode: Some("keep-id".into()),
+            // Said, whatever containers.conf says.
             ipc_mode: Some("private".into()),
+            pid_mode: Some("private".into()),
+            uts_mode: Some("private".into()),
+            cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
             privileged: Some(false),
             readonly_rootfs: Some(true),
             cap_drop: Some(vec!["ALL".into()]),
@@ -235,6 +244,11 @@ mod tests {
         assert_eq!(host.userns_mode.as_deref(), Some("keep-id"));
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.privileged, Some(false));
+        for mode in [host.ipc_mode, host.pid_mode, host.uts_mode] {
+            assert_eq!(mode.as_deref(), Some("private"));
+        }
+        assert_eq!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
+        assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
         assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
         assert_eq!(host.cap_add, None);
         assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);

@@ -124,6 +124,19 @@ impl EngineInfo {
         Ok(())
     }
 
+    /// Cores of a sandbox for which nobody wished anything. With one core there is
+    /// none to keep back.
+    fn default_cores(&self) -> u32 {
+        self.host.cpus.saturating_sub(1).max(1)
+    }
+
+    /// What a sandbox gets for which nobody wished anything: memory in bytes,
+    /// cores, processes.
+    pub fn default_limits(&self) -> (u64, u32, u32) {
+        let memory = LimitsWanted::default().memory_or_default(self.host.mem_total);
+        (memory, self.default_cores(), PROCESSES)
+    }
+
     /// What of `wanted` this computer can hold, and in words what it cannot.
     pub fn limits(&self, wanted: &LimitsWanted) -> Limits {
         let has = |name: &str| {
@@ -148,13 +161,16 @@ impl EngineInfo {
             missing.push("memory");
         }
         if has("pids") {
-            limits.processes = Some(PROCESSES);
+            limits.processes = Some(wanted.processes.unwrap_or(PROCESSES));
         } else {
             missing.push("number of processes");
         }
         if has("cpu") {
-            // With one core there is none to keep back.
-            limits.cpus = Some(self.host.cpus.saturating_sub(1).max(1));
+            // The engine refuses more cores than there are.
+            let cores = wanted
+                .cores
+                .map_or(self.default_cores(), |cores| cores.clamp(1, self.host.cpus.max(1)));
+            limits.cpus = Some(cores);
         } else {
             missing.push("CPU time");
         }
@@ -184,6 +200,10 @@ const DEFAULT_MEMORY_CAP: u64 = 8 << 30;
 pub struct LimitsWanted {
     /// Bytes; `None` is half of the RAM, at most 8 GiB.
     pub memory: Option<u64>,
+    /// Whole cores; `None` is all but one.
+    pub cores: Option<u32>,
+    /// Processes and threads; `None` is 4096.
+    pub processes: Option<u32>,
 }
 
 impl LimitsWanted {

@@ -31,6 +31,7 @@ pub(super) async fn mounts(host: &Host, project: &Project) -> Result<Vec<MountSp
             rcc_inside::hooks::managed_settings().into_bytes(),
         ),
         ("gitconfig", "/etc/gitconfig", git.into_bytes()),
+        ("hosts", "/etc/hosts", hosts(&project.slug()).into_bytes()),
     ];
     if let Some(certificates) = extra_certificates()? {
         files.push(("extra-ca.pem", EXTRA_CERTIFICATES, certificates));
@@ -43,6 +44,11 @@ pub(super) async fn mounts(host: &Host, project: &Project) -> Result<Vec<MountSp
             Ok(MountSpec::read_only(text(&path)?, target))
         })
         .collect()
+}
+
+/// Instead of the engine's: that one has the computer's own names and addresses.
+fn hosts(hostname: &str) -> String {
+    format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n")
 }
 
 /// The engine's API takes text.

@@ -12,9 +12,7 @@ use rcc_policy::Entry;
 use super::rules::DroppedRule;
 use super::{NetworkState, Session, files};
 use crate::claude::{self, Claude, PROGRAM_INSIDE};
-use crate::engine::{
-    ContainerSpec, Engine, Found, HOME, LimitsWanted, MountSpec, WORKSPACE, label,
-};
+use crate::engine::{ContainerSpec, Engine, Found, HOME, MountSpec, WORKSPACE, label, name_end};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
@@ -44,6 +42,9 @@ pub struct OpenRequest {
     pub offline: bool,
     /// Claude Code must be in the sandbox.
     pub claude: bool,
+    /// What follows is [`Session::start_piped`], which needs no terminals: they
+    /// are not waited for.
+    pub piped: bool,
     /// Only to seed the approval of an API key: nothing of it is in the container.
     pub handed: Handed,
 }
@@ -105,29 +106,28 @@ async fn steps(
         }
         return Ok(session);
     }
-    or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
     // Before anything slow: whoever wants a network learns at once that there is none.
-    let network = match request.offline {
-        true => None,
-        false => match or_cancelled(cancel, Network::connect()).await {
-            Ok(network) => Some(network),
-            Err(error) => {
-                report.report(Progress::Failed(Step::ConnectNetwork));
-                return Err(error);
-            }
-        },
+    let network = async {
+        if request.offline {
+            return Ok(None);
+        }
+        let connected = Network::connect().await;
+        connected.map(Some).inspect_err(|_| report.report(Progress::Failed(Step::ConnectNetwork)))
     };
+    let neighbours = check_neighbours(&engine, &folder.project);
+    let ((), network) =
+        or_cancelled(cancel, async { tokio::try_join!(neighbours, network) }).await?;
     let choice = match &request.image {
         Some(choice) => choice.clone(),
         None => ImageChoice::parse(&folder.settings.image)?,
     };
+    let packages = &folder.settings.packages;
     let (image, claude) =
-        side_by_side(host, &engine, &choice, request.claude, report, cancel).await?;
-    let session = report
+        side_by_side(host, &engine, &choice, packages, request.claude, report, cancel).await?;
+    // One opening at a time, from the look at the neighbours until the mounts are verified.
+    let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
+    let (session, process) = report
         .step(Step::StartSandbox, async {
-            // One opening at a time, from the look at the neighbours until the mounts are verified.
-            let _all =
-                or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
             // Only now: while an older sandbox ran, its agent could change everything in here.
             let guard = guard::plan(folder.project.path())?;
@@ -140,17 +140,28 @@ async fn steps(
                     .await?;
             fs::write(&opening, "").map_err(|e| Error::io("make", &opening, e))?;
             let session = start(&engine, &folder.project, spec, made, cancel).await?;
-            or_cancelled(cancel, check_mounts(&engine, &session.found.id, &guard)).await?;
+            // Before anything runs in there: the engine mounted what the plan was made from.
+            let process = FirstProcess::of(&engine, &session.found.id);
+            let process = or_cancelled(cancel, process).await?;
+            guard::verify(&guard, &process.workspace)?;
             fs::remove_file(&opening).map_err(|e| Error::io("remove", &opening, e))?;
-            Ok(session)
+            Ok((session, process))
         })
         .await?;
-    if let Some(network) = network {
-        let connected =
-            or_cancelled(cancel, plug_in(&engine, &session.found.id, &network, &folder.rules));
-        for dropped in report.step(Step::ConnectNetwork, connected).await? {
-            report.report(Progress::Note(dropped.to_string()));
+    let answers = async {
+        if !request.piped {
+            session.keep(until_it_answers(&engine, &session.found.id).await?);
         }
+        Ok(())
+    };
+    let link = async {
+        let Some(network) = &network else { return Ok(Vec::new()) };
+        let plugged = plug_in(&process.namespaces, network, &folder.rules);
+        report.step(Step::ConnectNetwork, plugged).await
+    };
+    let ((), dropped) = or_cancelled(cancel, async { tokio::try_join!(answers, link) }).await?;
+    for dropped in dropped {
+        report.report(Progress::Note(dropped.to_string()));
     }
     if let Ok(mut made) = made.lock() {
         *made = None;
@@ -180,8 +191,8 @@ async fn running(engine: &Engine, project: &Project, opening: &Path) -> Result<O
         if !found.running || opening.exists() {
             engine.remove(&found.id, 0).await?;
         } else if running.is_none() {
-            // One that does not answer may only be busy: whether to end it is the person's to say.
-            Client::connect(engine, &found.id).await?;
+            // One that does not answer may only be busy: whether to end it is the
+            // person's to say, who will be told by what is done next.
             running = Some(Session::of(engine, found));
         }
     }
@@ -192,20 +203,17 @@ async fn running(engine: &Engine, project: &Project, opening: &Path) -> Result<O
 /// not asked to be offline, and no terminal was ever started in it. Any other
 /// session without a link stays offline until the person says otherwise.
 async fn finish(engine: &Engine, session: &Session, rules: &[Entry]) -> Result<Vec<DroppedRule>> {
-    let unfinished = session.label(label::OFFLINE) == "0" && session.terminals().await?.is_empty();
-    if !unfinished {
+    let pid = engine.state(&session.found.id).await?.pid;
+    let unfinished = session.label(label::OFFLINE) == "0" && !crate::link::is_configured(pid);
+    if !unfinished || !session.terminals().await?.is_empty() {
         return Ok(Vec::new());
     }
     let network = Network::connect().await?;
     if let Some(attachment) = session.attachment(&network).await? {
-        let state = engine.state(&session.found.id).await?;
-        if crate::link::is_configured(state.pid) {
-            return Ok(Vec::new());
-        }
         // Killed between the helper's half and ours: both anew.
         network.detach(attachment.id).await?;
     }
-    plug_in(engine, &session.found.id, &network, rules).await
+    plug_in(&Namespaces::of(engine, &session.found.id).await?, &network, rules).await
 }
 
 /// Whoever asks for a sandbox without a network must not get one that has it.
@@ -232,6 +240,7 @@ async fn side_by_side(
     host: &Host,
     engine: &Engine,
     choice: &ImageChoice,
+    packages: &[String],
     wants_claude: bool,
     report: &Reporter,
     cancel: &Cancel,
@@ -239,7 +248,7 @@ async fn side_by_side(
     let both = cancel.child_token();
     let image = async {
         let image = report
-            .step(Step::Image, image::find_or_build(host, engine, choice, report, &both))
+            .step(Step::Image, image::find_or_build(host, engine, choice, packages, report, &both))
             .await;
         image.inspect_err(|_| both.cancel())
     };
@@ -276,7 +285,8 @@ async fn describe(
 ) -> Result<ContainerSpec> {
     let project = &folder.project;
     let volume = format!("rcc-home-{}", project.id());
-    let home = engine.volume(&volume, project.id()).await?;
+    let (home, files) =
+        tokio::try_join!(engine.volume(&volume, project.id()), files::mounts(host, project))?;
     home::seed(&home, request.handed.api_key())?;
     let relabel = engine.info().selinux();
     let source = files::source(host, project, relabel)?;
@@ -296,8 +306,8 @@ async fn describe(
     if let Some(claude) = claude {
         mounts.push(MountSpec::read_only(files::text(&claude.path)?, PROGRAM_INSIDE));
     }
-    mounts.extend(files::mounts(host, project).await?);
-    let wanted = LimitsWanted { memory: folder.settings.memory_mib.map(|mib| mib << 20) };
+    mounts.extend(files);
+    let wanted = folder.settings.limits();
     let limits = engine.info().limits(&wanted);
     if let Some(note) = &limits.note {
         report.report(Progress::Note(note.clone()));
@@ -325,7 +335,7 @@ async fn describe(
 }
 
 fn container_name(project: &Project) -> String {
-    format!("rcc-{}-{}", project.slug(), &project.id()[..8])
+    format!("rcc-{}{}", project.slug(), name_end(project.id()))
 }
 
 async fn start(
@@ -347,20 +357,19 @@ async fn start(
     if !cancel.is_cancelled() {
         engine.start(&id).await?;
     }
-    or_cancelled(cancel, until_it_answers(engine, &id)).await?;
     let created = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     let found = Found { id, labels, running: true, created };
-    Ok(Session { engine: engine.clone(), found, new: true })
+    Ok(Session { new: true, ..Session::of(engine, found) })
 }
 
 /// PID 1 opens its socket a moment after it started.
-async fn until_it_answers(engine: &Engine, container: &str) -> Result<()> {
+async fn until_it_answers(engine: &Engine, container: &str) -> Result<Client> {
     let deadline = std::time::Instant::now() + INSIDE_PATIENCE;
     loop {
         let error = match Client::connect(engine, container).await {
-            Ok(_) => return Ok(()),
+            Ok(client) => return Ok(client),
             Err(error) => error,
         };
         let running = engine.state(container).await?.running;
@@ -412,23 +421,14 @@ fn overlap(one: &Path, two: &Path) -> bool {
     lies_in(one, two) || lies_in(two, one)
 }
 
-/// Makes sure, before anything runs in there, that the engine mounted what the
-/// plan was made from.
-async fn check_mounts(engine: &Engine, container: &str, plan: &guard::Plan) -> Result<()> {
-    let process = FirstProcess::of(engine, container).await?;
-    guard::verify(plan, process.workspace())
-}
-
 /// Plugs the link in and sets up the sandbox's end. When that fails the link is
 /// taken away again.
 pub(super) async fn plug_in(
-    engine: &Engine,
-    container: &str,
+    namespaces: &Namespaces,
     network: &Network,
     rules: &[Entry],
 ) -> Result<Vec<DroppedRule>> {
-    let namespaces = Namespaces::of(engine, container).await?;
-    let attachment = network.attach(&namespaces, rules).await?;
+    let attachment = network.attach(namespaces, rules).await?;
     if let Err(error) = namespaces.configure(&attachment).await {
         // It would be a link that does not work; the first error says why.
         let _ = network.detach(attachment.id).await;

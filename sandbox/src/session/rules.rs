@@ -157,6 +157,50 @@ pub async fn resync(
     replace(network, &attachment, rules).await
 }
 
+/// Brings a changed list to the sessions that it is for: what `before` had and
+/// the files no longer have goes, its flows are cut; what they have now comes.
+///
+/// # Errors
+/// As [`allow`].
+pub async fn refresh(
+    host: &Host,
+    engine: &Engine,
+    network: &Network,
+    level: Level<'_>,
+    before: &[Entry],
+) -> Result<Vec<DroppedRule>> {
+    let only = match level {
+        Level::All => None,
+        Level::Project(project) => Some(project),
+    };
+    let gone = wire(before)?;
+    let mut refused = Vec::new();
+    for session in sessions(engine, only).await? {
+        let Some(attachment) = session.attachment(network).await? else { continue };
+        // A folder that is gone has no list of its own any more.
+        let Ok(project) = Project::open(&session.path(), host) else { continue };
+        let now = wire(&levels::of_project(&project, host)?)?;
+        let left = now.into_iter().fold(without(standing(&attachment), &gone), merge);
+        if left != standing(&attachment) {
+            refused.extend(replace(network, &attachment, left).await?);
+        }
+    }
+    Ok(refused)
+}
+
+/// Takes the ports of `gone` out of `rules`, and rules that then have none.
+fn without(mut rules: Vec<Rule>, gone: &[Rule]) -> Vec<Rule> {
+    for rule in &mut rules {
+        let mut ports = std::mem::take(&mut rule.ports);
+        for gone in gone.iter().filter(|gone| same_target(gone, rule)) {
+            ports.retain(|port| !gone.ports.contains(port));
+        }
+        rule.ports = ports;
+    }
+    rules.retain(|rule| !rule.ports.is_empty());
+    rules
+}
+
 /// The helper's call replaces timed rules too: they are put back with the time
 /// that is left to them.
 async fn replace(
@@ -272,6 +316,13 @@ mod tests {
         let mut udp = Rule::tcp("a.example", &[443]);
         udp.protocol = "udp".into();
         assert_eq!(merge(rules, udp).len(), 2);
+    }
+
+    #[test]
+    fn only_what_the_list_had_is_taken_away() {
+        let rules = vec![Rule::tcp("a.example", &[22, 443]), Rule::tcp("b.example", &[443])];
+        let gone = [Rule::tcp("a.example", &[443]), Rule::tcp("b.example", &[443])];
+        assert_eq!(without(rules, &gone), [Rule::tcp("a.example", &[22])]);
     }
 
     #[test]

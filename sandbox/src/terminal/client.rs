@@ -47,12 +47,44 @@ impl Client {
             complaint: Vec::new(),
         };
         let mut client = Self { input: pipes.input, incoming };
-        client.send(&Request::Hello { version: PROTOCOL_VERSION }).await?;
-        match client.answer().await? {
-            Reply::Welcome { version } if version == PROTOCOL_VERSION => Ok(client),
-            _ => Err(Error::new(Code::Inside, "It was started by another release of rcc.")
-                .hint_is("Stop the session with `rcc stop` and start it again.")),
-        }
+        let hello = Request::Hello { version: PROTOCOL_VERSION };
+        client
+            .ask(&hello, |reply| match reply {
+                Reply::Welcome { version } if version == PROTOCOL_VERSION => Some(Ok(())),
+                _ => {
+                    Some(Err(Error::new(Code::Inside, "It was started by another release of rcc.")
+                        .hint_is("Stop the session with `rcc stop` and start it again.")))
+                }
+            })
+            .await?;
+        Ok(client)
+    }
+
+    /// Sends a request and waits for the reply that `pick` takes; others are
+    /// passed over. All of it is bounded in time, as what is inside may talk
+    /// without end and say nothing.
+    pub(crate) async fn ask<T>(
+        &mut self,
+        request: &Request,
+        mut pick: impl FnMut(Reply) -> Option<Result<T>>,
+    ) -> Result<T> {
+        let asked = async {
+            self.send(request).await?;
+            loop {
+                let Some(reply) = self.incoming.next().await else {
+                    let words = String::from_utf8_lossy(&self.incoming.complaint);
+                    let ended =
+                        Error::new(Code::Inside, "The program inside ended its connection.");
+                    return Err(ended.with_detail(crate::display::line(&words, 300)));
+                };
+                if let Some(answer) = pick(reply) {
+                    return answer;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+            Err(Error::new(Code::Inside, "The program inside did not answer within 15 seconds."))
+        })
     }
 
     pub(crate) async fn send(&mut self, request: &Request) -> Result<()> {
@@ -64,22 +96,6 @@ impl Client {
             self.input.flush().await
         };
         written.await.map_err(|e| Error::new(Code::Inside, format!("Its connection broke: {e}.")))
-    }
-
-    /// The next reply, within bounded time.
-    pub(crate) async fn answer(&mut self) -> Result<Reply> {
-        match tokio::time::timeout(PATIENCE, self.incoming.next()).await {
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => {
-                let words =
-                    crate::display::line(&String::from_utf8_lossy(&self.incoming.complaint), 300);
-                Err(Error::new(Code::Inside, "The program inside ended its connection.")
-                    .with_detail(words))
-            }
-            Err(_) => {
-                Err(Error::new(Code::Inside, "The program inside said nothing for 15 seconds."))
-            }
-        }
     }
 
     /// Carries requests and events of an attached terminal until it ends or

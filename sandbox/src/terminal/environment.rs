@@ -1,22 +1,27 @@
 //! The environment of a program in a sandbox.
 
 use crate::engine::HOME;
+use crate::preferences::Preferences;
 use crate::registries::Registries;
 use crate::secrets::Handed;
 
 /// Variables that make Claude Code quiet: it updates nothing by itself and asks
 /// only the hosts that it needs.
-const QUIET: &[(&str, &str)] = &[
-    ("DISABLE_AUTOUPDATER", "1"),
-    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-    ("CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL", "1"),
-];
+const QUIET: &[(&str, &str)] =
+    &[("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL", "1")];
+
+/// Telemetry, error reports and surveys, unless the person wants them.
+const NO_TELEMETRY: (&str, &str) = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+
+/// Claude Code's classic renderer, which draws in the terminal's scrollback.
+const SCROLLBACK: (&str, &str) = ("CLAUDE_CODE_DISABLE_ALTERNATE_SCREEN", "1");
 
 /// What the image set, what rcc sets, what the person handed in: later wins.
 pub(crate) fn environment(
     image: &[String],
     user: &str,
     registries: &Registries,
+    preferences: &Preferences,
     handed: &Handed,
 ) -> Vec<(String, String)> {
     let mut environment: Vec<(String, String)> = Vec::new();
@@ -41,6 +46,12 @@ pub(crate) fn environment(
     for (name, value) in QUIET {
         set(name, value);
     }
+    if !preferences.claude_telemetry {
+        set(NO_TELEMETRY.0, NO_TELEMETRY.1);
+    }
+    if preferences.scrollback {
+        set(SCROLLBACK.0, SCROLLBACK.1);
+    }
     for (name, value) in registries.variables() {
         set(name, &value);
     }
@@ -59,7 +70,8 @@ mod tests {
         let image = ["PATH=/go/bin:/usr/bin".to_string(), "HOME=/root".into(), "GOROOT=/go".into()];
         let mut handed = Handed::default();
         handed.set("DISABLE_AUTOUPDATER", "0");
-        let environment = environment(&image, "ann", &Registries::default(), &handed);
+        let registries = Registries::default();
+        let environment = environment(&image, "ann", &registries, &Preferences::default(), &handed);
         let get = |name: &str| {
             let mut values =
                 environment.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
@@ -71,5 +83,17 @@ mod tests {
         assert_eq!(get("HOME"), Some("/home/agent"));
         assert_eq!(get("GOROOT"), Some("/go"));
         assert_eq!(get("DISABLE_AUTOUPDATER"), Some("0"));
+        assert_eq!(get(NO_TELEMETRY.0), Some("1"));
+        assert_eq!(get(SCROLLBACK.0), None);
+    }
+
+    #[test]
+    fn telemetry_and_scrollback_are_the_persons_choice() {
+        let chosen =
+            Preferences { claude_telemetry: true, scrollback: true, ..Preferences::default() };
+        let environment =
+            environment(&[], "ann", &Registries::default(), &chosen, &Handed::default());
+        let has = |name: &str| environment.iter().any(|(key, _)| key == name);
+        assert!(!has(NO_TELEMETRY.0) && has(SCROLLBACK.0));
     }
 }

@@ -75,6 +75,8 @@ async fn act(
         }
         Call::SetRules(id, rules, expires) => json!(helper.set_rules(id, rules, expires).await?),
         Call::SetConnected(id, on) => json!(helper.set_connected(id, on).await?),
+        Call::OpenInternet(id, seconds) => json!(helper.open_internet(id, seconds).await?),
+        Call::Reached(id) => json!(helper.reached(id).await?),
         Call::Detach(id) => json!(helper.detach(id).await?),
         Call::List(others) => json!(helper.list(others).await?),
         Call::GetPolicy => json!(helper.get_policy().await?),

@@ -1,0 +1,200 @@
+//! The lists of allowed hosts: read, changed, checked, and followed while
+//! somebody else changes them.
+
+use futures_util::StreamExt;
+use rcc_sandbox::events::policy_changes;
+use rcc_sandbox::hosts::{self, Change, Document, Fields, Which};
+use rcc_sandbox::levels::{Level, Watch};
+use rcc_sandbox::{Error, Network, Project, display};
+
+use crate::app::{App, Shared, again};
+use crate::projects;
+use crate::wire::{
+    Event, FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel,
+};
+
+/// A level with its project looked up.
+enum Place {
+    Computer,
+    AllProjects,
+    Project(Box<Project>),
+}
+
+impl Place {
+    fn find(app: &App, level: &HostsLevel) -> Result<Self, Error> {
+        Ok(match level {
+            HostsLevel::Computer => Self::Computer,
+            HostsLevel::AllProjects => Self::AllProjects,
+            HostsLevel::Project { project } => Self::Project(Box::new(app.project(project)?)),
+        })
+    }
+
+    fn which(&self) -> Which<'_> {
+        match self {
+            Self::Computer => Which::Computer,
+            Self::AllProjects => Which::Own(Level::All),
+            Self::Project(project) => Which::Own(Level::Project(project)),
+        }
+    }
+}
+
+pub async fn read(app: &App, level: &HostsLevel) -> Result<HostsDocument, Error> {
+    let host = app.host().map_err(again)?;
+    let place = Place::find(app, level)?;
+    let network = network_for(app, &place).await?;
+    let document = hosts::read(host, place.which(), network.as_ref()).await?;
+    Ok(shown(app, document, &place))
+}
+
+pub async fn change(
+    app: &App,
+    level: &HostsLevel,
+    version: &str,
+    change: HostsChange,
+) -> Result<HostsDocument, Error> {
+    let host = app.host().map_err(again)?;
+    let place = Place::find(app, level)?;
+    let change = checked(change)?;
+    let network = network_for(app, &place).await?;
+    // Without an engine nothing runs that would have to hear of it.
+    let engine = app.engine_if_known().await;
+    let (document, _dropped) =
+        hosts::change(host, engine.as_ref(), network.as_ref(), place.which(), version, &change)
+            .await?;
+    Ok(shown(app, document, &place))
+}
+
+/// The mistake in the form, if there is one. A form in which nothing stands yet
+/// has none.
+pub async fn check(
+    app: &App,
+    level: &HostsLevel,
+    fields: HostFields,
+) -> Result<Option<FieldProblem>, Error> {
+    if fields.target.trim().is_empty() {
+        return Ok(None);
+    }
+    let entry = match Fields::from(fields).entry() {
+        Ok(entry) => entry,
+        Err(mistake) => return Ok(Some(mistake.into())),
+    };
+    // The administrator is bound by nothing.
+    if *level == HostsLevel::Computer {
+        return Ok(None);
+    }
+    let Some(network) = projects::network(app).await else { return Ok(None) };
+    let why = hosts::out_of_bounds(&network, &entry).await;
+    Ok(why.map(|message| hosts::Mistake { field: hosts::Field::Target, message }.into()))
+}
+
+/// The computer's list is behind the firewall service; the person's own can be
+/// edited without it.
+async fn network_for(app: &App, place: &Place) -> Result<Option<Network>, Error> {
+    match place {
+        Place::Computer => app.network().await.map(Some),
+        _ => Ok(projects::network(app).await),
+    }
+}
+
+fn checked(change: HostsChange) -> Result<Change, Error> {
+    let entry = |fields: HostFields| Fields::from(fields).entry().map_err(Error::from);
+    Ok(match change {
+        HostsChange::Add { host } => Change::Add(entry(host)?),
+        HostsChange::Replace { old, host } => {
+            let old = entry(old)?;
+            let (target, protocol) = (old.target().clone(), old.protocol());
+            Change::Replace { target, protocol, entry: entry(host)? }
+        }
+        HostsChange::Remove { host } => {
+            let old = entry(host)?;
+            Change::Remove { target: old.target().clone(), protocol: old.protocol() }
+        }
+        HostsChange::Preset { preset } => Change::Preset(preset.into()),
+    })
+}
+
+fn shown(app: &App, document: Document, place: &Place) -> HostsDocument {
+    let path = match app.host() {
+        Ok(host) => projects::shown(host, &document.path),
+        Err(_) => document.path.display().to_string(),
+    };
+    let bounds = document.bounds;
+    HostsDocument {
+        version: document.version,
+        path,
+        hosts: document
+            .entries
+            .into_iter()
+            .map(|(entry, comment)| HostLine {
+                target: display::host(&entry.target().to_string()),
+                ports: entry.ports().to_vec(),
+                protocol: entry.protocol().into(),
+                private: entry.private(),
+                comment,
+                tunnel: entry.tunnel_possible(),
+            })
+            .collect(),
+        editable: true,
+        prompts: matches!(place, Place::Computer),
+        users_may_add: bounds.map(|bounds| bounds.users_may_add.into()),
+        allow_public: bounds.map(|bounds| bounds.allow_public),
+        block_private: bounds.map(|bounds| bounds.block_private),
+        preset: bounds.and_then(|bounds| bounds.preset).map(Into::into),
+    }
+}
+
+/// Tells the page of edits by others for as long as the app runs.
+pub async fn follow(app: Shared) {
+    tokio::join!(follow_files(&app), follow_computer(&app));
+}
+
+async fn follow_files(app: &App) {
+    let Ok(host) = app.host() else { return };
+    // Without a watch the page sees an edit when it asks the next time.
+    let Ok(mut watch) = Watch::begin(host) else { return };
+    while let Some(changed) = watch.next().await {
+        for level in changed {
+            let level = level.unwrap_or_else(|| "allProjects".into());
+            app.tell(Event::Hosts { level });
+        }
+    }
+}
+
+async fn follow_computer(app: &App) {
+    // Does not wake a service that nobody needed so far: whoever reads the list does.
+    while app.network_if_known().await.is_none() {
+        tokio::time::sleep(crate::watching::PATIENCE).await;
+    }
+    let Some(network) = app.network_if_known().await else { return };
+    let Ok(changes) = policy_changes(&network).await else { return };
+    let mut changes = std::pin::pin!(changes);
+    while changes.next().await.is_some() {
+        app.tell(Event::Hosts { level: "computer".into() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hosts::ProtocolWord;
+    use rcc_sandbox::Code;
+
+    fn fields(target: &str) -> HostFields {
+        HostFields {
+            target: target.into(),
+            ports: "443".into(),
+            protocol: ProtocolWord::Tcp,
+            private: false,
+        }
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused_before_anything_is_read() {
+        let error = checked(HostsChange::Add { host: fields("127.0.0.1") }).unwrap_err();
+        assert_eq!(error.code(), Code::Rule);
+        let replace = HostsChange::Replace { old: fields("a.example"), host: fields("b.example") };
+        let Change::Replace { target, entry, .. } = checked(replace).unwrap() else { panic!() };
+        assert_eq!(target.to_string(), "a.example");
+        assert_eq!(entry.target().to_string(), "b.example");
+    }
+}

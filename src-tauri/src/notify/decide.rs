@@ -1,0 +1,317 @@
+//! Which notifications there are, as a pure function of what happens. Time is
+//! passed in.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rcc_sandbox::display;
+
+/// Characters of a question.
+const QUESTION: usize = 140;
+
+/// So many blocked hosts of a project within [`WITHIN`] are told one by one.
+const SINGLE: usize = 3;
+/// See [`SINGLE`].
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// What a notification is about; one is shown of each at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum About {
+    NeedsYou {
+        project: String,
+    },
+    Blocked {
+        project: String,
+        target: String,
+        port: u16,
+        protocol: String,
+    },
+    /// Many hosts at once.
+    Hosts {
+        project: String,
+    },
+}
+
+impl About {
+    pub fn project(&self) -> &str {
+        match self {
+            Self::NeedsYou { project }
+            | Self::Blocked { project, .. }
+            | Self::Hosts { project } => project,
+        }
+    }
+}
+
+/// What a click on a notification means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Show,
+    Allow,
+    NotNow,
+    More,
+}
+
+impl Answer {
+    /// The word on the wire; a click beside the buttons is `default`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Show => "default",
+            Self::Allow => "allow",
+            Self::NotNow => "not-now",
+            Self::More => "more",
+        }
+    }
+
+    pub fn from_key(key: &str) -> Option<Self> {
+        [Self::Show, Self::Allow, Self::NotNow, Self::More]
+            .into_iter()
+            .find(|answer| answer.key() == key)
+    }
+}
+
+/// What the desktop is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// In the place of one about the same.
+    Show(Note),
+    Withdraw(About),
+}
+
+/// A notification as plain text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub about: About,
+    pub title: String,
+    pub body: String,
+    /// At most three buttons: GNOME shows no more.
+    pub answers: Vec<(Answer, &'static str)>,
+}
+
+/// What is shown, and what was told lately.
+#[derive(Default)]
+pub struct Notes {
+    shown: BTreeMap<About, ()>,
+    /// When hosts of a project were told, and which, newest last.
+    told: HashMap<String, VecDeque<(Instant, String)>>,
+    /// The question that each project was told with.
+    questions: HashMap<String, Option<String>>,
+}
+
+impl Notes {
+    /// Claude of a project needs the person. `quiet`: not to be told.
+    pub fn needs_you(
+        &mut self,
+        project: &str,
+        name: &str,
+        question: Option<&str>,
+        quiet: bool,
+    ) -> Vec<Step> {
+        let question = question.map(|text| display::line(text, QUESTION));
+        if self.questions.get(project) == Some(&question) {
+            return Vec::new();
+        }
+        // Told by the window itself counts as told.
+        self.questions.insert(project.into(), question.clone());
+        if quiet {
+            return Vec::new();
+        }
+        let about = About::NeedsYou { project: project.into() };
+        self.shown.insert(about.clone(), ());
+        vec![Step::Show(Note {
+            about,
+            title: format!("{} needs you", short(name)),
+            body: question.unwrap_or_else(|| "Claude waits for an answer.".into()),
+            answers: vec![(Answer::Show, "Show")],
+        })]
+    }
+
+    /// It needs nobody any more.
+    pub fn goes_on(&mut self, project: &str) -> Vec<Step> {
+        self.questions.remove(project);
+        self.withdraw(|about| *about == About::NeedsYou { project: project.into() })
+    }
+
+    /// A host of a project was blocked.
+    pub fn blocked(&mut self, about: About, name: &str, quiet: bool, now: Instant) -> Vec<Step> {
+        let About::Blocked { project, target, port, .. } = &about else { return Vec::new() };
+        let told = self.told.entry(project.clone()).or_default();
+        told.retain(|(at, _)| now.saturating_duration_since(*at) < WITHIN);
+        // One of each host until it is answered.
+        if quiet || self.shown.contains_key(&about) || told.iter().any(|(_, own)| own == target) {
+            return Vec::new();
+        }
+        told.push_back((now, target.clone()));
+        let many = told.len();
+        if many > SINGLE {
+            let project = project.clone();
+            let mut steps = self.withdraw(
+                |about| matches!(about, About::Blocked { project: own, .. } if *own == project),
+            );
+            let about = About::Hosts { project };
+            self.shown.insert(about.clone(), ());
+            steps.push(Step::Show(Note {
+                about,
+                title: format!("{}: {many} hosts blocked", short(name)),
+                body: "Claude asked for them.".into(),
+                answers: vec![(Answer::Show, "Show")],
+            }));
+            return steps;
+        }
+        let port = if *port == 0 { 443 } else { *port };
+        let note = Note {
+            title: format!("{}: blocked {target}", short(name)),
+            body: format!("Claude asked for this name. Port {port} will be allowed."),
+            answers: vec![
+                (Answer::Allow, "Allow for This Project"),
+                (Answer::NotNow, "Not Now"),
+                (Answer::More, "More…"),
+            ],
+            about: about.clone(),
+        };
+        self.shown.insert(about, ());
+        vec![Step::Show(note)]
+    }
+
+    /// The person looks at a project: the window tells it all.
+    pub fn looked_at(&mut self, project: &str) -> Vec<Step> {
+        self.told.remove(project);
+        self.withdraw(|about| about.project() == project)
+    }
+
+    /// Its session is over.
+    pub fn ended(&mut self, project: &str) -> Vec<Step> {
+        self.questions.remove(project);
+        self.looked_at(project)
+    }
+
+    /// The desktop took it away, or the person did.
+    pub fn closed(&mut self, about: &About) {
+        self.shown.remove(about);
+    }
+
+    /// Hosts that were told and not answered yet.
+    pub fn open(&self) -> Vec<About> {
+        self.shown.keys().filter(|about| matches!(about, About::Blocked { .. })).cloned().collect()
+    }
+
+    /// Answered elsewhere.
+    pub fn answered(&mut self, about: &About) -> Vec<Step> {
+        self.withdraw(|own| own == about)
+    }
+
+    fn withdraw(&mut self, goes: impl Fn(&About) -> bool) -> Vec<Step> {
+        let gone: Vec<About> = self.shown.keys().filter(|about| goes(about)).cloned().collect();
+        gone.into_iter()
+            .map(|about| {
+                self.shown.remove(&about);
+                Step::Withdraw(about)
+            })
+            .collect()
+    }
+}
+
+/// A project's name is a folder's, which anybody may have chosen.
+fn short(name: &str) -> String {
+    display::line(name, 40)
+}
+
+/// For a body that is read as markup (Desktop Notifications Specification).
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(target: &str) -> About {
+        About::Blocked {
+            project: "p".into(),
+            target: target.into(),
+            port: 0,
+            protocol: "tcp".into(),
+        }
+    }
+
+    fn titles(steps: &[Step]) -> Vec<String> {
+        let title = |step: &Step| match step {
+            Step::Show(note) => note.title.clone(),
+            Step::Withdraw(about) => format!("- {about:?}"),
+        };
+        steps.iter().map(title).collect()
+    }
+
+    #[test]
+    fn a_question_is_told_once_and_withdrawn_when_it_is_answered() {
+        let mut notes = Notes::default();
+        let steps = notes.needs_you("p", "web-shop", Some("Which <b>one</b>?"), false);
+        let [Step::Show(note)] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!((note.title.as_str(), note.answers.len()), ("web-shop needs you", 1));
+        assert_eq!(escaped(&note.body), "Which &lt;b&gt;one&lt;/b&gt;?");
+        assert_eq!(notes.needs_you("p", "web-shop", Some("Which <b>one</b>?"), false), []);
+        assert_eq!(notes.needs_you("p", "web-shop", Some("Another"), false).len(), 1);
+        let gone = Step::Withdraw(About::NeedsYou { project: "p".into() });
+        assert_eq!(notes.goes_on("p"), [gone]);
+        assert_eq!(notes.goes_on("p"), []);
+        assert_eq!(notes.needs_you("p", "web-shop", Some("Another"), false).len(), 1);
+        assert_eq!(notes.looked_at("p").len(), 1);
+    }
+
+    #[test]
+    fn who_looks_at_it_is_not_told() {
+        let mut notes = Notes::default();
+        assert_eq!(notes.needs_you("p", "x", Some("Q"), true), []);
+        // Looking away does not bring up what was seen.
+        assert_eq!(notes.needs_you("p", "x", Some("Q"), false), []);
+        assert_eq!(notes.blocked(host("a.example"), "x", true, Instant::now()), []);
+        assert_eq!(notes.open(), []);
+    }
+
+    #[test]
+    fn a_host_is_told_once_with_three_answers() {
+        let mut notes = Notes::default();
+        let now = Instant::now();
+        let steps = notes.blocked(host("a.example"), "web-shop", false, now);
+        let [Step::Show(note)] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!(note.title, "web-shop: blocked a.example");
+        assert_eq!(note.body, "Claude asked for this name. Port 443 will be allowed.");
+        let labels: Vec<_> = note.answers.iter().map(|(_, label)| *label).collect();
+        assert_eq!(labels, ["Allow for This Project", "Not Now", "More…"]);
+        assert_eq!(notes.blocked(host("a.example"), "web-shop", false, now), []);
+        assert_eq!(notes.open(), [host("a.example")]);
+        // Put away, and asked again at once: the person has just said no.
+        notes.closed(&host("a.example"));
+        assert_eq!(notes.blocked(host("a.example"), "web-shop", false, now), []);
+        let later = now + WITHIN;
+        assert_eq!(notes.blocked(host("a.example"), "web-shop", false, later).len(), 1);
+        assert_eq!(notes.answered(&host("a.example")).len(), 1);
+    }
+
+    #[test]
+    fn n17_many_hosts_become_one_notification() {
+        let mut notes = Notes::default();
+        let now = Instant::now();
+        for name in ["a", "b", "c"] {
+            assert_eq!(notes.blocked(host(name), "shop", false, now).len(), 1);
+        }
+        let steps = notes.blocked(host("d"), "shop", false, now);
+        assert_eq!(steps.len(), 4);
+        assert_eq!(titles(&steps)[3], "shop: 4 hosts blocked");
+        // The next ones take its place.
+        assert_eq!(
+            titles(&notes.blocked(host("e"), "shop", false, now)),
+            ["shop: 5 hosts blocked"]
+        );
+        assert_eq!(notes.ended("p").len(), 1);
+        let later = notes.blocked(host("f"), "shop", false, now + WITHIN);
+        assert_eq!(titles(&later), ["shop: blocked f"]);
+    }
+
+    #[test]
+    fn answers_come_back_as_they_went() {
+        for answer in [Answer::Show, Answer::Allow, Answer::NotNow, Answer::More] {
+            assert_eq!(Answer::from_key(answer.key()), Some(answer));
+        }
+        assert_eq!(Answer::from_key("run"), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! Attacks by packets: the host, neighbours, other protocols, forged sources.
+
+use super::*;
+
+#[test]
+fn n1_without_a_helper_there_is_only_lo() {
+    let Some(lab) = start_with(Options::default()) else { return };
+    let mut ann = lab.person(ANN).expect("a person");
+    let bare = lab.bare_sandbox(&mut ann).expect("a namespace");
+    assert_eq!(
+        bare.shell("ls /sys/class/net || true; ip -o link | wc -l").expect("ip").lines().last(),
+        Some("1")
+    );
+    let sandbox = lab.sandbox(&mut ann, &[]).expect("a sandbox");
+    let links = sandbox.shell("ip -o link | cut -d: -f2 | cut -d@ -f1").expect("ip");
+    assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["lo", "eth0"]);
+}
+
+#[test]
+fn n2_the_host_is_out_of_reach() {
+    let open = "version: 1\ndefaults:\n  allow_public: true\n  block_rfc1918: false\nwhitelist:\n  - ip: 192.168.77.0/24\n    ports: [80]\n";
+    let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_ok(), "the public internet is open here");
+    assert!(sandbox.tcp(world::NEIGHBOUR, 80).is_ok(), "and a neighbour that is listed");
+    let own = [
+        world::HOST,
+        world::HOST_ON_LAN,
+        Ipv4Addr::new(198, 18, 0, 1),
+        Ipv4Addr::new(198, 18, 0, 2),
+    ];
+    let gateways = [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
+    for address in own.into_iter().chain(gateways) {
+        for port in [22, 80, 443, 9_999] {
+            assert!(sandbox.tcp(address, port).is_err(), "{address}:{port}");
+        }
+    }
+    // An address that the host got a moment ago, while the helper is dead.
+    kill_helper(&lab);
+    lab.on_host("ip addr add 203.0.113.77/32 dev lo").expect("address");
+    assert!(
+        sandbox.tcp(Ipv4Addr::new(203, 0, 113, 77), 80).is_err(),
+        "a fresh address of the host"
+    );
+    // And with every rule of the host gone.
+    lab.on_host("nft flush ruleset").expect("flush");
+    for address in [world::HOST, world::HOST_ON_LAN, Ipv4Addr::new(203, 0, 113, 77)] {
+        assert!(sandbox.tcp(address, 80).is_err(), "{address} after a flush");
+    }
+}
+
+#[test]
+fn n2_each_of_the_three_layers_holds_alone() {
+    let open = "version: 1\ndefaults:\n  allow_public: true\n  block_rfc1918: false\n";
+    let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
+    let fresh = Ipv4Addr::new(203, 0, 113, 77);
+    kill_helper(&lab);
+    // The gate alone: the host's own two are gone.
+    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 iif rcc0; nft flush ruleset")
+        .expect("take away");
+    assert!(sandbox.tcp(world::HOST, 80).is_err(), "the gate knows the host's addresses");
+    // The host's table alone: an address that the gate does not know.
+    lab.on_host(&format!("ip addr add {fresh}/32 dev lo")).expect("address");
+    assert!(sandbox.tcp(fresh, 80).is_ok(), "without both of the host's it is open");
+    lab.apply().expect("put up again");
+    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 iif rcc0").expect("take away");
+    assert!(sandbox.tcp(fresh, 80).is_err(), "the host's table");
+    // The routing rule alone.
+    lab.apply().expect("put up again");
+    lab.on_host("nft flush ruleset").expect("flush");
+    assert!(sandbox.tcp(fresh, 80).is_err(), "the routing rule");
+}
+
+#[test]
+fn n3_ipv6_is_never_a_hole() {
+    let Some((lab, _ann, sandbox)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
+    else {
+        return;
+    };
+    lab.dns.set(rcc_tests::zone().v6("allowed.example", "2600::9"));
+    assert_eq!(sandbox.ask("allowed.example", "AAAA"), Ok(vec![]));
+    // The sandbox gives itself everything that IPv6 needs; nothing arrives anywhere.
+    sandbox
+        .shell("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0 net.ipv6.conf.eth0.accept_dad=0; \
+                ip -6 addr add 2600::2/64 dev eth0 nodad; ip -6 route add default via fe80::1 dev eth0; true")
+        .expect("ip");
+    let before = lab.in_gate("nft list chain inet rcc c_arrive | grep ipv6").expect("nft");
+    for address in ["2600::9", "fe80::1", "2600::1"] {
+        let to: SocketAddr = format!("[{address}]:443").parse().expect("address");
+        assert!(
+            sandbox.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(300))).is_err()
+        );
+    }
+    let none = lab.in_gate("ip -6 addr show | grep -c inet6 || true").expect("ip");
+    assert_eq!(none.trim(), "0", "the gate has no IPv6 at all ({before})");
+}
+
+#[test]
+fn n8_forged_source_addresses_are_dropped() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let other = lab.sandbox(&mut ann, &[]).expect("another");
+    sandbox.resolve("allowed.example").expect("open");
+    // Reverse path filtering would drop them too: without it, the rule alone.
+    lab.in_gate("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.s1.rp_filter=0")
+        .expect("sysctl");
+    for forged in [other.address, Ipv4Addr::new(198, 18, 9, 9), world::SERVERS[1], world::HOST] {
+        sandbox.shell(&format!("ip addr add {forged}/32 dev eth0")).expect("second address");
+        let connect = sandbox.run(|| {
+            use nix::sys::socket::{
+                AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket,
+                sockopt,
+            };
+            use std::os::fd::AsRawFd;
+            let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+            let limit = nix::sys::time::TimeVal::new(0, 500_000);
+            setsockopt(&fd, sockopt::SendTimeout, &limit)?;
+            bind(fd.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(forged, 0)))?;
+            connect(
+                fd.as_raw_fd(),
+                &SockaddrIn::from(std::net::SocketAddrV4::new(world::SERVERS[0], 443)),
+            )
+        });
+        assert!(connect.is_err(), "{forged}");
+        // An answer would not come back anyway: no packet may have got as far as conntrack.
+        let flows = lab.in_gate("cat /proc/net/nf_conntrack").expect("conntrack");
+        assert!(!flows.contains(&format!("src={forged} dst=203.0.113.9 ")), "{forged}: {flows}");
+        sandbox.shell(&format!("ip addr del {forged}/32 dev eth0")).expect("remove");
+    }
+    let counted = lab.in_gate("nft list chain inet rcc c_arrive | grep own4").expect("nft");
+    assert!(!counted.contains("packets 0 "), "{counted}");
+    assert!(sandbox.tcp(world::SERVERS[0], 443).is_ok(), "its own address still works");
+}
+
+#[test]
+fn n12_a_flush_of_the_hosts_rules_is_undone() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.reach("allowed.example", 443).expect("before");
+    lab.on_host("nft flush ruleset").expect("flush");
+    assert!(sandbox.tcp(world::HOST, 80).is_err());
+    wait_for(|| lab.on_host("nft list table inet rcc").is_ok()).expect("back");
+    wait_for(|| sandbox.tcp(world::SERVERS[0], 443).is_ok()).expect("works again");
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_err());
+}
+
+#[test]
+fn n13_sandboxes_do_not_reach_each_other() {
+    let Some((lab, mut ann, one)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
+    else {
+        return;
+    };
+    let mut bob = lab.person(BOB).expect("another person");
+    let same = lab.sandbox(&mut ann, &[]).expect("same user");
+    let other = lab.sandbox(&mut bob, &[]).expect("other user");
+    // The listener says nothing, so a connection alone counts.
+    let connect = |from: &Sandbox, to: Ipv4Addr| {
+        let to = SocketAddr::from((to, 80));
+        from.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(400)))
+    };
+    for (turn, target) in [&same, &other, &same].into_iter().enumerate() {
+        if turn == 2 {
+            // The pool is among the ranges that nothing opens: without those too.
+            lab.in_gate("nft flush set inet rcc never4").expect("flush");
+            one.shell(&format!("ip route del {} dev eth0", target.address)).expect("route");
+        }
+        let listener = target.run(|| TcpListener::bind(("0.0.0.0", 80))).expect("listen");
+        assert!(connect(&one, target.address).is_err(), "by the gate");
+        // With a route of its own making.
+        let _ = one.shell(&format!("ip route replace {} dev eth0", target.address));
+        assert!(connect(&one, target.address).is_err(), "directly");
+        drop(listener);
+    }
+}
+
+#[test]
+fn n14_only_tcp_and_udp_pass() {
+    let Some((lab, _ann, sandbox)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
+    else {
+        return;
+    };
+    let server = world::SERVERS[0];
+    assert!(
+        sandbox.shell(&format!("ping -c1 -W1 {server}")).is_ok(),
+        "an echo where everything is open"
+    );
+    // Fragments, options, other protocols: sent, and counted as dropped in the gate.
+    let drops = |chain: &str| {
+        let listing = lab.in_gate(&format!("nft list chain inet rcc {chain}")).expect("nft");
+        listing
+            .split("packets ")
+            .skip(1)
+            .filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok())
+            .sum::<u64>()
+    };
+    let before = drops("c_arrive");
+    assert!(sandbox.shell(&format!("ping -c1 -W1 -s 4000 {server}")).is_err(), "fragments");
+    assert!(sandbox.shell(&format!("ping -c1 -W1 -R {server}")).is_err(), "options");
+    assert!(drops("c_arrive") > before);
+    // GRE, SCTP and a made-up number, as raw IP.
+    let before = drops("c_refuse");
+    for protocol in [47, 132, 200] {
+        let script = format!(
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, {protocol}); \
+             s.sendto(b'payload!payload!', ('{server}', 0))"
+        );
+        sandbox.shell(&format!("python3 -c \"{script}\"")).expect("python3");
+    }
+    wait_for(|| drops("c_refuse") >= before + 3).expect("refused and counted");
+    // Broadcast and multicast.
+    for target in ["255.255.255.255", "224.0.0.251"] {
+        let to: Ipv4Addr = target.parse().expect("address");
+        assert!(sandbox.udp(to, 9_999).is_err(), "{target}");
+    }
+}
+
+#[test]
+fn n19_the_computer_does_not_become_a_router() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.reach("allowed.example", 443).expect("forwarding is on for the gate");
+    let out = SocketAddr::from((world::SERVERS[0], 443));
+    // The world knows the way back, so that only the host stands in between.
+    lab.on_host("ip -n internet route add 192.168.77.0/24 via 192.0.2.2").expect("route");
+    let lan = Path::new("/run/netns/lan");
+    let through =
+        in_namespace(lan, || TcpStream::connect_timeout(&out, Duration::from_millis(500)));
+    assert!(through.expect("lan").is_err(), "a neighbour gets no way through");
+    let forwarding = |link: &str| {
+        let path = format!("cat /proc/sys/net/ipv4/conf/{link}/forwarding");
+        lab.on_host(&path).expect("read").trim().to_owned()
+    };
+    assert_eq!((forwarding("eth0"), forwarding("lo")), ("1".into(), "0".into()));
+    lab.on_host(&format!("{} remove", Lab::program("rcc-helper").display())).expect("remove");
+    assert_eq!((forwarding("eth0"), forwarding("lan0")), ("0".into(), "0".into()));
+    let left = lab.on_host("nft list ruleset; ip rule; ip -o link; ls /run/netns").expect("look");
+    assert!(!left.contains("rcc"), "{left}");
+    assert!(left.contains("0:\tfrom all lookup local"), "{left}");
+}
+
+#[test]
+fn h9_source_ports_are_never_privileged() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.resolve("allowed.example").expect("open");
+    let greeting = sandbox
+        .shell(&format!("nc -p 700 -w 2 {} 443 </dev/null | head -1", world::SERVERS[0]))
+        .expect("nc");
+    let port: u16 = greeting
+        .split([' ', ':'])
+        .nth(2)
+        .and_then(|port| port.parse().ok())
+        .unwrap_or_else(|| panic!("{greeting:?} {}", lab.log()));
+    assert!(port >= 1_024, "{greeting}");
+}

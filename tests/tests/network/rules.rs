@@ -1,0 +1,306 @@
+//! Attacks on rules in time: what is allowed, taken away, timed, told, and kept
+//! over a restart.
+
+use super::*;
+
+#[test]
+fn allowed_hosts_are_reached_and_others_are_not() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    let greeting =
+        sandbox.reach("allowed.example", 443).unwrap_or_else(|e| panic!("{e}\n{}", lab.log()));
+    // The host's address is all that the server sees.
+    assert!(greeting.starts_with("from 192.0.2.2:"), "{greeting}");
+    assert!(sandbox.tcp(world::SERVERS[3], 443).is_ok(), "an ip entry");
+    assert!(sandbox.tcp(world::SERVERS[3], 80).is_err(), "another port");
+    assert!(sandbox.udp(world::SERVERS[0], 9_999).is_err(), "another protocol");
+    assert!(sandbox.tcp(world::SERVERS[0], 80).is_err(), "another port of an allowed name");
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_err(), "another address");
+    assert_eq!(sandbox.resolve("other.example"), Err("NXDomain".into()));
+}
+
+#[test]
+fn n9_a_new_sandbox_inherits_nothing() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[Rule::tcp("other.example", &[443])]) else {
+        return;
+    };
+    sandbox.reach("other.example", 443).expect("its own rule");
+    // Its socket would keep the namespace alive; the flow stays in conntrack.
+    drop(held(&sandbox, world::SERVERS[1], 443));
+    ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
+    ann.end_namespace(sandbox.pid).expect("end");
+    ann.event(|event| matches!(event, Watched::Detached { id, .. } if *id == sandbox.id))
+        .expect("told");
+    let left = lab.in_gate("nft list ruleset; ip link").expect("nft");
+    for trace in
+        [&format!("_{} ", sandbox.id), &format!("s{}@", sandbox.id), &sandbox.address.to_string()]
+    {
+        assert!(!left.contains(trace.as_str()), "{trace} in {left}");
+    }
+    let second = lab.sandbox(&mut ann, &[]).expect("another");
+    assert_ne!(second.address, sandbox.address);
+    assert!(second.tcp(world::SERVERS[1], 443).is_err());
+}
+
+#[test]
+fn n10_no_packet_before_the_rules_stand() {
+    let Some((lab, mut ann, _)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
+    else {
+        return;
+    };
+    // The helper dies in the middle of attaching, a few hundred microseconds later
+    // each time; whatever is left lets nothing out that no rule allows.
+    for delay in (0..40).map(|step| Duration::from_micros(step * 400)) {
+        let bare = lab.bare_sandbox(&mut ann).expect("a namespace");
+        let helper = lab.helper();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            helper.map(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL))
+        });
+        let attached = ann.attach(bare.pid, &[]);
+        let _ = killer.join();
+        if attached.is_err() && bare.shell("ip link show eth0").is_ok() {
+            let _ = bare.shell(
+                "ip addr add 198.18.0.99/32 dev eth0; ip link set lo up; ip link set eth0 up; \
+                 ip route add 169.254.1.1 dev eth0; ip route add default via 169.254.1.1",
+            );
+            assert!(bare.tcp(world::SERVERS[0], 443).is_err(), "after {delay:?}");
+        }
+        ann.end_namespace(bare.pid).expect("end");
+        wait_for(|| ann.list().is_ok()).expect("a new helper");
+    }
+    let sandbox = lab.sandbox(&mut ann, &[]).expect("and it works afterwards");
+    assert!(sandbox.reach("allowed.example", 443).is_ok());
+    let links = lab.in_gate("ip -o link | grep -c ' s[0-9]' || true").expect("ip");
+    assert_eq!(links.trim(), "2", "no half link is left");
+}
+
+#[test]
+fn n11_walls_hold_while_the_helper_is_dead_and_names_come_back() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[Rule::tcp("other.example", &[443])]) else {
+        return;
+    };
+    sandbox.reach("allowed.example", 9_999).expect("before");
+    let stream = held(&sandbox, world::SERVERS[0], 9_999);
+    for turn in 0..5 {
+        kill_helper(&lab);
+        assert!(echoes(&stream), "a running connection goes on, turn {turn}");
+        assert!(sandbox.tcp(world::SERVERS[0], 443).is_ok(), "what was open is open");
+        if turn == 0 {
+            let silence = sandbox.resolve("allowed.example").expect_err("nobody listens");
+            assert!(!silence.contains("refused"), "a client would give up: {silence}");
+        }
+        assert!(sandbox.tcp(world::SERVERS[1], 80).is_err(), "what was closed is closed");
+        // Any call starts a new helper.
+        let list = ann.list().expect("list");
+        assert_eq!(list.len(), 1);
+        assert_eq!(list[0].rules.len(), 1);
+        wait_for(|| sandbox.resolve("other.example").is_ok()).expect("names come back");
+        assert!(sandbox.reach("other.example", 443).is_ok());
+    }
+    // The resolver alone: a question that waits is answered by the next one.
+    let resolver = lab.resolver().expect("a resolver");
+    nix::sys::signal::kill(resolver, nix::sys::signal::Signal::SIGKILL).expect("kill");
+    assert!(sandbox.resolve("allowed.example").is_ok(), "{}", lab.log());
+}
+
+#[test]
+fn n15_taking_an_entry_away_cuts_running_connections() {
+    let both = [Rule::tcp("allowed.example", &[9_999]), Rule::tcp("other.example", &[9_999])];
+    let Some((lab, mut ann, sandbox)) = start("version: 1\nwhitelist: []\n", &both) else { return };
+    for turn in 0..25 {
+        ann.set_rules(sandbox.id, &both, 0).expect("allow both");
+        sandbox.reach("allowed.example", 9_999).unwrap_or_else(|e| panic!("{turn}: {e}"));
+        sandbox.reach("other.example", 9_999).unwrap_or_else(|e| panic!("{turn}: {e}"));
+        let stays = held(&sandbox, world::SERVERS[0], 9_999);
+        let goes = held(&sandbox, world::SERVERS[1], 9_999);
+        assert!(echoes(&stays) && echoes(&goes));
+        // At full rate while the entry goes, and every other time idle.
+        let flood = goes.try_clone().expect("clone");
+        flood.set_write_timeout(Some(Duration::from_millis(200))).expect("timeout");
+        let flooding = std::thread::spawn(move || {
+            let data = [0; 16_384];
+            let end = Instant::now() + Duration::from_millis(if turn % 2 == 0 { 40 } else { 0 });
+            while Instant::now() < end && (&flood).write(&data).is_ok() {}
+        });
+        ann.set_rules(sandbox.id, &both[..1], 0).expect("take one away");
+        let _ = flooding.join();
+        assert!(!echoes_fresh(&goes), "cut, turn {turn}");
+        assert!(echoes(&stays), "the other goes on, turn {turn}\n{}", lab.log());
+        assert!(sandbox.tcp(world::SERVERS[1], 9_999).is_err());
+        // It goes on by its new mark, also when its address is open no more.
+        lab.in_gate(&format!("nft flush set inet rcc name_public_{}", sandbox.id)).expect("flush");
+        assert!(echoes(&stays), "by its mark, turn {turn}");
+        assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err(), "for new ones it is shut");
+    }
+    // Inbound: nothing outside can open a connection in.
+    let listener = sandbox.run(|| TcpListener::bind(("0.0.0.0", 8_080))).expect("listen");
+    lab.on_host(&format!("ip route add {}/32 dev rcc0 2>/dev/null; true", sandbox.address))
+        .expect("route");
+    let to = SocketAddr::from((sandbox.address, 8_080));
+    assert!(TcpStream::connect_timeout(&to, Duration::from_millis(400)).is_err());
+    let inward = in_namespace(Path::new("/run/netns/lan"), || {
+        TcpStream::connect_timeout(&to, Duration::from_millis(400))
+    });
+    assert!(inward.expect("lan").is_err());
+    drop(listener);
+}
+
+#[test]
+fn disconnecting_cuts_everything_and_connecting_brings_it_back() {
+    let Some((_lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.reach("allowed.example", 9_999).expect("before");
+    let stream = held(&sandbox, world::SERVERS[0], 9_999);
+    ann.set_connected(sandbox.id, false).expect("off");
+    assert!(!echoes(&stream));
+    assert!(sandbox.tcp(world::SERVERS[0], 443).is_err());
+    assert!(sandbox.resolve("allowed.example").is_err());
+    ann.set_connected(sandbox.id, true).expect("on");
+    sandbox.reach("allowed.example", 443).expect("after");
+}
+
+#[test]
+fn timed_rules_end_in_the_helper() {
+    let Some((lab, mut ann, sandbox)) = start("version: 1\nwhitelist: []\n", &[]) else { return };
+    ann.set_rules(sandbox.id, &[Rule::tcp("allowed.example", &[9_999])], 2).expect("two seconds");
+    sandbox.reach("allowed.example", 9_999).expect("while it lasts");
+    let stream = held(&sandbox, world::SERVERS[0], 9_999);
+    kill_helper(&lab);
+    assert_eq!(ann.list().expect("list")[0].rules.len(), 1, "a restart does not forget it");
+    wait_for(|| ann.list().is_ok_and(|list| list[0].rules.is_empty())).expect("it ends");
+    assert!(!echoes(&stream), "and what it opened is cut");
+    assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err());
+}
+
+#[test]
+fn what_is_blocked_is_told_with_its_reason() {
+    let Some((_lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
+    let _ = sandbox.resolve("other.example");
+    ann.event(|event| {
+        matches!(event, Watched::Blocked { host, reason, port: 0, .. }
+        if host == "other.example" && reason == "not-allowed")
+    })
+    .expect("a name");
+    let _ = sandbox.tcp(world::SERVERS[1], 80);
+    ann.event(|event| {
+        matches!(event, Watched::Blocked { address, reason, port: 80, protocol, .. }
+        if address == "203.0.113.10" && reason == "not-allowed" && protocol == "tcp")
+    })
+    .expect("an address");
+    let _ = sandbox.tcp(world::NEIGHBOUR, 80);
+    ann.event(|event| {
+        matches!(event, Watched::Blocked { address, reason, .. }
+        if address == "192.168.77.10" && reason == "private")
+    })
+    .expect("a private address");
+    let _ = sandbox.tcp(world::HOST, 80);
+    ann.event(|event| {
+        matches!(event, Watched::Blocked { address, reason, .. }
+        if address == "192.0.2.2" && reason == "never")
+    })
+    .expect("the host");
+}
+
+#[test]
+fn what_was_blocked_while_nobody_watched_is_told_to_the_next_who_does() {
+    let Some((_lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let _ = sandbox.resolve("other.example");
+    std::thread::sleep(Duration::from_millis(500));
+    ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
+    ann.event(|event| matches!(event, Watched::Blocked { host, .. } if host == "other.example"))
+        .expect("told late");
+}
+
+#[test]
+fn users_stay_within_the_administrators_bounds() {
+    let rules = [
+        private("inside.example", 80),
+        Rule::tcp("192.168.77.0/24", &[80]),
+        Rule::tcp("other.example", &[443]),
+    ];
+    let Some((lab, mut ann, sandbox)) = start("version: 1\nwhitelist: []\n", &rules) else {
+        return;
+    };
+    lab.dns.set(rcc_tests::zone().name("inside.example", &[world::NEIGHBOUR]));
+    assert!(sandbox.resolve("inside.example").is_err());
+    assert!(sandbox.tcp(world::NEIGHBOUR, 80).is_err());
+    assert!(sandbox.reach("other.example", 443).is_ok());
+    let dropped = ann.set_rules(sandbox.id, &rules, 0).expect("set");
+    assert_eq!(dropped.iter().map(|one| one.index).collect::<Vec<_>>(), [0, 1]);
+    drop((lab, ann));
+    let Some((_lab, _ann, sandbox)) = start(PRIVATE, &rules[1..2]) else { return };
+    assert!(sandbox.tcp(world::NEIGHBOUR, 80).is_ok());
+}
+
+#[test]
+fn the_internet_is_open_for_a_time_that_the_helper_keeps() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.reach("allowed.example", 9_999).expect("an entry");
+    let stays = held(&sandbox, world::SERVERS[0], 9_999);
+    let long = ann.open_internet(sandbox.id, rcc_dbus::MAX_OPEN + 1);
+    assert!(long.is_err_and(|error| error.to_string().starts_with("InvalidArgument")));
+    ann.open_internet(sandbox.id, 3).expect("open");
+    let open_for = ann.list().expect("list")[0].open_for;
+    assert!((1..=3).contains(&open_for), "{open_for}");
+    sandbox.reach("other.example", 9_999).expect("any public name");
+    let goes = held(&sandbox, world::SERVERS[1], 9_999);
+    for address in [world::NEIGHBOUR, world::HOST] {
+        assert!(sandbox.tcp(address, 80).is_err(), "{address} is not public");
+    }
+    kill_helper(&lab);
+    assert!(ann.list().expect("list")[0].open_for > 0, "a restart does not forget it");
+    wait_for(|| ann.list().is_ok_and(|list| list[0].open_for == 0)).expect("it ends");
+    assert!(!echoes(&goes), "what only that opened is cut");
+    assert!(echoes(&stays), "what an entry opens goes on");
+    assert!(sandbox.tcp(world::SERVERS[1], 9_999).is_err());
+    assert_eq!(sandbox.resolve("other.example"), Err("NXDomain".into()));
+
+    ann.open_internet(sandbox.id, 600).expect("open");
+    let goes = held(&sandbox, world::SERVERS[1], 9_999);
+    ann.open_internet(sandbox.id, 0).expect("close");
+    assert!(!echoes(&goes) && sandbox.tcp(world::SERVERS[1], 9_999).is_err());
+}
+
+#[test]
+fn who_may_add_nothing_opens_nothing() {
+    let bounded = format!("{POLICY}defaults:\n  users_may_add: none\n");
+    let Some((lab, mut ann, sandbox)) = start(&bounded, &[]) else { return };
+    let refused = ann.open_internet(sandbox.id, 60);
+    assert!(refused.is_err_and(|error| error.to_string().starts_with("NotAuthorized")));
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_err());
+
+    // The administrator says so while it is open.
+    std::fs::write("/etc/rcc/network-whitelist.yaml", POLICY).expect("write");
+    ann.call::<()>(&rcc_tests::protocol::Call::Refresh).expect("refresh");
+    ann.open_internet(sandbox.id, 600).expect("open");
+    let goes = held(&sandbox, world::SERVERS[1], 9_999);
+    std::fs::write("/etc/rcc/network-whitelist.yaml", bounded).expect("write");
+    let mut bob = lab.person(BOB).expect("a person");
+    bob.call::<()>(&rcc_tests::protocol::Call::Refresh).expect("refresh");
+    assert!(!echoes(&goes), "cut");
+    assert_eq!(ann.list().expect("list")[0].open_for, 0);
+}
+
+#[test]
+fn where_a_sandbox_went_is_known_to_its_user_alone() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    assert_eq!(ann.reached(sandbox.id).expect("reached"), []);
+    for _ in 0..3 {
+        sandbox.reach("allowed.example", 443).expect("a name");
+    }
+    sandbox.tcp(world::SERVERS[3], 443).expect("an address");
+    let _ = sandbox.tcp(world::SERVERS[1], 443);
+    let seen = || ann.reached(sandbox.id).expect("reached");
+    let mut seen = seen;
+    wait_for(|| seen().len() == 2).unwrap_or_else(|_| panic!("{:?}", seen()));
+    let lines = seen();
+    let by_name = lines.iter().find(|line| line.host == "allowed.example").expect("the name");
+    assert_eq!((by_name.port, by_name.count, by_name.protocol.as_str()), (443, 3, "tcp"));
+    assert!(lines.iter().any(|line| line.host.is_empty() && line.address == "198.51.100.7"));
+    // H1.
+    let mut bob = lab.person(BOB).expect("a person");
+    let refused = bob.reached(sandbox.id);
+    assert!(refused.is_err_and(|error| error.to_string().starts_with("NoSuchAttachment")));
+    let opened = bob.open_internet(sandbox.id, 60);
+    assert!(opened.is_err_and(|error| error.to_string().starts_with("NoSuchAttachment")));
+}
