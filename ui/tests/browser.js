@@ -32,6 +32,7 @@ export async function begin() {
         if (["error", "warning"].includes(message.type())) page.complaints.push(message.text());
       });
       page.on("pageerror", (error) => page.complaints.push(String(error)));
+      page.setDefaultTimeout(15_000);
       await page.goto(`http://127.0.0.1:${address.port}/?${query}`);
       return page;
     },

@@ -168,6 +168,12 @@ export function walls(offline: boolean, held: boolean, open: boolean): Wall[] {
   ];
 }
 
+export const NO_SECCOMP: Wall = {
+  id: "calls", state: "open", title: "System calls",
+  sentence: "There is no seccomp on this computer.",
+  layer: "No capabilities, no new privileges",
+};
+
 /** `bare`: nothing is there; else all is well. */
 export function setup(which: string): SetupLine[] {
   const bare = which === "bare";

@@ -66,6 +66,12 @@ export class FakeHosts {
     this.#save(level, now);
   }
 
+  untouch(level: HostsLevel, target: string): void {
+    const now = this.read(level);
+    now.hosts = now.hosts.filter((each) => each.target !== target);
+    this.#save(level, now);
+  }
+
   check(fields: HostFields): FieldProblem | null {
     const target = fields.target.trim();
     if (target === "") return { field: "target", message: "A host's name or an address is missing." };

@@ -1,6 +1,6 @@
 /**
  * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
- * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`,
+ * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open`,
  * `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
  */
 
@@ -70,6 +70,7 @@ class Fake implements Backend {
   #lastChannel = 0;
   #lastNumber = 10;
   #asked = 0;
+  readonly #failing = new Set<string>();
   readonly calls: unknown[][] = [];
 
   constructor(options: URLSearchParams) {
@@ -89,6 +90,12 @@ class Fake implements Backend {
         tell: (event: Event) => this.#tell(event),
         /** A session that ends elsewhere. */
         lose: (project: string) => this.stop(project).then(() => this.#tell({ kind: "projects" })),
+        block: (project: string, target: string) => this.#block(project, target),
+        /** The person mended the rest in a terminal. */
+        mended: () => (this.#setup = examples.setup("good")),
+        /** The next call of that name fails. */
+        fail: (call: string) => this.#failing.add(call),
+        untouchHosts: (level: HostsLevel, target: string) => this.#hosts.untouch(level, target),
         touchHosts: (level: HostsLevel, target: string) => this.#hosts.touch(level, target),
       },
     });
@@ -276,6 +283,7 @@ class Fake implements Backend {
 
   async saveSettings(settings: WindowSettings) {
     this.calls.push(["saveSettings", settings]);
+    if (this.#failing.delete("saveSettings")) throw problems.NOT_SAVED;
     this.#settings = { ...settings };
   }
 
@@ -285,7 +293,8 @@ class Fake implements Backend {
 
   async walls(id: string) {
     const { session } = this.#find(id);
-    return examples.walls(session?.network === "offline", this.#held, session?.openUntil != null);
+    const walls = examples.walls(session?.network === "offline", this.#held, session?.openUntil != null);
+    return this.#options.get("walls") === "open" ? walls.map((wall) => (wall.id === "calls" ? examples.NO_SECCOMP : wall)) : walls;
   }
 
   async quit(stop: boolean) {
@@ -293,7 +302,9 @@ class Fake implements Backend {
   }
 
   async write(channel: number, bytes: Uint8Array) {
-    this.#channels.get(channel)?.type(new TextDecoder().decode(bytes));
+    const text = new TextDecoder().decode(bytes);
+    this.calls.push(["write", text]);
+    this.#channels.get(channel)?.type(text);
   }
 
   async resize(channel: number, columns: number, rows: number) {
@@ -327,19 +338,20 @@ class Fake implements Backend {
       const terminals = structuredClone(project.session?.terminals ?? []);
       this.#tell({ kind: "activity", project: project.id, activity, terminals });
     },
-    blocked: (program: Program, target: string) => {
-      const isPrivate = target.startsWith("db.");
-      const reason = isPrivate ? "private" : target.startsWith("169.") ? "never" : "not-allowed";
-      const port = isPrivate ? 5432 : 0;
-      const { project } = program;
-      this.#linesOf(project).unshift({
-        target, address: null, port, protocol: "tcp", outcome: "blocked", reason, count: 1, last: seconds(), quiet: false,
-      });
-      this.#find(project).blocked += 1;
-      this.#tell({ kind: "blocked", project, target, port, protocol: "tcp", reason });
-      this.#tell({ kind: "network", project });
-    },
+    blocked: (program: Program, target: string) => this.#block(program.project, target),
   };
+
+  #block(project: string, target: string): void {
+    const isPrivate = target.startsWith("db.");
+    const reason = isPrivate ? "private" : target.startsWith("169.") ? "never" : "not-allowed";
+    const port = isPrivate ? 5432 : 0;
+    this.#linesOf(project).unshift({
+      target, address: null, port, protocol: "tcp", outcome: "blocked", reason, count: 1, last: seconds(), quiet: false,
+    });
+    this.#find(project).blocked += 1;
+    this.#tell({ kind: "blocked", project, target, port, protocol: "tcp", reason });
+    this.#tell({ kind: "network", project });
+  }
 
   get #held(): boolean {
     return this.#options.get("limits") !== "none";

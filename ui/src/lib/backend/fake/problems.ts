@@ -63,6 +63,13 @@ export const TERMINAL = problem(
   "Close one that you do not need.",
 );
 
+export const NOT_SAVED = problem(
+  "RCC-E001",
+  "The settings could not be saved.",
+  "The disk is full.",
+  "Make room and try again.",
+);
+
 export const MEND_FAILED = problem(
   "RCC-E302",
   "The image could not be built.",

@@ -1,6 +1,6 @@
 /**
  * Programs in pretended terminals. What can be typed there: `block HOST`, `flood`, `colours`,
- * `link`, `copy TEXT`, `later TEXT`, `ask QUESTION`, `work`, `finish`, `raw JSON`, `exit CODE`.
+ * `link`, `copy TEXT`, `copies COUNT`, `later TEXT`, `ask QUESTION`, `work`, `finish`, `raw JSON`, `exit CODE`.
  */
 
 import type { Activity, Screen, StateWord, TabKind } from "../backend";
@@ -145,6 +145,9 @@ export class Program {
         break;
       case "copy":
         this.#say(`\x1b]52;c;${btoa(argument)}\x07\x1b]52;c;?\x07`);
+        break;
+      case "copies":
+        this.#say(`\x1b]52;c;${btoa("x".repeat(Number(argument)))}\x07copied\r\n`);
         break;
       case "later":
         setTimeout(() => this.#say(`\x1b]52;c;${btoa(argument)}\x07late`), 600);
