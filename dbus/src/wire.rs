@@ -149,12 +149,21 @@ pub enum BlockedReason {
     Limit,
     /// The network of the sandbox is disconnected.
     Disconnected,
+    /// The connection hid which server it is for: not TLS, no name in it, or an
+    /// encrypted one. The address was given for a name.
+    Unnamed,
 }
 
 impl BlockedReason {
     /// All of them.
-    pub const ALL: [BlockedReason; 5] =
-        [Self::NotAllowed, Self::Private, Self::Never, Self::Limit, Self::Disconnected];
+    pub const ALL: [BlockedReason; 6] = [
+        Self::NotAllowed,
+        Self::Private,
+        Self::Never,
+        Self::Limit,
+        Self::Disconnected,
+        Self::Unnamed,
+    ];
 
     /// The word on the wire and in the log.
     pub fn as_str(self) -> &'static str {
@@ -164,6 +173,7 @@ impl BlockedReason {
             Self::Never => "never",
             Self::Limit => "limit",
             Self::Disconnected => "disconnected",
+            Self::Unnamed => "unnamed",
         }
     }
 

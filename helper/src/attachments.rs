@@ -9,7 +9,7 @@ use rcc_dbus::{AttachmentInfo, Rule, StandingRule};
 use rcc_policy::{Defaults, Entry, Policy};
 use serde::{Deserialize, Serialize};
 
-use crate::layout::{SANDBOXES, STATE_FOLDER, pool_address};
+use crate::layout::{SANDBOXES, STATE_FOLDER, UNCHECKED, pool_address};
 use crate::netlink::Mac;
 use crate::netns::NetnsId;
 use crate::rules::{Answered, AttachmentRules};
@@ -206,9 +206,10 @@ impl Attachments {
         self.last_id
     }
 
-    /// A mark that no flow has. Wraps after four billion changes, past 0.
+    /// A mark that no flow has. Wraps after two billion changes, past 0: the highest
+    /// bit is not its own ([`crate::layout::UNCHECKED`]).
     pub fn next_generation(&mut self) -> u32 {
-        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        self.last_generation = (self.last_generation.wrapping_add(1) & !UNCHECKED).max(1);
         self.last_generation
     }
 

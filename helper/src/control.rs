@@ -5,6 +5,7 @@
 mod attach;
 mod change;
 mod hear;
+mod hellos;
 mod policy;
 
 use std::collections::HashMap;
@@ -209,10 +210,10 @@ impl Control {
             self.clear(&mut state, id, "ended").await;
         }
         for id in kept {
-            self.replace_rules(&mut state, id, |_| {}).await?;
+            let closed = self.replace_rules(&mut state, id, |_| {}).await?;
             // The administrator's file may be another than when the helper ended.
             if state.attachments.policy != state.policy.version {
-                self.recheck(&mut state, id).await?;
+                self.recheck(&mut state, id, &closed).await?;
             }
             let sockets = self.gate.run(move || Sockets::new(&link_name(id))).await??;
             state.sockets.insert(id, sockets);

@@ -3,15 +3,20 @@
 //! between everything is cut.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 
 use thiserror::Error;
 
 use crate::host::{self, HostError, write_sysctl};
-use crate::layout::{GATE_ADDRESS, HOST_ADDRESS, LINK_PREFIX};
-use crate::netlink::{Rtnl, random_mac};
+use crate::layout::{GATE_ADDRESS, HELLO_MARK, HELLO_TABLE, HOST_ADDRESS, LINK_PREFIX};
+use crate::netlink::{self, Rtnl, random_mac};
 use crate::netns::{self, NetnsError, Room};
 use crate::nft::NftError;
-use crate::rules::{self, HOST_LINK, UPLINK};
+use crate::rules::{self, HELLO_LINK, HOST_LINK, UPLINK};
+
+/// Where tun devices are made.
+const TUN: &str = "/dev/net/tun";
 
 /// The gate could not be made or found.
 #[derive(Debug, Error)]
@@ -77,9 +82,12 @@ pub fn is_whole(host: &mut Rtnl) -> bool {
     let Ok(Some(link)) = host.link(HOST_LINK) else { return false };
     let Ok(namespace) = netns::gate() else { return false };
     let Ok(gate) = Room::in_namespace("gate", namespace) else { return false };
-    let uplink = gate.run_blocking(|| Rtnl::new().and_then(|mut gate| gate.link(UPLINK)));
-    matches!(uplink, Ok(Ok(Some(uplink)))
-        if uplink.up && link.peer_index == Some(uplink.index) && uplink.peer_index == Some(link.index))
+    let look = || -> io::Result<_> {
+        let mut gate = Rtnl::new()?;
+        Ok((gate.link(UPLINK)?, gate.link(HELLO_LINK)?))
+    };
+    matches!(gate.run_blocking(look), Ok(Ok((Some(uplink), Some(hellos))))
+        if hellos.up && uplink.up && link.peer_index == Some(uplink.index) && uplink.peer_index == Some(link.index))
 }
 
 /// Removes the gate and everything of ours on the host.
@@ -113,6 +121,7 @@ fn build(host: &mut Rtnl) -> Result<(), GateError> {
             nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
                 .map_err(|errno| GateError::Links(errno.into()))?;
             settings()?;
+            hello_device()?;
             let mut gate = Rtnl::new()?;
             let uplink = gate.index(UPLINK)?;
             Ok(gate.add_neighbour(uplink, HOST_ADDRESS, host_mac)?)
@@ -124,9 +133,12 @@ fn build(host: &mut Rtnl) -> Result<(), GateError> {
 /// Settings of the gate's namespace, for links that exist and that will.
 fn settings() -> Result<(), GateError> {
     write_sysctl("ipv4/ip_forward", "1")?;
+    // The kernel takes the stricter of "all" and a link's own, and one link needs none.
+    for (which, value) in [("all", "0"), ("default", "1"), (UPLINK, "1")] {
+        write_sysctl(&format!("ipv4/conf/{which}/rp_filter"), value)?;
+    }
     for which in ["all", "default", UPLINK] {
         for (name, value) in [
-            ("rp_filter", "1"),
             ("arp_ignore", "1"),
             ("accept_redirects", "0"),
             ("secure_redirects", "0"),
@@ -154,10 +166,45 @@ fn settings() -> Result<(), GateError> {
     Ok(())
 }
 
+/// The device by which packets reach the process that looks at hellos. What it
+/// sends on has the gate's own address, or a server's, and has been through
+/// conntrack once: nothing of that looks right to the usual checks of a source.
+fn hello_device() -> Result<(), GateError> {
+    open_hello_device()?;
+    for (name, value) in
+        [("rp_filter", "0"), ("accept_local", "1"), ("send_redirects", "0"), ("arp_ignore", "1")]
+    {
+        write_sysctl(&format!("ipv4/conf/{HELLO_LINK}/{name}"), value)?;
+    }
+    Ok(())
+}
+
+/// The device, made where it is missing, in the namespace of the calling thread.
+pub fn open_hello_device() -> io::Result<OwnedFd> {
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(TUN)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {TUN}: {error}")))?;
+    crate::ioctl::tun(&device, HELLO_LINK)?;
+    Ok(device.into())
+}
+
 fn link_up() -> Result<(), GateError> {
     let mut gate = Rtnl::new()?;
     let lo = gate.index("lo")?;
     gate.set_up(lo, true)?;
+    let hellos = gate.index(HELLO_LINK)?;
+    gate.set_up(hellos, true)?;
+    gate.add_default_route_in(HELLO_TABLE, hellos)?;
+    let rule = netlink::Rule {
+        priority: 100,
+        from_link: None,
+        mark: Some(HELLO_MARK),
+        action: netlink::Action::Table(HELLO_TABLE),
+    };
+    gate.add_rule(&rule)?;
     let uplink = gate.index(UPLINK)?;
     gate.add_address(uplink, GATE_ADDRESS, LINK_PREFIX)?;
     gate.set_up(uplink, true)?;

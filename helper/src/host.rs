@@ -49,11 +49,12 @@ const TABLE_LOCAL: u8 = 255;
 /// Unlike a table of nftables this survives `nft flush ruleset` (N2, N12).
 fn routing_rules() -> [Rule; 3] {
     [
-        Rule { priority: LOCAL, from_link: None, action: Action::Table(TABLE_LOCAL) },
-        Rule { priority: BEHIND_LOCAL, from_link: None, action: Action::Nothing },
+        Rule { priority: LOCAL, from_link: None, mark: None, action: Action::Table(TABLE_LOCAL) },
+        Rule { priority: BEHIND_LOCAL, from_link: None, mark: None, action: Action::Nothing },
         Rule {
             priority: FROM_GATE,
             from_link: Some(HOST_LINK),
+            mark: None,
             action: Action::Goto(BEHIND_LOCAL),
         },
     ]
@@ -61,7 +62,7 @@ fn routing_rules() -> [Rule; 3] {
 
 /// The kernel's own first rule, which stands before all others until we move it.
 fn kernels_rule() -> Rule {
-    Rule { priority: 0, from_link: None, action: Action::Table(TABLE_LOCAL) }
+    Rule { priority: 0, from_link: None, mark: None, action: Action::Table(TABLE_LOCAL) }
 }
 
 /// Refuses when something of the host's is reached inside the pool.

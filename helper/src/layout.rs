@@ -15,6 +15,15 @@ pub const RESOLVER_USER: &str = "rcc-resolver";
 /// it, and the host's table lets packets with it go to name servers only.
 pub const RESOLVER_MARK: u32 = 0x7263_6372;
 
+/// Mark, in the gate, of packets whose connection has not said yet whom it wants:
+/// they go to the device where the resolver's process looks at them.
+pub const HELLO_MARK: u32 = 0x7263_6368;
+/// The routing table that such packets are sent by.
+pub const HELLO_TABLE: u8 = 100;
+/// In the mark of a flow: it is such a connection. The rest of the mark is the
+/// generation of its attachment.
+pub const UNCHECKED: u32 = 1 << 31;
+
 /// Addresses of links and sandboxes: a /20 out of the range for benchmarks
 /// (RFC 2544), which no network routes.
 pub const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 20);

@@ -23,7 +23,7 @@ use crate::nft::TABLE;
 use crate::policy_file::InForce;
 use crate::resolver::parent::{self, Bucket};
 use crate::resolver::wire::{self, FromResolver, ToResolver};
-use crate::rules::{LOG_GROUP, REACHED};
+use crate::rules::{ACKS_GROUP, LOG_GROUP, REACHED};
 use crate::service::Helper;
 use crate::watchers::Watchers;
 
@@ -50,6 +50,10 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
     });
     // Sockets belong to the namespace of the thread that makes them.
     let logged = gate.run(|| nfnetlink::nflog(LOG_GROUP)).await??;
+    let hellos = Hellos {
+        device: gate.run(crate::gate::open_hello_device).await??,
+        acks: gate.run(|| nfnetlink::nflog(ACKS_GROUP)).await??,
+    };
     let gate_links = gate.run(|| listen(&[LINKS])).await??;
     let host_changes = host.run(|| listen(&[LINKS, ADDRESSES_4, ADDRESSES_6])).await??;
     let tables = host.run(nfnetlink::nftables_events).await??;
@@ -69,7 +73,7 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        result = supervise_resolver(control.clone(), empty, publish) => result?,
+        result = supervise_resolver(control.clone(), empty, hellos, publish) => result?,
         result = publish_in_batches(control.clone(), publications) => result,
         result = read_log(control.clone(), logged) => result?,
         result = follow(gate_links, || control.sweep()) => result?,
@@ -212,6 +216,13 @@ async fn idle(control: Arc<Control>, watchers: Arc<Watchers>) {
 
 // The resolver.
 
+/// What each resolver gets to look at hellos; kept here, so that packets wait while
+/// one starts.
+struct Hellos {
+    device: std::os::fd::OwnedFd,
+    acks: Socket,
+}
+
 struct Waiting {
     publication: Publication,
     done: oneshot::Sender<Published>,
@@ -220,6 +231,7 @@ struct Waiting {
 async fn supervise_resolver(
     control: Arc<Control>,
     empty: Room,
+    hellos: Hellos,
     publish: mpsc::Sender<Waiting>,
 ) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(50);
@@ -228,6 +240,8 @@ async fn supervise_resolver(
         match parent::start(&empty).await {
             Ok((mut child, socket)) => {
                 control.resolver.set(Some(socket.clone()));
+                let fds = [wire::number(&hellos.device), wire::number(&hellos.acks)];
+                control.resolver.tell(&ToResolver::Hellos, &fds).await;
                 if let Err(error) = control.brief_resolver().await {
                     error!(%error, "the resolver could not be told the rules");
                 }
@@ -307,6 +321,23 @@ async fn serve_resolver(
                     let message = ToResolver::Published { request, addresses, failed };
                     control.resolver.tell_one(&socket, &message, &[]).await;
                 });
+            }
+            FromResolver::Whose { request, port, server } => {
+                let id = control.whose(port, server).await;
+                let message = ToResolver::Whose { request, id };
+                control.resolver.tell_one(socket, &message, &[]).await;
+            }
+            FromResolver::Passed { port, server, name } => {
+                if let Ok(name) = name.parse::<rcc_policy::Name>()
+                    && let Err(error) = control.hello_passed(port, server, &name).await
+                {
+                    warn!(%error, "a connection could not be passed on");
+                }
+            }
+            FromResolver::Ended { port, server, name } => {
+                // Canonical, or it is not repeated.
+                let name = name.and_then(|name| name.parse::<rcc_policy::Name>().ok());
+                control.hello_refused(port, server, name.as_ref()).await;
             }
             FromResolver::Answered { id, name, addresses } => {
                 if let Ok(name) = name.parse::<rcc_policy::Name>() {

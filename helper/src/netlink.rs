@@ -245,6 +245,18 @@ impl Rtnl {
         self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// The default route of another table: everything over this link.
+    pub fn add_default_route_in(&mut self, table: u8, index: u32) -> io::Result<()> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.table = table;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.kind = RouteType::Unicast;
+        message.header.scope = RouteScope::Link;
+        message.attributes.push(RouteAttribute::Oif(index));
+        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
     /// IPv4 routes of the main table: destination, prefix length, link.
     pub fn routes(&mut self) -> io::Result<Vec<(Ipv4Addr, u8, u32)>> {
         let mut message = RouteMessage::default();
@@ -318,6 +330,8 @@ pub struct Rule {
     pub priority: u32,
     /// Only for what arrives by this link.
     pub from_link: Option<&'static str>,
+    /// Only for packets with this mark.
+    pub mark: Option<u32>,
     /// What it does.
     pub action: Action,
 }
@@ -341,6 +355,7 @@ impl Rule {
         if let Some(link) = self.from_link {
             message.attributes.push(RuleAttribute::Iifname(link.to_owned()));
         }
+        message.attributes.extend(self.mark.map(RuleAttribute::FwMark));
         match self.action {
             Action::Table(table) => {
                 message.header.action = RuleAction::ToTable;
@@ -365,6 +380,10 @@ impl Rule {
             RuleAttribute::Iifname(name) => Some(name.as_str()),
             _ => None,
         });
+        let mark = message.attributes.iter().find_map(|attribute| match attribute {
+            RuleAttribute::FwMark(mark) => Some(*mark),
+            _ => None,
+        });
         let action = match self.action {
             Action::Table(table) => {
                 message.header.action == RuleAction::ToTable && message.header.table == table
@@ -372,7 +391,8 @@ impl Rule {
             Action::Goto(_) => message.header.action == RuleAction::Goto,
             Action::Nothing => message.header.action == RuleAction::Nop,
         };
-        priority.unwrap_or(0) == self.priority && link == self.from_link && action
+        let from = link == self.from_link && mark == self.mark;
+        priority.unwrap_or(0) == self.priority && from && action
     }
 }
 

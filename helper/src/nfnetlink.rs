@@ -7,9 +7,12 @@ use std::net::Ipv4Addr;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use rcc_policy::Protocol;
 
+use crate::layout::UNCHECKED;
+
 // enum nfnl_subsystem
 const CTNETLINK: u16 = 1;
-const NFTABLES: u16 = 10;
+/// `NFNL_SUBSYS_NFTABLES`.
+pub const NFTABLES: u16 = 10;
 const ULOG: u16 = 4;
 // enum cntl_msg_types
 const CT_NEW: u16 = CTNETLINK << 8;
@@ -17,12 +20,15 @@ const CT_GET: u16 = (CTNETLINK << 8) | 1;
 const CT_DELETE: u16 = (CTNETLINK << 8) | 2;
 // enum ctattr_type, ctattr_tuple, ctattr_ip, ctattr_l4proto
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 // enum nfulnl_msg_types, nfulnl_attr_type, nfulnl_attr_config
 const ULOG_PACKET: u16 = ULOG << 8;
@@ -40,9 +46,11 @@ const NFTA_TABLE_NAME: u16 = 1;
 const GROUP_NFTABLES: u32 = 7;
 
 const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
+/// Asks for an answer also when all went well.
+pub const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
+/// An answer: a negative error number, or 0.
+pub const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLA_F_NESTED: u16 = 1 << 15;
 const AF_INET: u8 = 2;
@@ -50,8 +58,9 @@ const AF_INET: u8 = 2;
 const HEADER: usize = 16;
 const BODY: usize = HEADER + 4;
 
-fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    // Values are at most a tuple long.
+/// Appends an attribute.
+pub fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    // Callers keep values below 64 KB.
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
     out.extend(length.to_ne_bytes());
     out.extend(kind.to_ne_bytes());
@@ -59,7 +68,13 @@ fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-fn message(
+/// A kind of attribute that holds attributes.
+pub const fn nested(kind: u16) -> u16 {
+    kind | NLA_F_NESTED
+}
+
+/// A message of netfilter; `resource` is a group or a subsystem.
+pub fn message(
     kind: u16,
     flags: u16,
     family: u8,
@@ -97,7 +112,7 @@ fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
 }
 
 /// Messages of one datagram: kind, sequence number, and what stands behind the header.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(bytes.get(0..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -109,7 +124,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
 }
 
 /// A socket in the namespace of the thread that makes it.
-fn open() -> io::Result<Socket> {
+pub fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     Ok(socket)
@@ -120,8 +135,12 @@ fn open() -> io::Result<Socket> {
 pub struct Flow {
     /// The original tuple as the kernel wrote it, to name the flow again.
     tuple: Vec<u8>,
+    /// Where it comes from.
+    pub source: Ipv4Addr,
     /// Where it goes.
     pub destination: Ipv4Addr,
+    /// Its mark.
+    pub mark: u32,
     /// TCP or UDP; `None` for ICMP.
     pub protocol: Option<Protocol>,
     /// Destination port; 0 without ports.
@@ -167,7 +186,33 @@ impl Conntrack {
         }
     }
 
-    /// All flows with this mark.
+    /// The TCP flow whose answers come from `from` and go to `to`; `None` when there
+    /// is none.
+    pub fn answered_by(
+        &mut self,
+        from: (Ipv4Addr, u16),
+        to: (Ipv4Addr, u16),
+    ) -> io::Result<Option<Flow>> {
+        let mut addresses = Vec::new();
+        attribute(&mut addresses, CTA_IP_V4_SRC, &from.0.octets());
+        attribute(&mut addresses, CTA_IP_V4_DST, &to.0.octets());
+        let mut protocol = Vec::new();
+        attribute(&mut protocol, CTA_PROTO_NUM, &[6]);
+        attribute(&mut protocol, CTA_PROTO_SRC_PORT, &from.1.to_be_bytes());
+        attribute(&mut protocol, CTA_PROTO_DST_PORT, &to.1.to_be_bytes());
+        let mut tuple = Vec::new();
+        attribute(&mut tuple, nested(CTA_TUPLE_IP), &addresses);
+        attribute(&mut tuple, nested(CTA_TUPLE_PROTO), &protocol);
+        let mut body = Vec::new();
+        attribute(&mut body, nested(CTA_TUPLE_REPLY), &tuple);
+        match self.ask(CT_GET, 0, &body) {
+            Ok(found) => Ok(found.iter().find_map(|body| flow(body.get(4..)?))),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All flows of this generation.
     pub fn marked(&mut self, mark: u32) -> io::Result<Vec<Flow>> {
         let found = self.ask(CT_GET, NLM_F_DUMP, &by_mark(mark))?;
         Ok(found.iter().filter_map(|body| flow(body.get(4..)?)).collect())
@@ -176,7 +221,7 @@ impl Conntrack {
     /// Gives a flow another mark. One that is gone already is no error.
     pub fn remark(&mut self, flow: &Flow, mark: u32) -> io::Result<()> {
         let mut body = Vec::new();
-        attribute(&mut body, CTA_TUPLE_ORIG | NLA_F_NESTED, &flow.tuple);
+        attribute(&mut body, nested(CTA_TUPLE_ORIG), &flow.tuple);
         attribute(&mut body, CTA_MARK, &mark.to_be_bytes());
         gone_is_fine(self.ask(CT_NEW, 0, &body))
     }
@@ -184,7 +229,7 @@ impl Conntrack {
     /// Forgets a flow: without its entry no packet of it passes, either way.
     pub fn forget(&mut self, flow: &Flow) -> io::Result<()> {
         let mut body = Vec::new();
-        attribute(&mut body, CTA_TUPLE_ORIG | NLA_F_NESTED, &flow.tuple);
+        attribute(&mut body, nested(CTA_TUPLE_ORIG), &flow.tuple);
         gone_is_fine(self.ask(CT_DELETE, 0, &body))
     }
 
@@ -207,18 +252,22 @@ fn gone_is_fine(result: io::Result<Vec<Vec<u8>>>) -> io::Result<()> {
 fn by_mark(mark: u32) -> Vec<u8> {
     let mut body = Vec::new();
     attribute(&mut body, CTA_MARK, &mark.to_be_bytes());
-    attribute(&mut body, CTA_MARK_MASK, &u32::MAX.to_be_bytes());
+    attribute(&mut body, CTA_MARK_MASK, &(!UNCHECKED).to_be_bytes());
     body
 }
 
 fn flow(body: &[u8]) -> Option<Flow> {
     let tuple = find(body, CTA_TUPLE_ORIG)?;
     let address: [u8; 4] = find(find(tuple, CTA_TUPLE_IP)?, CTA_IP_V4_DST)?.try_into().ok()?;
+    let source: [u8; 4] = find(find(tuple, CTA_TUPLE_IP)?, CTA_IP_V4_SRC)?.try_into().ok()?;
+    let mark = find(body, CTA_MARK).and_then(|mark| mark.try_into().ok());
     let protocol = find(tuple, CTA_TUPLE_PROTO)?;
     let port = find(protocol, CTA_PROTO_DST_PORT).and_then(|port| port.try_into().ok());
     Some(Flow {
         tuple: tuple.to_vec(),
+        source: source.into(),
         destination: address.into(),
+        mark: mark.map_or(0, u32::from_be_bytes),
         protocol: protocol_of(*find(protocol, CTA_PROTO_NUM)?.first()?),
         port: port.map_or(0, u16::from_be_bytes),
     })
@@ -273,6 +322,13 @@ pub fn nflog(group: u32) -> io::Result<Socket> {
     send(NFULA_CFG_QTHRESH, &1u32.to_be_bytes())?;
     socket.set_non_blocking(true)?;
     Ok(socket)
+}
+
+/// The heads of the packets in one datagram of an [`nflog`] socket, as they are.
+pub fn logged_packets(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    messages(datagram)
+        .filter(|(kind, _, _)| *kind == ULOG_PACKET)
+        .filter_map(|(_, _, body)| find(body.get(4..)?, NFULA_PAYLOAD))
 }
 
 /// The packets in one datagram of an [`nflog`] socket. Anything odd is left out.

@@ -427,13 +427,14 @@ pub fn flows_over(count: u32) -> Statement<'static> {
     Statement::CTCount(CTCount { val: number(count), inv: Some(true) })
 }
 
-/// Sends the head of the packet to listeners of the NFLOG group.
+/// Sends the head of the packet to listeners of the NFLOG group, with a word unless
+/// it is empty.
 pub fn log(group: u32, prefix: &str) -> Statement<'static> {
     Statement::Log(Some(Log {
-        prefix: Some(prefix.to_owned().into()),
+        prefix: (!prefix.is_empty()).then(|| prefix.to_owned().into()),
         group: Some(group),
-        // Headers of IPv6 and TCP, no data.
-        snaplen: Some(64),
+        // Headers of IPv4 and TCP with the most options, no data beyond.
+        snaplen: Some(80),
         queue_threshold: None,
         level: None,
         flags: None,
@@ -443,6 +444,11 @@ pub fn log(group: u32, prefix: &str) -> Statement<'static> {
 /// Writes the mark of the flow.
 pub fn set_mark(mark: u32) -> Statement<'static> {
     Statement::Mangle(Mangle { key: ct("mark"), value: number(mark) })
+}
+
+/// Writes the mark of the packet.
+pub fn set_packet_mark(mark: u32) -> Statement<'static> {
+    Statement::Mangle(Mangle { key: meta(MetaKey::Mark), value: number(mark) })
 }
 
 /// Lowers the segment size of a handshake to what the route carries.
@@ -480,6 +486,16 @@ pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
         addr: None,
         family: None,
         port,
+        flags: None,
+    }))
+}
+
+/// Gives the packet another source address.
+pub fn source(address: std::net::Ipv4Addr) -> Statement<'static> {
+    Statement::SNAT(Some(NAT {
+        addr: Some(text(address.to_string())),
+        family: Some(nftables::stmt::NATFamily::IP),
+        port: None,
         flags: None,
     }))
 }

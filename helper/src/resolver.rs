@@ -7,5 +7,9 @@
 
 pub mod child;
 pub mod dns;
+mod hello;
+mod hellos;
+mod looking;
+mod packet;
 pub mod parent;
 pub mod wire;

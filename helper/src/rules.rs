@@ -13,12 +13,13 @@ use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 use rcc_dbus::BlockedReason;
 use rcc_policy::{Defaults, Entry, NEVER, PRIVATE, Protocol, Reach, Target};
 
-use crate::layout::RESOLVER_MARK;
+use crate::elements::Elements;
+use crate::layout::{GATE_ADDRESS, HELLO_MARK, RESOLVER_MARK, UNCHECKED};
 use crate::nft::{
     Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
     discard, dispatch, fib_destination_type, flows_over, from, goto, has, is, is_not, jump, log,
-    masquerade, meta, number, payload, prefix, prohibit, reset, set_mark, text, timed, to,
-    to_chain, untracked,
+    masquerade, meta, number, payload, prefix, prohibit, reset, set_mark, set_packet_mark, source,
+    text, timed, to, to_chain, untracked,
 };
 
 /// NFLOG group in the gate that carries what was refused.
@@ -29,6 +30,12 @@ pub const REACHED: &str = "reached";
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The gate's end of the link to the host.
 pub const UPLINK: &str = "uplink0";
+/// The device in the gate by which packets reach the process that looks at hellos.
+pub const HELLO_LINK: &str = "hello0";
+/// NFLOG group in the gate that carries to that process what servers acknowledge.
+pub const ACKS_GROUP: u32 = 8;
+/// The port on which clients say first whom they want: TLS.
+pub const TLS: u16 = 443;
 /// The host's end.
 pub const HOST_LINK: &str = "rcc0";
 
@@ -42,6 +49,9 @@ const QUESTIONS_A_SECOND: u32 = 1_000;
 
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
 const BEFORE_DEFRAG: i32 = -450;
+/// `NF_IP_PRI_MANGLE`: after conntrack, before a route is chosen and a reply gets
+/// its true destination.
+const BEFORE_ROUTING: i32 = -150;
 /// `NF_IP_PRI_RAW`.
 const RAW: i32 = -300;
 /// `NF_IP_PRI_NAT_SRC`.
@@ -58,6 +68,10 @@ fn chain_name(id: u32) -> String {
 
 fn reached_chain(id: u32) -> String {
     format!("r_{id}")
+}
+
+fn hellos_chain(id: u32) -> String {
+    format!("h_{id}")
 }
 
 fn questions_chain(id: u32) -> String {
@@ -98,19 +112,33 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
     let pass = NfChainPolicy::Accept;
     let filter = NfChainType::Filter;
     t.base_chain("c_arrive", filter, NfHook::Prerouting, BEFORE_DEFRAG, pass);
+    t.base_chain("c_divert", filter, NfHook::Prerouting, BEFORE_ROUTING, pass);
     t.base_chain("c_leave", filter, NfHook::Output, BEFORE_DEFRAG, pass);
     t.base_chain("c_input", filter, NfHook::Input, 0, drop);
     t.base_chain("c_output", filter, NfHook::Output, 0, drop);
     t.base_chain("c_forward", filter, NfHook::Forward, 0, drop);
     t.base_chain("c_nat", NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT, pass);
-    for chain in ["c_refuse", "c_never", "c_limit", "c_check", "c_dispatch", "c_questions"] {
+    for chain in [
+        "c_refuse",
+        "c_never",
+        "c_limit",
+        "c_check",
+        "c_dispatch",
+        "c_questions",
+        "c_hellos",
+        "c_looked_at",
+    ] {
         t.chain(chain);
     }
 
     arrive(&mut t);
+    divert(&mut t);
     to_the_gate_itself(&mut t);
     forward(&mut t);
     t.rule("c_nat", vec![to(UPLINK), masquerade(None)]);
+    // The source that the packet leaves the gate with: what is looked at is sent on
+    // as it is, and the answers find their flow.
+    t.rule("c_nat", vec![to(HELLO_LINK), source(GATE_ADDRESS)]);
     dispatcher(&mut t, attached);
     t
 }
@@ -151,6 +179,11 @@ fn arrive(t: &mut Transaction) {
     // Step 1: the sandbox's own source address, and no other (N8).
     let source = concat(vec![meta(MetaKey::Iifname), payload("ip", "saddr")]);
     t.rule(chain, vec![from("s*"), is_not(source, text("@own4")), counter(), discard()]);
+    // What was looked at was tracked on its way there. Only the end of a connection
+    // goes back, by the flow that it ends.
+    let to_gate = is(payload("ip", "daddr"), text(GATE_ADDRESS.to_string()));
+    t.rule(chain, vec![from(HELLO_LINK), to_gate, accept()]);
+    t.rule(chain, vec![from(HELLO_LINK), untracked()]);
     // Questions are answered by a socket of each sandbox; a flow for each would
     // let a sandbox fill the table.
     for protocol in ["udp", "tcp"] {
@@ -173,6 +206,49 @@ fn arrive(t: &mut Transaction) {
             ],
         );
     }
+}
+
+/// Packets of connections to which only a name gave the right are sent by way of
+/// the process that looks at the hello (N20): new ones as the sandbox's chain says,
+/// the others by their mark.
+fn divert(t: &mut Transaction) {
+    let chain = "c_divert";
+    let unchecked = || is_not(bits(ct("mark"), number(UNCHECKED)), number(0));
+    let established = || has(ct("state"), &["established"]);
+    let original = is(ct("direction"), text("original"));
+    t.rule(
+        chain,
+        vec![from("s*"), original, established(), unchecked(), set_packet_mark(HELLO_MARK)],
+    );
+    t.rule(chain, vec![from("s*"), tls(), has(ct("state"), &["new"]), jump("c_hellos")]);
+    let reply = is(ct("direction"), text("reply"));
+    let acknowledges = has(payload("tcp", "flags"), &["ack"]);
+    t.rule(
+        chain,
+        vec![from(UPLINK), reply, established(), unchecked(), acknowledges, log(ACKS_GROUP, "")],
+    );
+
+    // What that process sends on: to public addresses, and never past step 2; or
+    // the end of a connection, back to the client.
+    let chain = "c_looked_at";
+    let public = |set: &str| is_not(payload("ip", "daddr"), text(set));
+    let gate = is(payload("ip", "saddr"), text(GATE_ADDRESS.to_string()));
+    t.rule(
+        chain,
+        vec![
+            to(UPLINK),
+            gate,
+            tls(),
+            public("@never4"),
+            public("@host4"),
+            public("@private4"),
+            accept(),
+        ],
+    );
+    let reset = has(payload("tcp", "flags"), &["rst"]);
+    let reply = is(ct("direction"), text("reply"));
+    t.rule(chain, vec![to("s*"), reply, established(), unchecked(), reset, accept()]);
+    t.rule(chain, vec![counter(), discard()]);
 }
 
 fn to_the_gate_itself(t: &mut Transaction) {
@@ -206,7 +282,7 @@ fn to_the_gate_itself(t: &mut Transaction) {
 
 fn forward(t: &mut Transaction) {
     let chain = "c_forward";
-    let syn = is(bits(payload("tcp", "flags"), any_of_flags()), text("syn"));
+    let syn = is(bits(payload("tcp", "flags"), flags(&["syn", "rst"])), text("syn"));
     t.rule(chain, vec![syn, clamp_segment_size()]);
     t.rule(
         chain,
@@ -227,8 +303,14 @@ fn forward(t: &mut Transaction) {
         ],
     );
     t.rule(chain, vec![from(UPLINK), counter(), discard()]);
+    t.rule(chain, vec![from(HELLO_LINK), goto("c_looked_at")]);
     // Step 1, second half: out of the uplink, so never to another sandbox (N13).
-    t.rule(chain, vec![is_not(meta(MetaKey::Oifname), text(UPLINK)), counter(), discard()]);
+    let elsewhere = is_not(meta(MetaKey::Oifname), any_of(&[UPLINK, HELLO_LINK]));
+    t.rule(chain, vec![elsewhere, counter(), discard()]);
+    // To be looked at, and not on the way there: nothing passes.
+    let marked = is(meta(MetaKey::Mark), number(HELLO_MARK));
+    let past = is_not(meta(MetaKey::Oifname), text(HELLO_LINK));
+    t.rule(chain, vec![marked, past, goto("c_refuse")]);
     t.rule(chain, vec![jump("c_dispatch")]);
 
     // Step 2.
@@ -249,11 +331,9 @@ fn forward(t: &mut Transaction) {
     t.rule("c_refuse", vec![prohibit()]);
 }
 
-fn any_of_flags() -> Expression<'static> {
-    Expression::BinaryOperation(Box::new(nftables::expr::BinaryOperation::OR(vec![
-        text("syn"),
-        text("rst"),
-    ])))
+fn flags(words: &[&str]) -> Expression<'static> {
+    let words = words.iter().map(|word| text(*word)).collect();
+    Expression::BinaryOperation(Box::new(nftables::expr::BinaryOperation::OR(words)))
 }
 
 fn report(reason: BlockedReason) -> nftables::stmt::Statement<'static> {
@@ -265,8 +345,11 @@ type ChainOf = fn(u32) -> String;
 
 /// Where packets are sent on to a sandbox's own chains: chain, map, and what the
 /// map leads to.
-const DISPATCH: [(&str, &str, ChainOf); 2] =
-    [("c_dispatch", "to_rules", chain_name), ("c_questions", "to_questions", questions_chain)];
+const DISPATCH: [(&str, &str, ChainOf); 3] = [
+    ("c_dispatch", "to_rules", chain_name),
+    ("c_questions", "to_questions", questions_chain),
+    ("c_hellos", "to_hellos", hellos_chain),
+];
 
 /// An element in a map, not a rule for each: taking a rule out makes the kernel
 /// wait some 15 ms until nobody reads it any more, and an attach would take as long.
@@ -357,6 +440,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.chain(&questions);
     t.rule(&questions, vec![at_most(QUESTIONS_A_SECOND, QUESTIONS_A_SECOND), accept()]);
     t.rule(&questions, vec![counter(), discard()]);
+    hellos_of(t, rules);
     let reached = reached_chain(id);
     t.chain(&reached);
     t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED)]);
@@ -373,16 +457,18 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.rule(&chain, vec![new(), beyond(FLOWS_A_SECOND, FLOWS_A_SECOND), goto("c_limit")]);
     t.rule(&chain, vec![new(), flows_over(FLOWS_AT_ONCE), goto("c_limit")]);
     t.rule(&chain, vec![jump("c_check")]);
+    // A connection that was looked at is not begun anew under the same ports: the
+    // server would hear another hello.
+    let begins = is(bits(payload("tcp", "flags"), flags(&["syn", "ack"])), text("syn"));
+    let passed = || is(ct("mark"), number(rules.generation));
+    let established = || has(ct("state"), &["established"]);
+    t.rule(&chain, vec![tls(), begins, established(), passed(), goto("c_refuse")]);
     // Step 3.
-    t.rule(
-        &chain,
-        vec![
-            is(ct("direction"), text("original")),
-            has(ct("state"), &["established"]),
-            is(ct("mark"), number(rules.generation)),
-            accept(),
-        ],
-    );
+    let original = || is(ct("direction"), text("original"));
+    t.rule(&chain, vec![original(), established(), passed(), accept()]);
+    let unchecked = rules.generation | UNCHECKED;
+    let to_be_checked = || is(ct("mark"), number(unchecked));
+    t.rule(&chain, vec![original(), established(), to_be_checked(), to(HELLO_LINK), accept()]);
     // A packet of a connection that conntrack does not know opens nothing. A
     // program whose connection was cut hears of it at once.
     t.rule(&chain, vec![has(ct("state"), &["invalid"]), goto("c_refuse")]);
@@ -390,10 +476,11 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
         || concat(vec![payload("ip", "daddr"), meta(MetaKey::L4proto), payload("th", "dport")]);
     let mark = || set_mark(rules.generation);
     let allow = |t: &mut Transaction, reach| {
-        for by_name in [false, true] {
-            let set = text(format!("@{}", set_name(id, by_name, reach)));
-            t.rule(&chain, vec![is(flow(), set), mark(), goto(&reached)]);
-        }
+        let set = |by_name| text(format!("@{}", set_name(id, by_name, reach)));
+        t.rule(&chain, vec![is(flow(), set(false)), mark(), goto(&reached)]);
+        let look = vec![is(flow(), set(true)), to(HELLO_LINK), set_mark(unchecked), goto(&reached)];
+        t.rule(&chain, look);
+        t.rule(&chain, vec![is(flow(), set(true)), mark(), goto(&reached)]);
     };
     // Steps 4 to 7.
     allow(t, Reach::Private);
@@ -409,6 +496,32 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     }
     t.rule(&chain, vec![at_most(20, 40), report(BlockedReason::NotAllowed)]);
     t.rule(&chain, vec![goto("c_refuse")]);
+}
+
+/// Which new connections are looked at: those to which a name alone gives the right.
+/// An address that has a rule of its own, and a private one, is not shared with
+/// strangers.
+fn hellos_of(t: &mut Transaction, rules: &AttachmentRules<'_>) {
+    let id = rules.id;
+    let chain = hellos_chain(id);
+    t.chain(&chain);
+    if !rules.connected || rules.defaults.allow_public {
+        return;
+    }
+    let flow =
+        || concat(vec![payload("ip", "daddr"), meta(MetaKey::L4proto), payload("th", "dport")]);
+    let set = |by_name, reach| is(flow(), text(format!("@{}", set_name(id, by_name, reach))));
+    t.rule(&chain, vec![is(payload("ip", "daddr"), text("@private4")), accept()]);
+    for reach in [Reach::Private, Reach::Public] {
+        t.rule(&chain, vec![set(false, reach), accept()]);
+    }
+    for reach in [Reach::Private, Reach::Public] {
+        t.rule(&chain, vec![set(true, reach), set_packet_mark(HELLO_MARK), accept()]);
+    }
+}
+
+fn tls() -> nftables::stmt::Statement<'static> {
+    is(payload("tcp", "dport"), number(u32::from(TLS)))
 }
 
 /// The `ip:` entries of one reach as elements. Overlapping ones are joined, as
@@ -442,22 +555,25 @@ fn flow_element(
 /// Opens an address that the resolver found. One that is there already is written
 /// twice with a removal in between, so that it gets the new life; all in one
 /// transaction.
-pub fn answered(t: &mut Transaction, id: u32, answer: &Answered<'_>) {
-    open_ports(t, id, answer, answer.entry.ports());
+pub fn answered(changes: &mut Elements, id: u32, answer: &Answered<'_>) {
+    let entry = answer.entry;
+    let set = set_name(id, true, entry.reach());
+    let key = |port: &u16| (answer.address, entry.protocol(), *port);
+    let keys: Vec<_> = entry.ports().iter().map(key).collect();
+    changes.add(&set, &keys, answer.seconds);
+    if answer.renewed {
+        changes.remove(&set, &keys);
+        changes.add(&set, &keys, answer.seconds);
+    }
 }
 
 fn open_ports(t: &mut Transaction, id: u32, answer: &Answered<'_>, ports: &[u16]) {
     let set = set_name(id, true, answer.entry.reach());
-    let plain = |port: &u16| {
+    let element = |port: &u16| {
         let address = text(answer.address.to_string());
-        flow_element(address, answer.entry.protocol(), *port)
+        timed(flow_element(address, answer.entry.protocol(), *port), answer.seconds)
     };
-    let living = || ports.iter().map(|port| timed(plain(port), answer.seconds)).collect();
-    t.elements(&set, living());
-    if answer.renewed {
-        t.remove_elements(&set, ports.iter().map(plain).collect());
-        t.elements(&set, living());
-    }
+    t.elements(&set, ports.iter().map(element).collect());
 }
 
 /// Removes all that belongs to an attachment.
@@ -541,6 +657,11 @@ pub fn host_table(
     t.rule("h_nat", vec![ours(), away(), with_ports, masquerade(Some((1024, 65535)))]);
     t.rule("h_nat", vec![ours(), away(), masquerade(None)]);
     t
+}
+
+/// True for an entry that allows TLS on its own port.
+pub fn allows_tls(entry: &Entry) -> bool {
+    entry.protocol() == Protocol::Tcp && entry.ports().contains(&TLS)
 }
 
 /// True for an address that an answer may carry: `private` when its entry says so.

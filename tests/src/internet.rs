@@ -16,7 +16,9 @@ use crate::lab::in_namespace;
 
 /// TCP servers on the internet, on the LAN and on the host itself: they greet
 /// with "from PEER to OWN" and then echo.
-pub struct Echo;
+pub struct Echo {
+    heard: Arc<Mutex<Vec<u8>>>,
+}
 
 /// Ports of the TCP servers; 9 also answers over UDP.
 const PORTS: [u16; 5] = [22, 80, 443, 853, 9_999];
@@ -24,6 +26,7 @@ const PORTS: [u16; 5] = [22, 80, 443, 853, 9_999];
 impl Echo {
     /// Starts them in all three places.
     pub fn start() -> anyhow::Result<Self> {
+        let heard = Arc::new(Mutex::new(Vec::new()));
         for place in [Some("internet"), Some("lan"), None] {
             let mut listeners = Vec::new();
             let mut make = || -> io::Result<()> {
@@ -37,7 +40,8 @@ impl Echo {
                 None => make()?,
             }
             for listener in listeners {
-                std::thread::spawn(move || serve(&listener));
+                let heard = heard.clone();
+                std::thread::spawn(move || serve(&listener, &heard));
             }
             let bind = || UdpSocket::bind(("0.0.0.0", 9_999));
             let udp = match place {
@@ -51,7 +55,12 @@ impl Echo {
                 }
             });
         }
-        Ok(Self)
+        Ok(Self { heard })
+    }
+
+    /// Everything that clients have said to any of them, up to 64 KB.
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().expect("not poisoned").clone()
     }
 
     /// The first line that a server says.
@@ -70,14 +79,20 @@ fn path(namespace: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(namespace)
 }
 
-fn serve(listener: &TcpListener) {
+fn serve(listener: &TcpListener, heard: &Arc<Mutex<Vec<u8>>>) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
+        let heard = heard.clone();
         std::thread::spawn(move || {
             let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
             let _ = stream.write_all(format!("from {peer} to {own}\n").as_bytes());
             let mut bytes = [0; 65_536];
             while let Ok(length) = stream.read(&mut bytes) {
+                if let Ok(mut heard) = heard.lock()
+                    && heard.len() < 65_536
+                {
+                    heard.extend(&bytes[..length]);
+                }
                 if length == 0 || stream.write_all(&bytes[..length]).is_err() {
                     return;
                 }

@@ -5,6 +5,7 @@
 
 mod actor;
 mod containers;
+pub mod hello;
 mod internet;
 mod lab;
 pub mod played_api;

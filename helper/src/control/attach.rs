@@ -9,9 +9,9 @@ use tracing::info;
 
 use super::{Control, MOST_PER_USER, NSFS_MAGIC, State, failed, take_rules};
 use crate::attachments::{Attachment, now};
+use crate::ioctl;
 use crate::netlink::{Mac, Rtnl, random_mac};
 use crate::netns::{self, NetnsId};
-use crate::ns_ioctl;
 use crate::resolver::parent::Sockets;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules::{self, GATEWAY, link_name};
@@ -141,7 +141,7 @@ impl Control {
         if kind.filesystem_type().0 as i64 != NSFS_MAGIC {
             return Err(bad("The descriptor is not a namespace"));
         }
-        match ns_ioctl::kind(namespace) {
+        match ioctl::kind(namespace) {
             Ok(libc::CLONE_NEWNET) => {}
             _ => return Err(bad("The descriptor is a namespace, but not one of networking")),
         }
@@ -152,7 +152,7 @@ impl Control {
         if id == self.gate_id {
             return Err(bad("The descriptor is the firewall's own network namespace"));
         }
-        let owner = ns_ioctl::user_namespace(namespace).and_then(ns_ioctl::owner_uid);
+        let owner = ioctl::user_namespace(namespace).and_then(ioctl::owner_uid);
         if uid == 0 || owner.ok() != Some(uid) {
             return Err(bad("The network namespace belongs to another user"));
         }

@@ -1,14 +1,16 @@
 //! Changing what holds for a sandbox, and taking it away.
 
+use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
-use rcc_policy::{Entry, Flow as NewFlow, Verdict};
+use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
 use tracing::{error, info};
 
 use super::{Control, Event, MOST_RULES, State, failed, take_rules, unknown};
 use crate::attachments::{Attachment, Held, now};
+use crate::layout::UNCHECKED;
 use crate::netlink::Rtnl;
 use crate::nfnetlink::Conntrack;
 use crate::resolver::wire::{self, ToResolver};
@@ -111,17 +113,19 @@ impl Control {
     }
 
     /// Changes an attachment, and the kernel and the resolver with it; or nothing.
+    /// Answers which addresses an entry opened that is no more.
     pub(super) async fn replace_rules(
         &self,
         state: &mut State,
         id: u32,
         change: impl FnOnce(&mut Attachment),
-    ) -> Result<(), HelperError> {
+    ) -> Result<HashSet<Ipv4Addr>, HelperError> {
         let before = state.attachments.all.get(&id).cloned().ok_or_else(unknown)?;
         let mut after = before.clone();
         change(&mut after);
         after.revision = state.attachments.next_revision();
         after.prune_answers(&state.policy.policy, now());
+        let closed = closed(&before, &after, &state.policy.policy);
         // Flows that were accepted go on by their mark only while nothing was
         // taken away. A policy that changed counts as narrower.
         let kept = |held: &Held| after.held.iter().any(|other| other.entry == held.entry);
@@ -149,22 +153,25 @@ impl Control {
             return Err(error);
         }
         if narrower {
-            self.cut(state, id, old, generation).await?;
+            self.cut(state, id, old, generation, &closed).await?;
         }
         let file = wire::entries_file(&entries).map_err(failed)?;
         let message = ToResolver::Rules { id, revision, connected, open };
         self.resolver.tell(&message, &[wire::number(&file)]).await;
-        Ok(())
+        Ok(closed)
     }
 
     /// Flows that the new rules would not accept are forgotten, the others get
-    /// the new mark; then it is looked whether any is left (N15).
+    /// the new mark; then it is looked whether any is left (N15). `closed` are addresses
+    /// of names that are no longer allowed: a connection there may be to such a name,
+    /// whoever else opens the address.
     pub(super) async fn cut(
         &self,
         state: &State,
         id: u32,
         old: u32,
         new: u32,
+        closed: &HashSet<Ipv4Addr>,
     ) -> Result<(), HelperError> {
         for _ in 0..5 {
             let flows = self.gate.run(move || Conntrack::new()?.marked(old)).await;
@@ -177,14 +184,17 @@ impl Control {
             let verdicts: Vec<_> = flows
                 .into_iter()
                 .map(|flow| {
-                    let open = one.connected && still_open(policy, one, &flow);
+                    let named = flow.protocol == Some(Protocol::Tcp) && flow.port == rules::TLS;
+                    let gone = named && closed.contains(&flow.destination);
+                    let open = one.connected && !gone && still_open(policy, one, &flow);
                     (flow, open)
                 })
                 .collect();
             let apply = move || -> io::Result<()> {
                 let mut conntrack = Conntrack::new()?;
                 for (flow, open) in &verdicts {
-                    if *open { conntrack.remark(flow, new)? } else { conntrack.forget(flow)? }
+                    let mark = new | (flow.mark & UNCHECKED);
+                    if *open { conntrack.remark(flow, mark)? } else { conntrack.forget(flow)? }
                 }
                 Ok(())
             };
@@ -250,6 +260,20 @@ impl Control {
         info!(event = "detach", uid = one.uid, attachment = id, reason, "detached");
         let _ = self.events.send(Event::Detached { uid: one.uid, id, reason });
     }
+}
+
+/// Addresses that an entry for TLS opened that `after` has no more.
+fn closed(
+    before: &Attachment,
+    after: &Attachment,
+    policy: &rcc_policy::Policy,
+) -> HashSet<Ipv4Addr> {
+    let gone = |entry: &Entry| {
+        rules::allows_tls(entry)
+            && !policy.entries.iter().chain(after.entries()).any(|other| other == entry)
+    };
+    let answers = before.answers.keys();
+    answers.filter(|(entry, _)| gone(entry)).map(|(_, address)| *address).collect()
 }
 
 /// Opening the internet is adding every public host for a time.

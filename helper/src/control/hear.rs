@@ -1,6 +1,7 @@
 //! What the resolver and the kernel say.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{HelperError, Rule};
@@ -9,9 +10,10 @@ use tracing::{error, info, warn};
 
 use super::{Blocked, Control, Event, Publication, Published, State, failed};
 use crate::attachments::{Attachment, now};
+use crate::elements::Elements;
 use crate::host;
 use crate::netlink::Rtnl;
-use crate::nft::Transaction;
+
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules::{self, answer_may_open};
@@ -27,13 +29,14 @@ impl Control {
     pub async fn publish(&self, publications: &[Publication]) -> Vec<Published> {
         let mut state = self.state.lock().await;
         let now = now();
-        let mut transaction = Transaction::new();
+        let mut changes = Elements::default();
         let mut noted = Vec::new();
         let results: Vec<Published> = publications
             .iter()
-            .map(|publication| open(&mut state, publication, now, &mut transaction, &mut noted))
+            .map(|publication| open(&mut state, publication, now, &mut changes, &mut noted))
             .collect();
-        if let Err(error) = self.commit(transaction).await {
+        let committed = self.gate.run(move || changes.commit()).await;
+        if let Err(error) = committed.map_err(io::Error::other).and_then(|done| done) {
             warn!(%error, "could not open addresses");
             for (id, key) in noted {
                 if let Some(one) = state.attachments.all.get_mut(&id) {
@@ -236,7 +239,7 @@ fn open(
     state: &mut State,
     publication: &Publication,
     now: u64,
-    transaction: &mut Transaction,
+    changes: &mut Elements,
     noted: &mut Vec<(u32, (Entry, Ipv4Addr))>,
 ) -> Published {
     let policy = &state.policy.policy;
@@ -270,7 +273,7 @@ fn open(
                 one.note_answer(entry, v4, publication.ttl, now).map_err(drop)?
             {
                 let answer = rules::Answered { entry, address: v4, seconds, renewed };
-                rules::answered(transaction, one.id, &answer);
+                rules::answered(changes, one.id, &answer);
                 noted.push((one.id, (entry.clone(), v4)));
             }
             if !opened.contains(address) {

@@ -1,5 +1,7 @@
 //! The administrator's file, in force everywhere at once.
 
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rcc_dbus::HelperError;
@@ -43,13 +45,12 @@ impl Control {
                     one.open_until = one.open_until.filter(|_| may_open);
                 })
                 .await;
-            if let Err(error) = result {
-                error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
-                self.clear(&mut state, id, "failed").await;
-                continue;
-            }
             // Entries of the file may have gone: every flow is looked at again.
-            if let Err(error) = self.recheck(&mut state, id).await {
+            let result = match result {
+                Ok(closed) => self.recheck(&mut state, id, &closed).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
                 error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
                 self.clear(&mut state, id, "failed").await;
             }
@@ -61,14 +62,19 @@ impl Control {
         Ok(())
     }
 
-    pub(super) async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
+    pub(super) async fn recheck(
+        &self,
+        state: &mut State,
+        id: u32,
+        closed: &HashSet<Ipv4Addr>,
+    ) -> Result<(), HelperError> {
         let generation = state.attachments.next_generation();
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
         let old = std::mem::replace(&mut one.generation, generation);
         let one = one.clone();
         let rules = one.rules(&state.policy.policy, now());
         self.commit(rules::attachment(&rules)).await?;
-        self.cut(state, id, old, generation).await?;
+        self.cut(state, id, old, generation, closed).await?;
         state.attachments.write().map_err(failed)
     }
 }

@@ -18,8 +18,9 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::dns::{Question, Reply, Unusable, Upstream, question, upstream_answer, upstream_query};
+use super::looking::Looking;
 use super::wire::{self, FromResolver, ToResolver};
-use crate::rules::answer_may_open;
+use crate::rules::{allows_tls, answer_may_open};
 use crate::{privileges, seccomp};
 
 /// Questions a sandbox may ask in a second, and in one burst.
@@ -54,6 +55,7 @@ pub fn run() -> io::Result<()> {
             sandboxes: RefCell::default(),
             waiting: RefCell::default(),
             next_request: RefCell::new(0),
+            looking: RefCell::default(),
         });
         loop {
             let mut ready = resolver.control.readable().await?;
@@ -76,6 +78,8 @@ struct Index {
     above: HashSet<String>,
     /// Entries whose answers may be private.
     private: HashSet<u32>,
+    /// Entries that allow TLS.
+    tls: HashSet<u32>,
 }
 
 impl Index {
@@ -99,6 +103,9 @@ impl Index {
             }
             if entry.private() {
                 index.private.insert(number);
+            }
+            if allows_tls(entry) {
+                index.tls.insert(number);
             }
         }
         index
@@ -154,14 +161,16 @@ struct Administrators {
 enum Heard {
     Upstream(Option<OwnedFd>),
     Published(Vec<IpAddr>, bool),
+    Whose(Option<u32>),
 }
 
-struct Resolver {
+pub(super) struct Resolver {
     control: AsyncFd<OwnedFd>,
     policy: RefCell<Administrators>,
     sandboxes: RefCell<HashMap<u32, Sandbox>>,
     waiting: RefCell<HashMap<u64, oneshot::Sender<Heard>>>,
     next_request: RefCell<u64>,
+    looking: RefCell<Vec<AbortHandle>>,
 }
 
 /// What the policy says of a question.
@@ -225,6 +234,15 @@ impl Resolver {
                     sandbox.users = users;
                 }
             }
+            ToResolver::Hellos => {
+                let device = fds.next().ok_or_else(missing)?;
+                let acks = fds.next().ok_or_else(missing)?;
+                let looking = Looking::start(self.clone(), device, acks)?;
+                for old in self.looking.replace(looking) {
+                    old.abort();
+                }
+            }
+            ToResolver::Whose { request, id } => self.hand_over(request, Heard::Whose(id)),
             ToResolver::Detached { id } => self.forget(id),
             ToResolver::Upstream { request } => {
                 self.hand_over(request, Heard::Upstream(fds.next()));
@@ -248,7 +266,7 @@ impl Resolver {
         }
     }
 
-    async fn tell(&self, message: &FromResolver) -> io::Result<()> {
+    pub(super) async fn tell(&self, message: &FromResolver) -> io::Result<()> {
         loop {
             match wire::send(self.control.as_raw_fd(), message, &[]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -345,9 +363,8 @@ impl Resolver {
     async fn reply(self: &Rc<Self>, id: u32, question: &Question) -> Option<Reply> {
         // A rule that was allowed before this question was asked holds for it:
         // whatever the helper has said is heard first.
-        match self.hear() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return None,
+        if !self.catch_up() {
+            return None;
         }
         // Twice: the rules may change while a name server thinks.
         for _ in 0..2 {
@@ -454,6 +471,29 @@ impl Resolver {
         let private = administrators.iter().any(|n| policy.index.private.contains(n))
             || users.iter().any(|n| sandbox.users.private.contains(n));
         Decision::Look { revision: sandbox.revision, administrators, users, private }
+    }
+
+    /// The sandbox may reach a TLS server of this name.
+    pub(super) fn may_reach(&self, id: u32, name: &Name) -> bool {
+        let sandboxes = self.sandboxes.borrow();
+        let Some(sandbox) = sandboxes.get(&id) else { return false };
+        let policy = self.policy.borrow();
+        let by = |index: &Index| index.matching(name).iter().any(|n| index.tls.contains(n));
+        sandbox.connected
+            && (policy.allow_public || sandbox.open || by(&policy.index) || by(&sandbox.users))
+    }
+
+    /// Whose connection it is that leaves the gate by this port.
+    pub(super) async fn whose(&self, port: u16, server: Ipv4Addr) -> Option<u32> {
+        match self.ask(|request| FromResolver::Whose { request, port, server }).await {
+            Some(Heard::Whose(id)) => id,
+            _ => None,
+        }
+    }
+
+    /// Hears everything that was said so far; false when the helper is gone.
+    pub(super) fn catch_up(self: &Rc<Self>) -> bool {
+        matches!(self.hear(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     async fn report(&self, id: u32, name: &Name, limit: bool) {

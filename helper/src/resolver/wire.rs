@@ -3,7 +3,7 @@
 //! sealed memory file.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -46,6 +46,16 @@ pub enum ToResolver {
         connected: bool,
         /// Any public name is allowed.
         open: bool,
+    },
+    /// The device by which packets of connections come whose hello is to be looked
+    /// at, and the socket that hears what servers acknowledge, come along.
+    Hellos,
+    /// Whose connection it is.
+    Whose {
+        /// Which request.
+        request: u64,
+        /// The sandbox; `None` when there is no such connection.
+        id: Option<u32>,
     },
     /// The sandbox is gone.
     Detached {
@@ -97,6 +107,34 @@ pub enum FromResolver {
         addresses: Vec<IpAddr>,
         /// Seconds.
         ttl: u32,
+    },
+    /// Wants to know whose connection this is.
+    Whose {
+        /// Comes back in the answer.
+        request: u64,
+        /// The gate's port.
+        port: u16,
+        /// The server.
+        server: Ipv4Addr,
+    },
+    /// The server has the hello of a connection, and it names an allowed server:
+    /// the kernel may pass the rest by itself.
+    Passed {
+        /// The gate's port.
+        port: u16,
+        /// The server.
+        server: Ipv4Addr,
+        /// The name in the hello, canonical.
+        name: String,
+    },
+    /// A connection was ended because of its hello.
+    Ended {
+        /// The gate's port.
+        port: u16,
+        /// The server.
+        server: Ipv4Addr,
+        /// The name in the hello; `None` when none could be seen.
+        name: Option<String>,
     },
     /// A name was answered, for people to see.
     Answered {

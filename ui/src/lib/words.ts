@@ -109,6 +109,8 @@ export function blockedReason(blocked: Pick<Blocked, "reason">): string {
       return "No rule can open this address.";
     case "limit":
       return "More connections than one sandbox may have.";
+    case "unnamed":
+      return "It hid which server it wants: no name in its TLS hello, an encrypted one, or not TLS.";
     default:
       return "";
   }

@@ -1,0 +1,218 @@
+//! N20: two names on one address, of which one is allowed.
+
+use rcc_tests::hello::{encrypted, hello, hello_for, large_key, named};
+
+use super::*;
+
+const SHARED: Ipv4Addr = world::SERVERS[0];
+
+/// `allowed.example` and `evil.example` live at one address, as on a CDN.
+fn shared(rules: &[Rule]) -> Option<(Lab, Actor, Sandbox)> {
+    let found = start(POLICY, rules)?;
+    let zone = Zone::default()
+        .name("allowed.example", &[SHARED])
+        .name("evil.example", &[SHARED])
+        .name("other.example", &[SHARED]);
+    found.0.dns.set(zone);
+    found.2.resolve("allowed.example").expect("it opens its address");
+    Some(found)
+}
+
+/// What comes back for `bytes`, after the server's greeting.
+fn said(stream: &TcpStream, bytes: &[u8]) -> bool {
+    let mut stream = stream;
+    let mut answer = vec![0; bytes.len()];
+    stream.write_all(bytes).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == bytes
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn n20_another_name_on_an_allowed_address_is_refused() {
+    let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
+    ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
+    let good = held(&sandbox, SHARED, 443);
+    let asked = Instant::now();
+    assert!(said(&good, &hello_for("allowed.example")), "{}", lab.log());
+    assert!(asked.elapsed() < Duration::from_millis(150), "no packet had to be sent again");
+    assert!(echoes(&good), "and what follows passes");
+
+    let asked = Instant::now();
+    let evil = held(&sandbox, SHARED, 443);
+    assert!(!said(&evil, &hello_for("evil.example")));
+    assert!(asked.elapsed() < Duration::from_millis(500), "it hears of it at once");
+    let told = ann
+        .event(|event| matches!(event, Watched::Blocked { host, .. } if host == "evil.example"))
+        .expect("told");
+    assert!(
+        matches!(&told, Watched::Blocked { port: 443, reason, .. } if reason == "not-allowed"),
+        "{told:?}"
+    );
+    for (what, bytes) in [
+        ("no name", hello(&[large_key()], 1 << 14)),
+        ("two names", hello(&[named("allowed.example"), named("evil.example")], 1 << 14)),
+        ("encrypted", hello(&[named("allowed.example"), encrypted()], 1 << 14)),
+        ("a subdomain", hello_for("evil.allowed.example")),
+        ("plain HTTP", b"GET / HTTP/1.1\r\nHost: allowed.example\r\n\r\n".to_vec()),
+        ("SSH", b"SSH-2.0-evil\r\n".to_vec()),
+    ] {
+        assert!(!said(&held(&sandbox, SHARED, 443), &bytes), "{what}");
+    }
+    ann.event(|event| matches!(event, Watched::Blocked { reason, .. } if reason == "unnamed"))
+        .expect("told");
+    let heard = lab.echo.heard();
+    assert!(contains(&heard, b"allowed.example"));
+    for secret in [&b"evil"[..], b"GET", b"SSH"] {
+        assert!(!contains(&heard, secret), "the server heard {secret:?}");
+    }
+}
+
+#[test]
+fn n20_hellos_that_are_cut_pass_and_smuggle_nothing() {
+    let Some((lab, _ann, sandbox)) = shared(&[]) else { return };
+    let large = [large_key(), large_key(), named("allowed.example")];
+    for bytes in [hello(&large, 1 << 14), hello(&large, 50)] {
+        // Two packets and more at once, and a few bytes at a time.
+        assert!(said(&held(&sandbox, SHARED, 443), &bytes));
+    }
+    let slow = held(&sandbox, SHARED, 443);
+    slow.set_nodelay(true).expect("no delay");
+    let bytes = hello(&[named("allowed.example")], 20);
+    // A client sends ten packets before it waits for an answer (RFC 6928).
+    for piece in bytes.chunks(bytes.len().div_ceil(9)) {
+        (&slow).write_all(piece).expect("write");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut answer = vec![0; bytes.len()];
+    (&slow).read_exact(&mut answer).expect("all of it");
+    assert_eq!(answer, bytes);
+    // Half a hello is nothing, and the other half never comes.
+    let half = held(&sandbox, SHARED, 443);
+    let evil = hello_for("evil.example");
+    (&half).write_all(&evil[..evil.len() - 1]).expect("write");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+    assert!(!said(&half, &evil[evil.len() - 1..]));
+    // An urgent byte is not part of what a server reads.
+    let urgent = held(&sandbox, SHARED, 443);
+    let sent = nix::sys::socket::send(
+        std::os::fd::AsRawFd::as_raw_fd(&urgent),
+        &hello_for("allowed.example"),
+        nix::sys::socket::MsgFlags::MSG_OOB,
+    );
+    sent.expect("send");
+    assert!(!said(&urgent, b"more"));
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+}
+
+#[test]
+fn n20_who_looked_once_is_out_of_the_way() {
+    let Some((lab, _ann, sandbox)) = shared(&[]) else { return };
+    let stream = held(&sandbox, SHARED, 443);
+    let flows =
+        || lab.in_gate("conntrack -L -p tcp --dport 443 2>/dev/null || true").expect("conntrack");
+    let mark = || -> u32 {
+        let flows = flows();
+        let mark = flows.split("mark=").nth(1).and_then(|rest| rest.split(' ').next());
+        mark.unwrap_or_else(|| panic!("no mark in {flows}")).parse().expect("a number")
+    };
+    assert!(mark() >> 31 == 1, "still to be looked at");
+    assert!(said(&stream, &hello_for("allowed.example")));
+    wait_for(|| mark() >> 31 == 0).expect("the kernel passes it by itself");
+    // Also while nobody could look.
+    let resolver = lab.resolver().expect("a resolver");
+    kill_helper(&lab);
+    assert!(lab.resolver() != Some(resolver));
+    let megabyte = vec![7; 1 << 20];
+    let mut writer = stream.try_clone().expect("clone");
+    let sending = std::thread::spawn(move || writer.write_all(&megabyte));
+    let mut back = vec![0; 1 << 20];
+    (&stream).read_exact(&mut back).expect("everything comes back");
+    sending.join().expect("no panic").expect("sent");
+}
+
+#[test]
+fn n20_nothing_passes_while_nobody_looks() {
+    let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
+    let waiting = held(&sandbox, SHARED, 443);
+    kill_helper(&lab);
+    assert!(!said(&waiting, &hello_for("evil.example")));
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+    ann.list().expect("a new helper");
+    // It does not know the connection, so that ends; new ones are looked at.
+    assert!(!said(&waiting, &hello_for("allowed.example")));
+    let new = || {
+        let Ok(stream) = sandbox.run(|| TcpStream::connect((SHARED, 443))) else { return false };
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+        let greeted = (&stream).read(&mut [0; 128]).is_ok_and(|length| length > 0);
+        greeted && said(&stream, &hello_for("allowed.example"))
+    };
+    wait_for(new).expect("looked at");
+    assert!(!said(&held(&sandbox, SHARED, 443), &hello_for("evil.example")));
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+}
+
+#[test]
+fn n20_what_a_person_allows_and_takes_away_holds_for_names() {
+    let rule = Rule::tcp("evil.example", &[443]);
+    let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
+    let allowed = held(&sandbox, SHARED, 443);
+    assert!(said(&allowed, &hello_for("allowed.example")));
+    assert!(!said(&held(&sandbox, SHARED, 443), &hello_for("evil.example")));
+    ann.set_rules(sandbox.id, std::slice::from_ref(&rule), 0).expect("allow");
+    sandbox.resolve("evil.example").expect("allowed now");
+    let evil = held(&sandbox, SHARED, 443);
+    assert!(said(&evil, &hello_for("evil.example")));
+    assert!(echoes(&allowed), "allowing cuts nothing");
+    // The address stays open by the other name; this one's connection does not.
+    ann.set_rules(sandbox.id, &[], 0).expect("deny");
+    assert!(!echoes(&evil));
+    assert!(!said(&held(&sandbox, SHARED, 443), &hello_for("evil.example")));
+    let again = held(&sandbox, SHARED, 443);
+    assert!(said(&again, &hello_for("allowed.example")), "{}", lab.log());
+}
+
+#[test]
+fn n20_addresses_with_a_rule_of_their_own_and_an_open_internet_are_not_looked_at() {
+    let Some((_lab, mut ann, sandbox)) = shared(&[Rule::tcp(SHARED.to_string(), &[443])]) else {
+        return;
+    };
+    assert!(echoes(&held(&sandbox, SHARED, 443)), "a rule for the address");
+    ann.set_rules(sandbox.id, &[], 0).expect("take it away");
+    assert!(!said(&held(&sandbox, SHARED, 443), b"plain"));
+    ann.open_internet(sandbox.id, 60).expect("open");
+    assert!(echoes(&held(&sandbox, SHARED, 443)), "open to the internet");
+    ann.open_internet(sandbox.id, 0).expect("close");
+    assert!(!said(&held(&sandbox, SHARED, 443), b"plain"));
+}
+
+#[test]
+fn n20_many_connections_at_once_are_each_looked_at() {
+    const CONNECTIONS: usize = 300;
+    let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
+    let other = lab.sandbox(&mut ann, &[]).expect("another");
+    other.resolve("allowed.example").expect("its address");
+    let good = hello_for("allowed.example");
+    let bad = hello_for("evil.example");
+    // Half of them by a sandbox that never finishes what it says.
+    let rude: Vec<TcpStream> = (0..CONNECTIONS)
+        .map(|_| {
+            let stream = held(&other, SHARED, 443);
+            (&stream).write_all(&bad[..40]).expect("write");
+            stream
+        })
+        .collect();
+    let mut passed = 0;
+    for number in 0..CONNECTIONS {
+        let stream = held(&sandbox, SHARED, 443);
+        let hello = if number % 3 == 0 { &bad } else { &good };
+        let answered = said(&stream, hello);
+        assert_eq!(answered, number % 3 != 0, "connection {number}");
+        passed += usize::from(answered);
+    }
+    assert_eq!(passed, CONNECTIONS - CONNECTIONS / 3);
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+    drop(rude);
+}
