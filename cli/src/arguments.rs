@@ -121,8 +121,23 @@ pub enum Command {
         #[arg(value_enum)]
         state: OnOff,
     },
-    /// Check what rcc needs on this computer
+    /// Check what rcc needs on this computer (`verify` tries the walls of a sandbox)
     Doctor,
+    /// Look at a list of allowed hosts before it is put in force
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Try the ways out of the running sandbox, and say which walls hold (`doctor` looks at this computer)
+    Verify,
+}
+
+/// What is done with a list.
+#[derive(Debug, Clone, Subcommand)]
+pub enum PolicyCommand {
+    /// Read it as the firewall service would: the first error with line and column, or what it allows
+    Check {
+        /// The file; without one, this computer's
+        file: Option<PathBuf>,
+    },
 }
 
 /// Off or on.

@@ -3,12 +3,13 @@
 mod hosts;
 mod list;
 mod setup;
+mod verify;
 
 use std::path::PathBuf;
 
 use rcc_sandbox::{Engine, Handed, Host, Network, Program, Project, Session, Settings, State};
 
-use crate::arguments::{Arguments, Command, OnOff, Opening};
+use crate::arguments::{Arguments, Command, OnOff, Opening, PolicyCommand};
 use crate::{open, piped, raw, show, tty};
 
 /// Everything that a command may need to know.
@@ -64,6 +65,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Log { follow } => hosts::log(&call, follow).await,
         Command::Net { state } => net(&call, state).await,
         Command::Doctor => setup::doctor(&call).await,
+        Command::Policy(PolicyCommand::Check { file }) => hosts::check(&call, file).await,
+        Command::Verify => verify::verify(&call).await,
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod frame;
 pub mod hooks;
+pub mod probes;
 pub mod state;
 pub mod text;
 

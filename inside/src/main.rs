@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 mod program;
 
-use program::{client, hook, init, launch};
+use program::{client, hook, init, launch, probe};
 
-const USAGE: &str = "usage: inside init | client | hook | --version";
+const USAGE: &str = "usage: inside init | client | hook | probe | --version";
 
 /// Before the mode, for tests: another name for the abstract socket, so that several can run side by side.
 const SOCKET_OPTION: &str = "--socket";
@@ -32,6 +32,8 @@ fn main() -> ExitCode {
             hook::run(socket);
             Ok(())
         }
+        Some("probe") => probe::run().map_err(|error| error.to_string()),
+        Some(probe::ALONE_MODE) => probe::run_alone().map_err(|error| error.to_string()),
         Some(launch::EXEC_MODE) => return launch::exec(arguments),
         Some("--version") => version().map_err(|error| error.to_string()),
         _ => return misused(),

@@ -4,6 +4,7 @@ pub mod client;
 pub mod hook;
 pub mod init;
 pub mod launch;
+pub mod probe;
 
 mod boundary;
 mod connection;

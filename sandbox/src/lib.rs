@@ -25,6 +25,7 @@
 //! ```
 
 pub mod blocked_log;
+pub mod check;
 pub mod claude;
 pub mod display;
 pub mod doctor;

@@ -6,6 +6,7 @@ mod internet;
 mod open;
 mod rules;
 mod usage;
+mod verify;
 mod walls;
 
 use std::fmt;
@@ -31,6 +32,7 @@ pub use internet::Reached;
 pub use open::{OpenRequest, open};
 pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
 pub use usage::Usage;
+pub use verify::{Row, Verdict};
 pub use walls::Walls;
 
 /// How many seconds a sandbox gets to end its programs.

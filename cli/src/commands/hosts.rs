@@ -1,9 +1,14 @@
 //! `rcc allow`, `deny` and `log`.
 
+use std::path::PathBuf;
+
 use rcc_sandbox::blocked_log::{self, Record};
+use rcc_sandbox::hosts::COMPUTER_FILE;
 use rcc_sandbox::levels::parse_host;
 use rcc_sandbox::session::{allow as allow_host, deny as deny_host};
 use rcc_sandbox::{Code, Engine, Error, Network, Scope, display};
+
+use serde_json::json;
 
 use super::Call;
 use crate::arguments::Reach;
@@ -123,4 +128,33 @@ fn print(record: &Record, json: bool) {
     if writeln!(std::io::stdout(), "{line}").is_err() {
         std::process::exit(0);
     }
+}
+
+/// Reads a list without putting it in force.
+pub async fn check(call: &Call, file: Option<PathBuf>) -> anyhow::Result<u8> {
+    let path = file.unwrap_or_else(|| COMPUTER_FILE.into());
+    let document =
+        tokio::fs::read(&path).await.map_err(|error| Error::io("read the list", &path, error))?;
+    let checked =
+        rcc_sandbox::check::check(&display::line(&path.to_string_lossy(), 200), &document)?;
+    if call.json {
+        let entries =
+            checked.entries.iter().map(|(entry, note)| json!({"entry": entry, "note": note}));
+        let entries: Vec<_> = entries.collect();
+        println!("{:#}", json!({"entries": entries, "defaults": checked.defaults}));
+        return Ok(0);
+    }
+    for (entry, note) in &checked.entries {
+        match note {
+            Some(note) => println!("{entry}  ({note})"),
+            None => println!("{entry}"),
+        }
+    }
+    if checked.entries.is_empty() {
+        println!("No host is named.");
+    }
+    for sentence in &checked.defaults {
+        println!("{sentence}");
+    }
+    Ok(0)
 }

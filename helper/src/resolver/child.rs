@@ -26,6 +26,10 @@ use crate::{privileges, seccomp};
 /// Questions a sandbox may ask in a second, and in one burst.
 const QUESTIONS_A_SECOND: f64 = 500.0;
 const BURST: f64 = 1_000.0;
+/// Different names that a sandbox may ask for in a minute by the right of a wildcard:
+/// whoever runs the name servers below it reads them (N4).
+const WILD_NAMES: usize = 60;
+const MINUTE: Duration = Duration::from_secs(60);
 /// Questions of one sandbox that may wait for an answer at once.
 const WAITING: usize = 256;
 /// TCP connections of one sandbox at once.
@@ -135,6 +139,8 @@ struct Sandbox {
     filled: Instant,
     waiting: usize,
     connections: usize,
+    /// Names by a wildcard, and when each was first asked for.
+    wild: HashMap<Name, Instant>,
 }
 
 impl Sandbox {
@@ -149,6 +155,19 @@ impl Sandbox {
         }
         self.tokens -= 1.0;
         true
+    }
+
+    /// False for a name beyond those that a wildcard allows in a minute.
+    fn may_ask_wildly(&mut self, name: &Name, now: Instant) -> bool {
+        self.wild.retain(|_, asked| now.duration_since(*asked) < MINUTE);
+        if self.wild.contains_key(name) {
+            return true;
+        }
+        let free = self.wild.len() < WILD_NAMES;
+        if free {
+            self.wild.insert(name.clone(), now);
+        }
+        free
     }
 }
 
@@ -175,9 +194,18 @@ pub(super) struct Resolver {
 
 /// What the policy says of a question.
 enum Decision {
-    Look { revision: u64, administrators: Vec<u32>, users: Vec<u32>, private: bool },
+    Look {
+        revision: u64,
+        administrators: Vec<u32>,
+        users: Vec<u32>,
+        private: bool,
+    },
     Answer(Reply),
-    Refuse { limit: bool },
+    Refuse {
+        limit: bool,
+    },
+    /// More names by a wildcard than a minute has.
+    TooWild,
     Silent,
 }
 
@@ -222,6 +250,7 @@ impl Resolver {
                     filled: Instant::now(),
                     waiting: 0,
                     connections: 0,
+                    wild: HashMap::new(),
                 };
                 self.sandboxes.borrow_mut().insert(id, sandbox);
             }
@@ -377,6 +406,10 @@ impl Resolver {
                     self.report(id, &question.name, limit).await;
                     return (!limit).then_some(Reply::NoName);
                 }
+                Decision::TooWild => {
+                    self.report(id, &question.name, true).await;
+                    return Some(Reply::Failed);
+                }
                 Decision::Silent => return None,
             };
             self.count(id, 1);
@@ -467,6 +500,15 @@ impl Resolver {
         // Addresses of IPv4 and nothing else: a TXT record can carry anything.
         if question.kind != RecordType::A {
             return Decision::Answer(Reply::NoData);
+        }
+        let public = policy.allow_public || sandbox.open;
+        let exact = |index: &Index| index.exact.contains_key(name);
+        if !public
+            && !exact(&policy.index)
+            && !exact(&sandbox.users)
+            && !sandbox.may_ask_wildly(name, Instant::now())
+        {
+            return Decision::TooWild;
         }
         let private = administrators.iter().any(|n| policy.index.private.contains(n))
             || users.iter().any(|n| sandbox.users.private.contains(n));

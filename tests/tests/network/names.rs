@@ -43,6 +43,25 @@ fn n4_dns_is_not_a_channel() {
 }
 
 #[test]
+fn n4_a_wildcard_lets_few_names_a_minute_out() {
+    let policy = "version: 1\nwhitelist:\n  - host: \"*.zone.example\"\n    ports: [443]\n  - host: exact.zone.example\n    ports: [443]\n";
+    let Some((lab, mut ann, sandbox)) = start(policy, &[]) else { return };
+    let asked = || lab.dns.asked_names().len();
+    for number in 0..200 {
+        let _ = sandbox.resolve(&format!("secret-{number}.zone.example"));
+    }
+    assert_eq!(asked(), 60, "no more are sent upstream");
+    // A name that was asked for is no news, nor is one that stands in the list.
+    let _ = sandbox.resolve("secret-3.zone.example");
+    let _ = sandbox.resolve("exact.zone.example");
+    assert_eq!(asked(), 62);
+    // Another sandbox has its own.
+    let other = lab.sandbox(&mut ann, &[]).expect("another");
+    let _ = other.resolve("secret-300.zone.example");
+    assert_eq!(asked(), 63);
+}
+
+#[test]
 fn n6_rebinding_opens_nothing() {
     let policy = "version: 1\nwhitelist:\n  - host: allowed.example\n    ports: [80, 443]\n  - host: inside.example\n    ports: [80]\n    private: true\n";
     let Some((lab, _ann, sandbox)) = start(policy, &[]) else { return };

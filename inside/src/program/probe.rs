@@ -1,0 +1,336 @@
+//! Tries what must not be possible, with the agent's rights, and says what came of it (`rcc verify`).
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use rcc_inside::probes::{MAX_DOCUMENT, Outcome, Probe};
+
+/// How long a packet may take before it counts as lost.
+const PATIENCE: Duration = Duration::from_millis(1_200);
+/// Tries one probe alone: namespaces can be left only by a process with one thread.
+pub const ALONE_MODE: &str = "probe-alone";
+
+/// Reads probes on standard input and writes outcomes on standard output.
+///
+/// # Errors
+/// When the input is no list of probes.
+pub fn run() -> io::Result<()> {
+    let probes: Vec<Probe> = serde_json::from_slice(&input()?)?;
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let tries: Vec<_> = probes
+            .iter()
+            .map(|probe| {
+                scope.spawn(move || if is_alone(probe) { apart(probe) } else { attempt(probe) })
+            })
+            .collect();
+        let lost = || Outcome { succeeded: false, seen: "the try ended early".to_owned() };
+        tries.into_iter().map(|one| one.join().unwrap_or_else(|_| lost())).collect()
+    });
+    write(&outcomes)
+}
+
+/// Tries the one probe on standard input in this process.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_alone() -> io::Result<()> {
+    let probe: Probe = serde_json::from_slice(&input()?)?;
+    write(&attempt(&probe))
+}
+
+fn input() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(MAX_DOCUMENT as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn write(value: &impl serde::Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    out.flush()
+}
+
+fn is_alone(probe: &Probe) -> bool {
+    matches!(probe, Probe::OwnNetwork { .. } | Probe::Unmount)
+}
+
+fn apart(probe: &Probe) -> Outcome {
+    let ask = || -> io::Result<Outcome> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(ALONE_MODE)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let bytes = serde_json::to_vec(probe)?;
+        child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(&bytes)?;
+        Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
+    };
+    ask().unwrap_or_else(|error| refused(&error))
+}
+
+fn refused(error: &impl ToString) -> Outcome {
+    Outcome { succeeded: false, seen: error.to_string() }
+}
+
+fn done(seen: impl Into<String>) -> Outcome {
+    Outcome { succeeded: true, seen: seen.into() }
+}
+
+fn held(seen: impl Into<String>) -> Outcome {
+    Outcome { succeeded: false, seen: seen.into() }
+}
+
+fn attempt(probe: &Probe) -> Outcome {
+    let result = match probe {
+        Probe::OtherLink => other_link(),
+        Probe::AddressOfSix => address_of_six(),
+        Probe::Connect { address, port } => connect(*address, *port),
+        Probe::Hello { address, port, name } => hello(*address, *port, name),
+        Probe::Ask { server, name, kind } => ask(*server, name, *kind),
+        Probe::RawSocket => raw_socket(),
+        Probe::ChangeRules => change_rules(),
+        Probe::OwnNetwork { address, port } => own_network(*address, *port),
+        Probe::Mount => mount_something(),
+        Probe::Unmount => unmount(),
+        Probe::ReadHost { path, word } => read_host(path, word),
+        Probe::Write { path } => write_file(path),
+        Probe::Exists { path } => Ok(exists(path)),
+    };
+    result.unwrap_or_else(|error| refused(&error))
+}
+
+fn other_link() -> io::Result<Outcome> {
+    let mut links: Vec<String> = fs::read_dir("/sys/class/net")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    links.sort();
+    let other = links.iter().any(|link| link != "lo" && link != "eth0");
+    let seen = links.join(", ");
+    Ok(if other { done(seen) } else { held(seen) })
+}
+
+fn address_of_six() -> io::Result<Outcome> {
+    // proc_net(5): address, index, prefix length, scope, flags, link. Scope 0 is the world, 10 the machine itself,
+    // 20 the link.
+    let text = match fs::read_to_string("/proc/net/if_inet6") {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(held("there is no IPv6 at all"));
+        }
+        Err(error) => return Err(error),
+    };
+    let world = text.lines().find(|line| line.split_whitespace().nth(3) == Some("00"));
+    Ok(world.map_or_else(|| held("there is none"), done))
+}
+
+fn connect(address: IpAddr, port: u16) -> io::Result<Outcome> {
+    TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE)?;
+    Ok(done("connected"))
+}
+
+/// The shortest hello that says whom it wants (RFC 8446, RFC 6066).
+fn hello_bytes(name: &str) -> Vec<u8> {
+    fn long(content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+        [&length.to_be_bytes(), content].concat()
+    }
+    let server_name =
+        [&[0u8, 0][..], &long(&long(&[&[0u8][..], &long(name.as_bytes())].concat()))].concat();
+    // Versions, groups, signatures: enough for a server to answer, if only with an alert.
+    let others = [0, 43, 0, 3, 2, 3, 4, 0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 4, 3];
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend(long(&[0x13, 0x01, 0xc0, 0x2f]));
+    body.extend([1, 0]);
+    body.extend(long(&[&server_name[..], &others].concat()));
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let message = [&[1, length[1], length[2], length[3]], &body[..]].concat();
+    [&[22, 3, 1][..], &long(&message)].concat()
+}
+
+fn hello(address: IpAddr, port: u16, name: &str) -> io::Result<Outcome> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&hello_bytes(name))?;
+    let mut answer = [0; 1];
+    match stream.read(&mut answer)? {
+        0 => Ok(held("the connection was closed without an answer")),
+        _ => Ok(done("the server answered")),
+    }
+}
+
+/// A question of DNS (RFC 1035). The answer's records are counted, not read.
+fn ask(server: IpAddr, name: &str, kind: u16) -> io::Result<Outcome> {
+    let mut packet = vec![0x52, 0x43, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        packet.push(u8::try_from(label.len()).map_err(io::Error::other)?);
+        packet.extend(label.bytes());
+    }
+    packet.push(0);
+    packet.extend(kind.to_be_bytes());
+    packet.extend([0, 1]);
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(SocketAddr::new(server, 53))?;
+    socket.send(&packet)?;
+    let mut answer = [0; 1_500];
+    let length = socket.recv(&mut answer)?;
+    if length < 12 || answer[..2] != packet[..2] {
+        return Ok(held("no answer"));
+    }
+    let records = u16::from_be_bytes([answer[6], answer[7]]);
+    // RFC 1035 4.1.1.
+    Ok(match (answer[3] & 15, records) {
+        (0, 0) => held("no records"),
+        (0, _) => done(first_address(&answer[12..length]).unwrap_or_else(|| "records".to_owned())),
+        (3, _) => held("no such name"),
+        (code, _) => held(format!("refused with code {code}")),
+    })
+}
+
+/// The first address among the records behind the header of an answer to one question.
+fn first_address(mut rest: &[u8]) -> Option<String> {
+    let skip_name = |rest: &mut &[u8]| -> Option<()> {
+        loop {
+            let length = usize::from(*rest.first()?);
+            // A pointer ends a name (RFC 1035 4.1.4).
+            let taken = if length >= 0xc0 { 2 } else { 1 + length };
+            *rest = rest.get(taken..)?;
+            if length == 0 || length >= 0xc0 {
+                return Some(());
+            }
+        }
+    };
+    skip_name(&mut rest)?;
+    rest = rest.get(4..)?;
+    loop {
+        skip_name(&mut rest)?;
+        let kind = rest.get(1)?;
+        let length = usize::from(u16::from_be_bytes([*rest.get(8)?, *rest.get(9)?]));
+        if let (1, Some([a, b, c, d])) = (kind, rest.get(10..10 + length)) {
+            return Some(format!("{a}.{b}.{c}.{d}"));
+        }
+        rest = rest.get(10 + length..)?;
+    }
+}
+
+fn raw_socket() -> io::Result<Outcome> {
+    for (family, protocol) in
+        [(AddressFamily::Inet, SockProtocol::Icmp), (AddressFamily::Packet, SockProtocol::EthAll)]
+    {
+        if socket(family, SockType::Raw, SockFlag::empty(), protocol).is_ok() {
+            return Ok(done("made one"));
+        }
+    }
+    Ok(held("not permitted"))
+}
+
+/// The smallest batch that makes a table (linux/netfilter/nfnetlink.h, nf_tables.h).
+fn change_rules() -> io::Result<Outcome> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkNetFilter,
+    )?;
+    let message = |kind: u16, flags: u16, family: u8, resource: u16, body: &[u8]| {
+        let length = u32::try_from(20 + body.len()).unwrap_or(u32::MAX);
+        let mut out = length.to_ne_bytes().to_vec();
+        out.extend(kind.to_ne_bytes());
+        out.extend((1 | flags).to_ne_bytes());
+        out.extend([0; 8]);
+        out.extend([family, 0]);
+        out.extend(resource.to_be_bytes());
+        out.extend(body);
+        out
+    };
+    // NFTA_TABLE_NAME, "rccx".
+    let name = [9, 0, 1, 0, b'r', b'c', b'c', b'x', 0, 0, 0, 0];
+    let packet = [
+        message(0x10, 0, 0, 10, &[]),
+        message(10 << 8, 0x404, 1, 0, &name),
+        message(0x11, 0, 0, 10, &[]),
+    ]
+    .concat();
+    rustix::net::send(&fd, &packet, rustix::net::SendFlags::empty())?;
+    let mut answer = [0; 1_024];
+    let (length, _) = rustix::net::recv(&fd, &mut answer[..], rustix::net::RecvFlags::empty())?;
+    let code = answer.get(16..20).filter(|_| length >= 20).and_then(|code| code.try_into().ok());
+    Ok(match code.map(i32::from_ne_bytes) {
+        Some(0) => done("a rule table was made"),
+        Some(code) => held(io::Error::from_raw_os_error(-code).to_string()),
+        None => held("no answer"),
+    })
+}
+
+fn own_network(address: IpAddr, port: u16) -> io::Result<Outcome> {
+    if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET) {
+        return Ok(held(format!("no namespaces of its own: {error}")));
+    }
+    Ok(match connect(address, port) {
+        Ok(_) => done("connected from there"),
+        Err(error) => held(format!("it has a network of its own, which leads nowhere: {error}")),
+    })
+}
+
+fn mount_something() -> io::Result<Outcome> {
+    mount(Some("none"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    let _ = umount2("/tmp", MntFlags::MNT_DETACH);
+    Ok(done("mounted over /tmp"))
+}
+
+fn unmount() -> io::Result<Outcome> {
+    let own_view = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS);
+    if let Err(error) = &own_view {
+        return Ok(held(format!("no view of its own: {error}")));
+    }
+    for path in ["/workspace", "/etc/resolv.conf", "/run/rcc"] {
+        if umount2(path, MntFlags::MNT_DETACH).is_ok() {
+            return Ok(done(format!("unmounted {path}")));
+        }
+    }
+    Ok(held("what was mounted before cannot be unmounted"))
+}
+
+fn read_host(path: &str, word: &str) -> io::Result<Outcome> {
+    let link = std::env::temp_dir().join(format!("rcc-verify-{}", std::process::id()));
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(path, &link)?;
+    let below = path.trim_start_matches('/');
+    let ways = [
+        path.to_owned(),
+        link.to_string_lossy().into_owned(),
+        format!("/workspace/../{below}"),
+        format!("/proc/1/root/{below}"),
+        format!("/proc/self/cwd/../{below}"),
+    ];
+    let found =
+        ways.iter().find(|way| fs::read(way).is_ok_and(|text| text.starts_with(word.as_bytes())));
+    let _ = fs::remove_file(&link);
+    Ok(found
+        .map_or_else(|| held("not there, by none of five ways"), |way| done(format!("read {way}"))))
+}
+
+fn write_file(path: &str) -> io::Result<Outcome> {
+    let existed = Path::new(path).exists();
+    fs::OpenOptions::new().append(true).create(true).open(path)?;
+    if !existed {
+        fs::remove_file(path)?;
+    }
+    Ok(done("opened for writing"))
+}
+
+fn exists(path: &str) -> Outcome {
+    if Path::new(path).exists() { done("it is there") } else { held("it is not there") }
+}

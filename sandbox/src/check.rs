@@ -1,0 +1,66 @@
+//! Reading a list of allowed hosts as the firewall service would, without putting it
+//! in force.
+
+use rcc_policy::{Policy, UsersMayAdd};
+
+use crate::error::{Code, Error, Result};
+
+/// What a list allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Each entry, and what to know about it.
+    pub entries: Vec<(String, Option<&'static str>)>,
+    /// Sentences about the defaults.
+    pub defaults: Vec<&'static str>,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// [`Code::Settings`] with line and column of the first mistake. `name` says whose
+/// document it is.
+pub fn check(name: &str, document: &[u8]) -> Result<Checked> {
+    let policy = Policy::parse(document)
+        .map_err(|error| Error::new(Code::Settings, format!("{name}: {error}.")))?;
+    let note = |entry: &rcc_policy::Entry| {
+        if entry.tunnel_possible() {
+            Some(
+                "tunnel possible: whoever runs the name servers below it reads the names asked for",
+            )
+        } else if entry.private() {
+            Some("may have a private address")
+        } else {
+            None
+        }
+    };
+    let entries = policy.entries.iter().map(|entry| (entry.to_string(), note(entry))).collect();
+    let mut defaults = Vec::new();
+    if policy.defaults.allow_public {
+        defaults.push("The whole public internet is open.");
+    }
+    if !policy.defaults.block_rfc1918 {
+        defaults.push("Private networks are not blocked by themselves.");
+    }
+    defaults.push(match policy.defaults.users_may_add {
+        UsersMayAdd::None => "People may add nothing for their projects.",
+        UsersMayAdd::Public => "People may add public hosts for their projects.",
+        UsersMayAdd::Private => "People may add public and private hosts for their projects.",
+    });
+    Ok(Checked { entries, defaults })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_has_a_place_and_a_wildcard_a_warning() {
+        let wrong = b"version: 1\nwhitelist:\n  - host: a.example\n    ports: []\n";
+        let error = check("list.yaml", wrong).unwrap_err();
+        assert!(error.body().starts_with("list.yaml: line 4"), "{}", error.body());
+        let right = b"version: 1\nwhitelist:\n  - host: \"*.a.example\"\n    ports: [443]\n";
+        let checked = check("list.yaml", right).unwrap();
+        assert!(checked.entries[0].1.is_some_and(|note| note.contains("tunnel possible")));
+        assert_eq!(checked.defaults.len(), 1);
+    }
+}
