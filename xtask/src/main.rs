@@ -4,6 +4,7 @@
 
 mod bench;
 mod child;
+mod mutate;
 mod report;
 mod run;
 mod test;
@@ -38,6 +39,11 @@ enum Command {
     },
     #[command(hide = true)]
     Measure { parts: Vec<bench::Part> },
+    /// Take one defence away at a time, in a copy, and see a test turn red
+    Mutate {
+        /// Only rows with these words; all without one
+        rows: Vec<String>,
+    },
     /// Take back what `run` did
     Uninstall {
         /// Ask nothing
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(wanted) => run::run(&wanted),
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),
+        Command::Mutate { rows } => mutate::run(&rows),
         Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {

@@ -1,0 +1,254 @@
+//! `cargo xtask mutate`: takes one defence away at a time, in a copy of the project,
+//! and runs the test that must turn red then. A test that stays green tests nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::child::{self, End};
+use crate::{test, workspace};
+
+/// A build, and a test with it.
+const PATIENCE: Duration = Duration::from_secs(1_200);
+
+#[derive(Debug, Clone, Deserialize)]
+struct Mutation {
+    row: String,
+    file: String,
+    from: String,
+    to: String,
+    test: Test,
+}
+
+/// Package, kind and filter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Test(String, String, String);
+
+#[derive(Deserialize)]
+struct List {
+    mutation: Vec<Mutation>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    row: String,
+    test: String,
+    outcome: &'static str,
+    seconds: f64,
+}
+
+fn list() -> anyhow::Result<Vec<Mutation>> {
+    let path = workspace::root().join("xtask/mutations.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let list: List = toml::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+    Ok(list.mutation)
+}
+
+/// Takes away what `wanted` names (a part of a row; everything without one). Answers
+/// 1 when a test stayed green.
+pub fn run(wanted: &[String]) -> anyhow::Result<u8> {
+    let asked = |one: &Mutation| {
+        wanted.is_empty() || wanted.iter().any(|part| one.row.contains(part.as_str()))
+    };
+    let mutations: Vec<Mutation> = list()?.into_iter().filter(asked).collect();
+    ensure!(!mutations.is_empty(), "no row fits; they stand in xtask/mutations.toml");
+    let copy = Copy::make()?;
+    let tests: BTreeSet<&Test> = mutations.iter().map(|one| &one.test).collect();
+    eprintln!("… {} tests, unchanged", tests.len());
+    for test in tests {
+        let end = copy.try_test(test)?;
+        ensure!(end == Outcome::Green, "{} is {end:?} without any change", test.name());
+    }
+    let mut lines = Vec::new();
+    for one in &mutations {
+        let begun = Instant::now();
+        let outcome = copy.without(one)?;
+        let line = Line {
+            row: one.row.clone(),
+            test: one.test.name(),
+            outcome: outcome.word(),
+            seconds: begun.elapsed().as_secs_f64(),
+        };
+        println!("{:<11}  {:<62}  {}", line.outcome, line.row, line.test);
+        lines.push(line);
+    }
+    let red = lines.iter().filter(|line| line.outcome == Outcome::Red.word()).count();
+    println!("{red} of {} defences are missed by a test when they are gone", lines.len());
+    let path = workspace::outputs().join("mutate.json");
+    fs::write(&path, serde_json::to_string_pretty(&lines)?)?;
+    println!("as JSON: {}", path.display());
+    Ok(u8::from(red < lines.len()))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Green,
+    Red,
+    /// The change itself cannot be built: its row says nothing.
+    NotBuilt,
+    /// It ran no test, or was skipped.
+    NotRun,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Green => "GREEN",
+            Self::Red => "red",
+            Self::NotBuilt => "not built",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+impl Test {
+    fn name(&self) -> String {
+        format!("{}::{}::{}", self.0, self.1, self.2)
+    }
+}
+
+/// The project as it is checked out, in a folder of its own that keeps what was built.
+struct Copy {
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn make() -> anyhow::Result<Self> {
+        let folder = workspace::outputs().join("mutate");
+        fs::create_dir_all(&folder)?;
+        let copy = Self { folder };
+        let files = Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(workspace::root())
+            .output()?;
+        ensure!(files.status.success(), "git ls-files failed");
+        for name in files.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let name = std::str::from_utf8(name)?;
+            let from = workspace::root().join(name);
+            // Deleted and not committed yet.
+            let Ok(bytes) = fs::read(&from) else { continue };
+            copy.write(name, &bytes)?;
+        }
+        Ok(copy)
+    }
+
+    /// Writes a file unless it is the same already: cargo goes by the time.
+    fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.folder.join(name);
+        if fs::read(&path).is_ok_and(|old| old == bytes) {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))
+    }
+
+    fn without(&self, one: &Mutation) -> anyhow::Result<Outcome> {
+        let path = workspace::root().join(&one.file);
+        let text = fs::read_to_string(&path)?;
+        let changed = replaced(&text, one)?;
+        self.write(&one.file, changed.as_bytes())?;
+        let outcome = self.try_test(&one.test);
+        self.write(&one.file, text.as_bytes())?;
+        outcome
+    }
+
+    fn cargo(&self) -> Command {
+        let mut cargo = workspace::cargo();
+        cargo
+            .current_dir(&self.folder)
+            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            // What a change leaves unused is not the point.
+            .env("RUSTFLAGS", "-A warnings");
+        cargo
+    }
+
+    fn try_test(&self, test: &Test) -> anyhow::Result<Outcome> {
+        let Test(package, kind, filter) = test;
+        let mut build = self.cargo();
+        build.args(["test", "--no-run", "--package", package]);
+        match kind.as_str() {
+            "bin" => build.arg("--bins"),
+            "lib" => build.arg("--lib"),
+            suite => build.args(["--test", suite]),
+        };
+        if package == "rcc-tests" {
+            let mut programs = self.cargo();
+            programs.args(["build", "--package", "rcc-helper", "--package", "rcc-tests", "--bins"]);
+            if self.end(&mut programs, "build")? != End::Good {
+                return Ok(Outcome::NotBuilt);
+            }
+        }
+        if self.end(&mut build, "build")? != End::Good {
+            return Ok(Outcome::NotBuilt);
+        }
+        let skipped = self.folder.join("skipped.txt");
+        let _ = fs::remove_file(&skipped);
+        let mut run = self.cargo();
+        run.args(["test", "--package", package]);
+        match kind.as_str() {
+            "bin" => run.arg("--bins"),
+            "lib" => run.arg("--lib"),
+            suite => run.args(["--test", suite]),
+        };
+        run.args(["--", filter]).env("RCC_SKIPPED", &skipped);
+        if let Ok(inside) = test::built_inside() {
+            run.env("RCC_INSIDE", inside);
+        }
+        let end = self.end(&mut run, "test")?;
+        let said = fs::read_to_string(self.output("test")).unwrap_or_default();
+        let ran = said
+            .lines()
+            .any(|line| line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed"));
+        Ok(match end {
+            _ if skipped.exists() || !ran => Outcome::NotRun,
+            End::Good => Outcome::Green,
+            End::Bad(_) | End::Late(_) => Outcome::Red,
+        })
+    }
+
+    fn output(&self, what: &str) -> PathBuf {
+        self.folder.join(format!("{what}.log"))
+    }
+
+    fn end(&self, command: &mut Command, what: &str) -> anyhow::Result<End> {
+        child::run(command, &self.output(what), PATIENCE)
+    }
+}
+
+fn replaced(text: &str, one: &Mutation) -> anyhow::Result<String> {
+    let count = text.matches(&one.from).count();
+    if count != 1 {
+        bail!(
+            "{}: what is to go stands {count} times in {}",
+            one.row,
+            Path::new(&one.file).display()
+        );
+    }
+    Ok(text.replacen(&one.from, &one.to, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_defence_that_is_taken_away_is_there() {
+        let list = list().expect("the list");
+        assert!(list.len() >= 25, "{}", list.len());
+        for one in &list {
+            let path = workspace::root().join(&one.file);
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", one.file));
+            replaced(&text, one).expect("exactly once");
+        }
+        let rows: BTreeSet<&str> = list.iter().map(|one| one.row.as_str()).collect();
+        assert_eq!(rows.len(), list.len(), "each row has a name of its own");
+    }
+}
