@@ -25,6 +25,7 @@ use crate::resolver::parent::{self, Bucket};
 use crate::resolver::wire::{self, FromResolver, ToResolver};
 use crate::rules::{LOG_GROUP, REACHED};
 use crate::service::Helper;
+use crate::store::Store;
 use crate::watchers::Watchers;
 
 /// Groups of rtnetlink (linux/rtnetlink.h).
@@ -42,7 +43,7 @@ const WAITING: usize = 4_096;
 const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
 
 /// Serves until told to end, or until nobody needs it.
-pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
+pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::Result<()> {
     let policy = InForce::read().unwrap_or_else(|error| {
         // Fail closed: a file that does not read allows nothing.
         error!(%error, "the list of allowed hosts does not read; nothing is allowed");
@@ -54,7 +55,7 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
     let host_changes = host.run(|| listen(&[LINKS, ADDRESSES_4, ADDRESSES_6])).await??;
     let tables = host.run(nfnetlink::nftables_events).await??;
 
-    let (control, events) = Control::start(gate, host, policy).await?;
+    let (control, events) = Control::start(gate, host, policy, store).await?;
     let watchers = Arc::new(Watchers::default());
     let (publish, publications) = mpsc::channel(WAITING);
     let helper = Helper::new(control.clone(), watchers.clone());

@@ -1,4 +1,4 @@
-//! The ioctls of ioctl_ns(2), which no safe crate offers.
+//! The ioctls of ioctl_ns(2), and their like for sockets, which no safe crate offers.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -9,10 +9,13 @@ use nix::errno::Errno;
 const NS_GET_USERNS: u64 = 0xb701;
 const NS_GET_NSTYPE: u64 = 0xb703;
 const NS_GET_OWNER_UID: u64 = 0xb704;
+// linux/sockios.h.
+const SIOCGSKNS: u64 = 0x894c;
 
 mod raw {
     nix::ioctl_none_bad!(get_userns, super::NS_GET_USERNS);
     nix::ioctl_none_bad!(get_nstype, super::NS_GET_NSTYPE);
+    nix::ioctl_none_bad!(get_socket_namespace, super::SIOCGSKNS);
     nix::ioctl_read_bad!(get_owner_uid, super::NS_GET_OWNER_UID, nix::libc::uid_t);
 }
 
@@ -29,6 +32,16 @@ pub fn user_namespace(namespace: impl AsFd) -> Result<OwnedFd, Errno> {
     // nobody else holds.
     unsafe {
         let fd = raw::get_userns(namespace.as_fd().as_raw_fd())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The network namespace that a socket belongs to.
+pub fn socket_namespace(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes no argument; on success the kernel made a descriptor that
+    // nobody else holds.
+    unsafe {
+        let fd = raw::get_socket_namespace(socket.as_fd().as_raw_fd())?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }

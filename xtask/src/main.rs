@@ -4,6 +4,7 @@
 
 mod bench;
 mod child;
+mod package;
 mod report;
 mod run;
 mod test;
@@ -38,6 +39,8 @@ enum Command {
     },
     #[command(hide = true)]
     Measure { parts: Vec<bench::Part> },
+    /// Make a Debian package: target/package/rcc-sandbox_VERSION_ARCHITECTURE.deb
+    Package(package::Wanted),
     /// Take back what `run` did
     Uninstall {
         /// Ask nothing
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(wanted) => run::run(&wanted),
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),
+        Command::Package(wanted) => package::run(&wanted),
         Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {
