@@ -263,6 +263,13 @@ impl Control {
         !self.state.lock().await.attachments.all.is_empty()
     }
 
+    /// True while the host throws away what comes back for sandboxes on a link that
+    /// is new.
+    pub async fn lacks_forwarding(&self) -> bool {
+        let look = || Rtnl::new().and_then(|mut rtnl| host::lacks_forwarding(&mut rtnl));
+        matches!(self.host.run(look).await, Ok(Ok(true)))
+    }
+
     /// Other firewalls of the host.
     pub async fn firewalls(&self) -> Option<Firewalls> {
         self.host.run(firewalls::look).await.ok()?.ok()

@@ -253,6 +253,11 @@ pub async fn run_units(
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
+/// Starts the regular check now.
+pub async fn check_now(connection: &zbus::Connection) -> Result<(), HelperError> {
+    Systemd(connection).start("rcc-whitelist-update.service").await
+}
+
 struct Systemd<'a>(&'a zbus::Connection);
 
 impl Systemd<'_> {
@@ -281,7 +286,8 @@ impl Systemd<'_> {
             .member("JobRemoved")?
             .build();
         let mut ended = MessageStream::for_match_rule(rule, self.0, Some(64)).await?;
-        let () = self.call("Subscribe", &()).await?;
+        // Refused when this connection has done so before.
+        let _ = self.call::<_, ()>("Subscribe", &()).await;
         let job: OwnedObjectPath = self.call("StartUnit", &(unit, "replace")).await?;
         let result = async {
             while let Some(Ok(message)) = ended.next().await {

@@ -86,6 +86,10 @@ impl Machine {
         )?;
         let shared = folder.path().join("shared");
         fs::copy(built("rcc-actor")?, shared.join("rcc-actor")).context("copy rcc-actor")?;
+        // Nobody cuts the power while dpkg writes here.
+        let dpkg = folder.path().join("upper/etc/dpkg/dpkg.cfg.d");
+        fs::create_dir_all(&dpkg)?;
+        fs::write(dpkg.join("fast"), "force-unsafe-io\n")?;
         prepare(&folder.path().join("upper"))?;
         let name = format!("rcc-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cgroup = cgroups.join(&name);
@@ -141,6 +145,19 @@ impl Machine {
         let mut all = session(who, seat);
         all.push(format!("{SHARED}/rcc-actor"));
         Actor::from_command(&mut self.inside(&all)?)
+    }
+
+    /// A program of an account that is not a person's, at the bus.
+    pub fn daemon(&self, uid: u32) -> anyhow::Result<Actor> {
+        let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
+        let actor = format!("{SHARED}/rcc-actor");
+        Actor::from_command(&mut self.inside(&[
+            "setpriv",
+            &user,
+            &group,
+            "--clear-groups",
+            &actor,
+        ])?)
     }
 
     /// Plugs a sandbox of `person` in, with these rules.

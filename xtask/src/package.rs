@@ -22,9 +22,6 @@ pub struct Wanted {
     /// Take the programs of a debug build that are there, and build nothing: for tests
     #[arg(long)]
     pub debug: bool,
-    /// A version of its own, for instance to try an upgrade
-    #[arg(long, value_name = "VERSION")]
-    pub version: Option<String>,
     /// Where the package goes
     #[arg(long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
@@ -45,11 +42,11 @@ pub fn run(wanted: &Wanted) -> anyhow::Result<u8> {
     }
     let programs = if wanted.debug { workspace::programs() } else { build()? };
     generate()?;
-    let version = wanted.version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned());
+    let version = env!("CARGO_PKG_VERSION");
     let compression = if wanted.debug { deb::Compression::Fast } else { deb::Compression::Small };
     let folder =
         wanted.output.clone().unwrap_or_else(|| workspace::outputs().with_file_name("package"));
-    let package = deb::make(&files()?, &programs, &version, &folder, compression)?;
+    let package = deb::make(&files()?, &programs, version, &folder, compression)?;
     println!("{}", package.display());
     Ok(0)
 }

@@ -68,7 +68,8 @@ fn n12_other_firewalls_are_named_opened_and_closed_again() {
     for (count, case) in CASES.iter().enumerate() {
         let word = case.word;
         machine.root(case.on).unwrap_or_else(|error| panic!("{word}: {error}"));
-        assert!(!open(&sandbox), "{word} drops what it does not know");
+        wait_for(|| !open(&sandbox))
+            .unwrap_or_else(|_| panic!("{word} drops what it does not know"));
         let said = line(&mut ann, "host-firewall");
         assert!(said.starts_with(&format!("bad: {word} ")) && said.contains("rcc setup"), "{said}");
         ann.call::<()>(&Call::Setup(vec![word.to_owned()]))

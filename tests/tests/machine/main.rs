@@ -26,8 +26,8 @@ fn boot() -> Option<Machine> {
     }
     match Machine::start(|_| Ok(())).expect("a machine") {
         Ok(machine) => {
-            for (version, name) in [(None, "this.deb"), (Some(NEXT), "next.deb")] {
-                std::fs::copy(package(version), machine.shared().join(name)).expect("copy");
+            for (package, name) in packages().iter().zip(["this.deb", "next.deb"]) {
+                std::fs::copy(package, machine.shared().join(name)).expect("copy");
             }
             Some(machine)
         }
@@ -38,24 +38,33 @@ fn boot() -> Option<Machine> {
     }
 }
 
-/// The package, made once, of the programs that these tests were built with.
-fn package(version: Option<&str>) -> PathBuf {
-    static MADE: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
-        [None, Some(NEXT)]
-            .map(|version| {
-                let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
-                let mut xtask = Command::new(built("xtask").expect("xtask"));
-                xtask.args(["package", "--debug", "--output"]).arg(folder);
-                xtask.args(version.iter().flat_map(|version| ["--version", version]));
-                let output = xtask.output().expect("start xtask");
-                let complaint = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "xtask package: {complaint}");
-                PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-            })
-            .to_vec()
-    });
-    made[usize::from(version.is_some())].clone()
+/// The package, made once, of the programs that these tests were built with; and
+/// the next release, which differs in its number.
+fn packages() -> &'static [PathBuf; 2] {
+    static MADE: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+        let mut xtask = Command::new(built("xtask").expect("xtask"));
+        let made = ran(xtask.args(["package", "--debug", "--output"]).arg(&folder));
+        let this = PathBuf::from(made.trim());
+        let (tree, next) = (folder.join("next"), folder.join("next.deb"));
+        let again = format!(
+            "rm -rf {tree} && dpkg-deb -R {this} {tree} && sed -i 's/^Version: .*/Version: {NEXT}/' \
+             {tree}/DEBIAN/control && dpkg-deb --root-owner-group -Znone -b {tree} {next} && rm -r {tree}",
+            tree = tree.display(),
+            this = this.display(),
+            next = next.display(),
+        );
+        ran(Command::new("sh").args(["-c", &again]));
+        [this, next]
+    })
+}
+
+fn ran(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaint}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn install(machine: &Machine, package: &str) {

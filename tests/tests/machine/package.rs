@@ -7,13 +7,13 @@ use rcc_tests::people::ANN;
 use rcc_tests::protocol::Call;
 use rcc_tests::{Machine, Sandbox, Seat, Skip, built, skip, wait_for, world};
 
-use super::{boot, helper, install, package, rules, walls_stand};
+use super::{boot, helper, install, packages, rules, walls_stand};
 
 /// Everything on the machine that a package could leave behind.
 fn inventory(machine: &Machine) -> Vec<String> {
     let files = "find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
          -o -path /var/cache -o -path /var/log -o -path /var/lib/systemd -o -path /opt/rcc-test -o -path /home \
-         -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path /root \\) -prune -o -print";
+         -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path /root -o -path /var/tmp \\) -prune -o -print";
     let rest = "getent passwd; ip rule; nft list tables; ip -o link | cut -d: -f2; ls /run/netns; \
          sysctl -a 2>/dev/null | grep '[.]forwarding ='; systemctl list-unit-files --no-legend | cut -d' ' -f1; ls /run";
     let said = machine.root(&format!("{files}; {rest}")).expect("look");
@@ -169,7 +169,7 @@ fn the_package_is_as_debian_wants_it() {
             return skip(&Skip(error.to_string()));
         }
     }
-    let package = package(None);
+    let package = packages()[0].clone();
     let tools: [(&str, &[&str]); 3] = [
         ("lintian", &["--fail-on", "error", "--tag-display-limit", "0", "--allow-root"]),
         ("desktop-file-validate", &["--no-hints"]),

@@ -31,7 +31,7 @@ fn polkit_admits_and_refuses_on_a_real_system() {
         }
     }
     // A daemon's account has no sandboxes (H9).
-    let mut daemon = machine.person((1, "daemon"), Seat::Remote).expect("daemon");
+    let mut daemon = machine.daemon(1).expect("daemon");
     let pid = daemon.make_namespace().expect("a namespace");
     refused(daemon.call(&Call::Attach(pid, vec![])), "CallerRefused");
 

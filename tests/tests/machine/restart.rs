@@ -55,9 +55,9 @@ def say(text, fds=()):
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else []
     out.sendmsg([text.encode()], rights)
 say('FDSTOREREMOVE=1\\nFDNAME=udp-{id}')
-say('FDSTORE=1\\nFDNAME=udp-{id}\\nFDPOLL=0', [bad.fileno()])
-say('FDSTORE=1\\nFDNAME=udp-4000\\nFDPOLL=0', [bad.fileno()])
-say('FDSTORE=1\\nFDNAME=nonsense\\nFDPOLL=0', [bad.fileno()])
+say('FDSTORE=1\\nFDNAME=udp-{id}\\nFDPOLL=0', [bad(5353)])
+say('FDSTORE=1\\nFDNAME=udp-4000\\nFDPOLL=0', [bad(5354)])
+say('FDSTORE=1\\nFDNAME=nonsense\\nFDPOLL=0', [bad(5355)])
 import time; time.sleep(0.3)",
         id = sandbox.id
     );
