@@ -122,7 +122,17 @@ pub enum Command {
         state: OnOff,
     },
     /// Check what rcc needs on this computer (`verify` tries the walls of a sandbox)
-    Doctor,
+    Doctor {
+        /// Show a report for a bug tracker, without your names, and write it to a file if you agree
+        #[arg(long)]
+        report: bool,
+    },
+    /// Have the firewall start at boot, or let sandboxes through another firewall of this computer (asks for an administrator's password)
+    Setup {
+        /// What to do
+        #[arg(required = true, value_name = "STEP", value_parser = ["boot", "firewalld", "ufw", "docker"])]
+        steps: Vec<String>,
+    },
     /// Look at a list of allowed hosts before it is put in force
     #[command(subcommand)]
     Policy(PolicyCommand),

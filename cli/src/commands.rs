@@ -64,7 +64,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Deny { host, reach } => hosts::deny(&call, &host, &reach).await,
         Command::Log { follow } => hosts::log(&call, follow).await,
         Command::Net { state } => net(&call, state).await,
-        Command::Doctor => setup::doctor(&call).await,
+        Command::Doctor { report } => setup::doctor(&call, report).await,
+        Command::Setup { steps } => setup::setup(&steps).await,
         Command::Policy(PolicyCommand::Check { file }) => hosts::check(&call, file).await,
         Command::Verify => verify::verify(&call).await,
     }

@@ -12,7 +12,8 @@ mod wire;
 pub use error::{Code, HelperError};
 pub use proxy::{Helper1Proxy, connect};
 pub use wire::{
-    Attachment, AttachmentInfo, BlockedReason, Check, Reached, Rule, RuleDropped, StandingRule,
+    Attachment, AttachmentInfo, BlockedReason, Check, Reached, Rule, RuleDropped, SetupStep,
+    StandingRule,
 };
 
 /// The well-known name that the helper owns on the system bus.
@@ -52,8 +53,10 @@ pub mod action {
     pub const EDIT_POLICY_WIDEN: &str = "dev.rcc.helper.edit-policy-widen";
     /// Have the administrator's names looked up again.
     pub const REFRESH: &str = "dev.rcc.helper.refresh";
+    /// Change what starts at boot, and other firewalls of the computer.
+    pub const SETUP: &str = "dev.rcc.helper.setup";
     /// Every action, in the order of the polkit file.
-    pub const ALL: [&str; 7] = [
+    pub const ALL: [&str; 8] = [
         ATTACH,
         CONTROL_OWN,
         CONTROL_OTHERS,
@@ -61,5 +64,6 @@ pub mod action {
         EDIT_POLICY_NARROW,
         EDIT_POLICY_WIDEN,
         REFRESH,
+        SETUP,
     ];
 }

@@ -60,6 +60,10 @@ pub trait Helper1 {
     /// Reads the administrator's file again and checks gate and host for drift.
     fn refresh(&self) -> zbus::Result<()>;
 
+    /// Does steps of [`crate::SetupStep`], after one password prompt that names
+    /// them. What was done is undone when rcc is removed.
+    fn setup(&self, steps: &[&str]) -> zbus::Result<()>;
+
     /// Something of the caller's was refused `count` times since the last signal
     /// for the same thing. `host` may be empty, `port` 0 when only a name was asked.
     #[zbus(signal)]

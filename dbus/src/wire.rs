@@ -183,6 +183,49 @@ impl BlockedReason {
     }
 }
 
+/// A step of `Setup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SetupStep {
+    /// The firewall and its regular check start at boot, and now.
+    Boot,
+    /// firewalld lets sandboxes through.
+    Firewalld,
+    /// ufw does.
+    Ufw,
+    /// Docker's rules do.
+    Docker,
+}
+
+impl SetupStep {
+    /// All of them.
+    pub const ALL: [SetupStep; 4] = [Self::Boot, Self::Firewalld, Self::Ufw, Self::Docker];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Firewalld => "firewalld",
+            Self::Ufw => "ufw",
+            Self::Docker => "docker",
+        }
+    }
+
+    /// What it does, for the password prompt.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Boot => "start the firewall of sandboxes at boot",
+            Self::Firewalld => "let sandboxes through firewalld (zone rcc, policy rcc-out)",
+            Self::Ufw => "let sandboxes through ufw (route allow in on rcc0)",
+            Self::Docker => "let sandboxes through Docker's rules (DOCKER-USER, rcc0)",
+        }
+    }
+
+    /// Reads the word.
+    pub fn from_wire(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.as_str() == word)
+    }
+}
+
 /// Keeps the protocol words in one place for clients that build rules.
 impl Rule {
     /// A TCP rule for a host or network.

@@ -32,6 +32,7 @@ pub const METHODS: &[(&str, &str)] = &[
     // Which of the two depends on the document; the stronger one is the default.
     ("ReplacePolicy", action::EDIT_POLICY_WIDEN),
     ("Refresh", action::REFRESH),
+    ("Setup", action::SETUP),
 ];
 
 /// A caller that was looked at.

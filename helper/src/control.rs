@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tracing::error;
 
 use crate::attachments::{Attachment, Attachments, Held, now};
+use crate::firewalls::{self, Firewalls};
 use crate::host;
 use crate::layout::STATE_FOLDER;
 use crate::netlink::Rtnl;
@@ -28,6 +29,7 @@ use crate::policy_file::InForce;
 use crate::resolver::parent::{Channel, Sockets};
 use crate::rules::{self, link_name};
 use crate::seen::Seen;
+use crate::store::Store;
 
 /// Attachments that one user may have, and all together.
 const MOST_PER_USER: usize = 128;
@@ -125,6 +127,7 @@ pub struct Control {
     pub refusals: Notify,
     /// Rules or attachments changed: deadlines are other ones.
     pub changes: Notify,
+    store: Store,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -139,6 +142,7 @@ impl Control {
         gate: Room,
         host: Room,
         policy: InForce,
+        store: Store,
     ) -> anyhow::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
         let host_id = host.run(|| netns::identify(netns::current()?)).await??;
         let gate_id = gate.run(|| netns::identify(netns::current()?)).await??;
@@ -168,6 +172,7 @@ impl Control {
             resolver: Channel::default(),
             refusals: Notify::new(),
             changes: Notify::new(),
+            store,
             events,
         };
         control.reconcile().await?;
@@ -215,9 +220,17 @@ impl Control {
             if state.attachments.policy != state.policy.version {
                 self.recheck(&mut state, id, &closed).await?;
             }
-            let sockets = self.gate.run(move || Sockets::new(&link_name(id))).await??;
+            let sockets = match self.store.take(id, self.gate_id) {
+                Some(sockets) => sockets,
+                None => {
+                    let sockets = self.gate.run(move || Sockets::new(&link_name(id))).await??;
+                    self.store.keep(id, &sockets);
+                    sockets
+                }
+            };
             state.sockets.insert(id, sockets);
         }
+        self.store.clean();
         state.attachments.policy = state.policy.version.clone();
         state.attachments.write()?;
         Ok(())
@@ -249,6 +262,18 @@ impl Control {
     /// True while somebody has a link.
     pub async fn in_use(&self) -> bool {
         !self.state.lock().await.attachments.all.is_empty()
+    }
+
+    /// True while the host throws away what comes back for sandboxes on a link that
+    /// is new.
+    pub async fn lacks_forwarding(&self) -> bool {
+        let look = || Rtnl::new().and_then(|mut rtnl| host::lacks_forwarding(&mut rtnl));
+        matches!(self.host.run(look).await, Ok(Ok(true)))
+    }
+
+    /// Other firewalls of the host.
+    pub async fn firewalls(&self) -> Option<Firewalls> {
+        self.host.run(firewalls::look).await.ok()?.ok()
     }
 
     /// True while the host's link to the gate is up and its routing rules stand.

@@ -4,6 +4,7 @@ use rcc_dbus::Check;
 use rcc_policy::{Entry, Policy};
 
 use crate::control::Control;
+use crate::firewalls::Firewalls;
 use crate::layout::RESOLVER_USER;
 
 fn check(name: &str, problem: Option<(&str, String)>, fine: &str) -> Check {
@@ -32,7 +33,8 @@ pub async fn checks(control: &Control) -> Vec<Check> {
     let host = control.host_table_stands().await;
     let resolver = control.resolver.is_there();
     let upstream = crate::resolver::parent::upstream(0, false);
-    vec![
+    let firewalls = control.firewalls().await;
+    let mut checks = vec![
         check("gate", None, "The firewall's namespace stands."),
         check(
             "host-table",
@@ -64,7 +66,40 @@ pub async fn checks(control: &Control) -> Vec<Check> {
             Some(("note", "Two names on one address cannot be told apart.".to_owned())),
             "",
         ),
-    ]
+    ];
+    checks.push(host_firewall(firewalls.as_ref()));
+    if let Some(table) = firewalls.as_ref().and_then(|found| found.output.first()) {
+        let text = format!(
+            "Table {table} drops what this computer sends (a VPN's kill switch?). It does not see what sandboxes send."
+        );
+        checks.push(check("host-output", Some(("note", text)), ""));
+    }
+    checks
+}
+
+/// Whether another firewall holds sandboxes up.
+fn host_firewall(found: Option<&Firewalls>) -> Check {
+    let Some(found) = found else {
+        let text = "The computer's other firewalls could not be looked at.".to_owned();
+        return check("host-firewall", Some(("note", text)), "");
+    };
+    let closed = found.forward.iter().find(|one| !one.open);
+    let problem = closed.map(|one| match one.step {
+        Some(step) => {
+            let word = step.as_str();
+            format!("{word} drops what sandboxes send; `rcc setup {word}` opens it for them.")
+        }
+        None => format!(
+            "Table {} of this computer drops what is forwarded, so sandboxes reach nothing. Its administrator can add: iifname \"rcc0\" accept; oifname \"rcc0\" ct state established,related accept.",
+            one.table
+        ),
+    });
+    let fine = if found.forward.is_empty() {
+        "No other firewall of this computer holds sandboxes up."
+    } else {
+        "The computer's other firewall lets sandboxes through."
+    };
+    check("host-firewall", problem.map(|text| ("bad", text)), fine)
 }
 
 /// The change between two policies, for the password prompt: at most a few names.

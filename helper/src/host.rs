@@ -105,8 +105,7 @@ pub fn apply_forwarding(rtnl: &mut Rtnl) -> Result<(), HostError> {
     if record.global.is_none() {
         record.global = Some(read_flag("all"));
     }
-    let mut links = routed_links(rtnl, |_| true)?;
-    links.retain(|link| link != "lo");
+    let mut links = ways_out(rtnl)?;
     links.push(HOST_LINK.to_owned());
     for link in links {
         if !read_flag(&link) {
@@ -119,6 +118,19 @@ pub fn apply_forwarding(rtnl: &mut Rtnl) -> Result<(), HostError> {
         }
     }
     record.write()
+}
+
+/// True while a way out has no forwarding: one that came after the last
+/// [`apply_forwarding`] (Wi-Fi after boot, a VPN). Answers that come back there are
+/// thrown away.
+pub fn lacks_forwarding(rtnl: &mut Rtnl) -> io::Result<bool> {
+    Ok(ways_out(rtnl)?.iter().any(|link| !read_flag(link)))
+}
+
+fn ways_out(rtnl: &mut Rtnl) -> io::Result<Vec<String>> {
+    let mut links = routed_links(rtnl, |_| true)?;
+    links.retain(|link| link != "lo");
+    Ok(links)
 }
 
 /// Settings of the host's end of the link itself.

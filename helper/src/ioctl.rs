@@ -1,4 +1,4 @@
-//! The ioctls of ioctl_ns(2) and of tun devices, which no safe crate offers.
+//! The ioctls of ioctl_ns(2), their like for sockets, and those of tun devices, which no safe crate offers.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -11,6 +11,8 @@ const NS_GET_USERNS: u64 = 0xb701;
 const NS_GET_NSTYPE: u64 = 0xb703;
 const NS_GET_OWNER_UID: u64 = 0xb704;
 
+// linux/sockios.h.
+const SIOCGSKNS: u64 = 0x894c;
 // linux/if_tun.h: _IOW('T', 202, int) and 203.
 const TUNSETIFF: u64 = 0x4004_54ca;
 const TUNSETPERSIST: u64 = 0x4004_54cb;
@@ -19,6 +21,7 @@ mod raw {
     nix::ioctl_none_bad!(get_userns, super::NS_GET_USERNS);
     nix::ioctl_none_bad!(get_nstype, super::NS_GET_NSTYPE);
     nix::ioctl_read_bad!(get_owner_uid, super::NS_GET_OWNER_UID, nix::libc::uid_t);
+    nix::ioctl_none_bad!(get_socket_namespace, super::SIOCGSKNS);
     nix::ioctl_write_ptr_bad!(set_interface, super::TUNSETIFF, nix::libc::ifreq);
     nix::ioctl_write_int_bad!(set_persistent, super::TUNSETPERSIST);
 }
@@ -36,6 +39,16 @@ pub fn user_namespace(namespace: impl AsFd) -> Result<OwnedFd, Errno> {
     // nobody else holds.
     unsafe {
         let fd = raw::get_userns(namespace.as_fd().as_raw_fd())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The network namespace that a socket belongs to.
+pub fn socket_namespace(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes no argument; on success the kernel made a descriptor that
+    // nobody else holds.
+    unsafe {
+        let fd = raw::get_socket_namespace(socket.as_fd().as_raw_fd())?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }

@@ -7,6 +7,7 @@ mod control;
 mod diagnose;
 mod elements;
 mod fd;
+mod firewalls;
 mod gate;
 mod host;
 mod ioctl;
@@ -23,13 +24,16 @@ mod rules;
 mod seccomp;
 mod seen;
 mod service;
+mod setup;
 mod show;
 mod state;
+mod store;
 mod watchers;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
+use rcc_dbus::SetupStep;
 use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
@@ -38,7 +42,8 @@ rcc-helper: the firewall service of rcc (run by systemd and D-Bus, as root)
   rcc-helper            serve dev.rcc.Helper1 on the system bus
   rcc-helper apply      make the firewall, or bring it up to date (at boot)
   rcc-helper show       say in words what stands in the kernel  [--json]
-  rcc-helper remove     take everything away again
+  rcc-helper remove     take everything away again, also what `setup` did
+  rcc-helper setup STEP let sandboxes through firewalld, ufw or docker
   rcc-helper --version
 
 Exit status: 0 done, 1 failed, 2 wrong arguments.
@@ -49,10 +54,23 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         [] => serve(),
-        ["apply"] => gate::apply().map(drop).context("the firewall was not put up"),
+        ["apply"] => {
+            setup::renew();
+            gate::apply().map(drop).context("the firewall was not put up")
+        }
         ["show"] => show::show(false),
         ["show", "--json"] => show::show(true),
-        ["remove"] => gate::remove().context("not everything could be removed"),
+        ["remove"] => gate::remove()
+            .map_err(anyhow::Error::from)
+            .and(setup::undo().map_err(anyhow::Error::from))
+            .context("not everything could be removed"),
+        ["setup", word] => match SetupStep::from_wire(word) {
+            Some(step) => setup::apply(step).context("the other firewall was not opened"),
+            None => {
+                eprint!("{HELP}");
+                return ExitCode::from(2);
+            }
+        },
         ["resolver"] => resolver::child::run().context("the resolver ended"),
         ["--version"] => show::line(&format!(
             "rcc-helper {}, protocol {}",
@@ -84,6 +102,7 @@ fn serve() -> anyhow::Result<()> {
         .with_ansi(false)
         .without_time()
         .init();
+    let store = store::Store::receive();
     state::make_folder().context("cannot make the folder for the state")?;
     let whole = netlink::Rtnl::new().is_ok_and(|mut host| gate::is_whole(&mut host));
     if !whole {
@@ -97,5 +116,5 @@ fn serve() -> anyhow::Result<()> {
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(monitor::run(gate, host, empty))
+    runtime.block_on(monitor::run(gate, host, empty, store))
 }

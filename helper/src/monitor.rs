@@ -12,7 +12,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rcc_dbus::{BUS_NAME, BlockedReason, OBJECT_PATH};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, info, warn};
 use zbus::object_server::SignalEmitter;
 
@@ -25,11 +25,14 @@ use crate::resolver::parent::{self, Bucket};
 use crate::resolver::wire::{self, FromResolver, ToResolver};
 use crate::rules::{ACKS_GROUP, LOG_GROUP, REACHED};
 use crate::service::Helper;
+use crate::setup;
+use crate::store::Store;
 use crate::watchers::Watchers;
 
 /// Groups of rtnetlink (linux/rtnetlink.h).
 const LINKS: u32 = 1;
 const ADDRESSES_4: u32 = 5;
+const ROUTES_4: u32 = 7;
 const ADDRESSES_6: u32 = 9;
 /// How long the service stays when nobody needs it.
 const IDLE: Duration = Duration::from_secs(60);
@@ -42,7 +45,7 @@ const WAITING: usize = 4_096;
 const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
 
 /// Serves until told to end, or until nobody needs it.
-pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
+pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::Result<()> {
     let policy = InForce::read().unwrap_or_else(|error| {
         // Fail closed: a file that does not read allows nothing.
         error!(%error, "the list of allowed hosts does not read; nothing is allowed");
@@ -51,14 +54,14 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
     // Sockets belong to the namespace of the thread that makes them.
     let logged = gate.run(|| nfnetlink::nflog(LOG_GROUP)).await??;
     let hellos = Hellos {
-        device: gate.run(crate::gate::open_hello_device).await??,
+        device: hello_device(&gate).await?,
         acks: gate.run(|| nfnetlink::nflog(ACKS_GROUP)).await??,
     };
     let gate_links = gate.run(|| listen(&[LINKS])).await??;
-    let host_changes = host.run(|| listen(&[LINKS, ADDRESSES_4, ADDRESSES_6])).await??;
+    let host_changes = host.run(|| listen(&[LINKS, ADDRESSES_4, ROUTES_4, ADDRESSES_6])).await??;
     let tables = host.run(nfnetlink::nftables_events).await??;
 
-    let (control, events) = Control::start(gate, host, policy).await?;
+    let (control, events) = Control::start(gate, host, policy, store).await?;
     let watchers = Arc::new(Watchers::default());
     let (publish, publications) = mpsc::channel(WAITING);
     let helper = Helper::new(control.clone(), watchers.clone());
@@ -69,6 +72,8 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
         .await
         .context("cannot serve on the system bus")?;
     info!(event = "start", version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let routes = Notify::new();
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -81,11 +86,13 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
             if let Err(error) = control.host_changed().await {
                 warn!(%error, "the host's addresses could not be taken over");
             }
+            routes.notify_one();
         }) => result?,
         result = guard_host_table(control.clone(), tables) => result?,
         result = tell(connection.clone(), watchers.clone(), events) => result?,
         result = forget_leavers(connection.clone(), watchers.clone()) => result?,
         () = tell_refusals(control.clone(), watchers.clone()) => {}
+        () = forward_everywhere(&control, &connection, &routes) => {}
         () = end_timed_rules(control.clone()) => {}
         () = idle(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),
         _ = terminate.recv() => info!(event = "stop", "told to end"),
@@ -94,6 +101,34 @@ pub async fn run(gate: Room, host: Room, empty: Room) -> anyhow::Result<()> {
     control.flush(|_| false).await;
     connection.release_name(BUS_NAME).await?;
     Ok(())
+}
+
+/// A link that came later needs forwarding, too. The service itself cannot write
+/// such a setting: the regular check does, and is started early.
+async fn forward_everywhere(control: &Control, connection: &zbus::Connection, routes: &Notify) {
+    loop {
+        if control.lacks_forwarding().await
+            && let Err(error) = setup::check_now(connection).await
+        {
+            warn!(%error, "a new link has no forwarding until the next regular check");
+        }
+        routes.notified().await;
+    }
+}
+
+/// The device belongs to one process at a time: the resolver of a helper that was
+/// killed may have it for a moment more.
+async fn hello_device(gate: &Room) -> anyhow::Result<std::os::fd::OwnedFd> {
+    let mut tries = 0;
+    loop {
+        match gate.run(crate::gate::open_hello_device).await? {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && tries < 100 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            result => return result.context("cannot open the device for hellos"),
+        }
+    }
 }
 
 fn listen(groups: &[u32]) -> io::Result<Socket> {

@@ -22,6 +22,7 @@ use crate::control::Control;
 use crate::diagnose;
 use crate::policy_file::InForce;
 use crate::resolver::parent::Bucket;
+use crate::setup;
 use crate::watchers::Watchers;
 
 /// How often one user may attach, and refresh, in a second and in a burst.
@@ -36,6 +37,8 @@ pub struct Helper {
     refreshed: Mutex<HashMap<u32, Instant>>,
     /// Held by the one who edits the policy, a password prompt included.
     editing: tokio::sync::Mutex<()>,
+    /// Held by the one who sets up, a password prompt included.
+    setting_up: tokio::sync::Mutex<()>,
 }
 
 type Answer<T> = Result<T, HelperError>;
@@ -49,6 +52,7 @@ impl Helper {
             attaching: Mutex::default(),
             refreshed: Mutex::default(),
             editing: Default::default(),
+            setting_up: Default::default(),
         }
     }
 
@@ -303,6 +307,25 @@ impl Helper {
         self.control.host_changed().await?;
         self.control.restore_host().await;
         Ok(())
+    }
+
+    async fn setup(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+        steps: Vec<String>,
+    ) -> Result<(), HelperError> {
+        let action = action_of("Setup")?;
+        let steps = setup::steps(&steps)?;
+        let Ok(_one_at_a_time) = self.setting_up.try_lock() else {
+            let text = "Somebody else is setting up the firewall; try again in a moment.";
+            return Err(HelperError::new(Code::LimitReached, text));
+        };
+        self.watchers.note_activity();
+        let caller = Caller::of(connection, &header).await?;
+        let words = setup::describe(&steps);
+        authorise(connection, &header, action, &HashMap::from([("steps", words.as_str())])).await?;
+        setup::run_units(connection, caller.uid, &steps).await
     }
 
     #[zbus(out_args("protocol", "release"))]

@@ -1,6 +1,11 @@
 //! What rcc needs and what is there: each line with a state, a reason and what
 //! to do. Changes nothing.
 
+mod computer;
+mod report;
+
+pub use report::report;
+
 use crate::claude;
 use crate::engine::{Engine, LimitsWanted};
 use crate::error::Error;
@@ -49,6 +54,10 @@ impl Line {
         Self { name: name.into(), health, text: text.into(), hint: None }
     }
 
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
     fn bad(name: &str, error: &Error) -> Self {
         Self {
             name: name.into(),
@@ -81,8 +90,11 @@ pub async fn examine(host: &Host) -> Vec<Line> {
                     Health::Good,
                     "Memory, processes and CPU time of a sandbox are limited.",
                 ),
-                Some(note) => Line::new("limits", Health::Note, note),
+                Some(note) => Line::new("limits", Health::Note, note).hint(
+                    "Boot with unified control groups, and log in through systemd; see docs/troubleshooting.md.",
+                ),
             });
+            lines.push(computer::storage(info.storage_driver()));
             lines.push(match image::find(&engine, &ImageChoice::Dev, &[]).await {
                 Ok(Some(reference)) => {
                     Line::new("image", Health::Good, format!("{reference} is there."))
@@ -101,6 +113,8 @@ pub async fn examine(host: &Host) -> Vec<Line> {
         }
         Err(error) => lines.push(Line::bad("engine", &error)),
     }
+    lines.push(computer::ids(host));
+    lines.push(computer::user_namespaces());
     lines.push(match programs::inside() {
         Ok(path) => Line::new("inside", Health::Good, format!("{}.", path.display())),
         Err(error) => Line::bad("inside", &error),
@@ -121,6 +135,11 @@ pub async fn examine(host: &Host) -> Vec<Line> {
         ),
     });
     firewall(&mut lines).await;
+    lines.push(computer::boot());
+    lines.push(computer::lingering(host));
+    lines.push(computer::tray().await);
+    lines.push(computer::disk(host));
+    lines.push(computer::short_name());
     lines
 }
 
@@ -129,6 +148,17 @@ async fn firewall(lines: &mut Vec<Line>) {
         Ok(network) => network,
         Err(error) => return lines.push(Line::bad("firewall", &error)),
     };
+    if let Ok((protocol, release)) = network.version().await {
+        let (own, release) = (env!("CARGO_PKG_VERSION"), crate::display::line(&release, 20));
+        let text = format!("rcc {own}, firewall service {release}, protocol {protocol}.");
+        let line = Line::new("versions", Health::Good, text);
+        lines.push(if own == release {
+            line
+        } else {
+            Line { health: Health::Note, ..line }
+                .hint("They work together. Log in again to have both of one release.")
+        });
+    }
     match network.diagnose().await {
         Ok(checks) => lines.extend(checks.into_iter().map(|check| Line {
             name: format!("firewall: {}", crate::display::line(&check.name, 40)),

@@ -61,6 +61,23 @@ impl Network {
         bounded(async { Ok(self.helper.diagnose().await?) }).await
     }
 
+    /// Has the helper do steps of its `Setup`. Waits while a person types a
+    /// password.
+    ///
+    /// # Errors
+    /// [`Code::HelperRefused`] when nobody did, or a step failed.
+    pub async fn setup(&self, steps: &[&str]) -> Result<()> {
+        let answer = tokio::time::timeout(WITH_A_PERSON, self.helper.setup(steps)).await;
+        let answer = answer.map_err(|_| {
+            Error::new(Code::HelperRefused, "Nobody answered the question for the password.")
+        })?;
+        answer.map_err(|error| {
+            explain(&HelperError::from(error))
+                .title_is("The firewall was not set up.")
+                .hint_is("Ask the administrator; `rcc doctor` shows what is missing.")
+        })
+    }
+
     pub(crate) async fn attach(
         &self,
         namespaces: &Namespaces,

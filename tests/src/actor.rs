@@ -49,9 +49,16 @@ pub enum Call {
     /// See the contract.
     Refresh,
     /// See the contract.
+    Setup(Vec<String>),
+    /// See the contract.
     Version,
     /// Tries to own a name on the bus.
     Own(String),
+    /// Answers polkit's prompts of this session from now on: as this user, with
+    /// this password, or by closing the prompt.
+    AnswerPrompts(String, Option<String>),
+    /// The prompts that there were: action and message.
+    Prompts,
 }
 
 /// What a person says.
@@ -96,14 +103,13 @@ pub struct Actor {
 
 impl Actor {
     pub(crate) fn start(uid: u32) -> anyhow::Result<Self> {
-        let mut process = Command::new(Lab::program("rcc-actor"))
-            .env_clear()
-            .uid(uid)
-            .gid(uid)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(Lab::program("rcc-actor"));
+        Self::from_command(command.env_clear().uid(uid).gid(uid).current_dir("/"))
+    }
+
+    /// One that this command starts.
+    pub(crate) fn from_command(command: &mut Command) -> anyhow::Result<Self> {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = process.stdin.take().context("no input")?;
         let output = process.stdout.take().context("no output")?;
         let (sender, said) = mpsc::channel();
@@ -118,11 +124,16 @@ impl Actor {
         Ok(Self { process, input, said, events: Vec::new() })
     }
 
-    /// Makes a call; the error's text starts with the code.
-    pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> anyhow::Result<T> {
+    /// Makes a call and waits for nothing.
+    pub fn send(&mut self, call: &Call) -> anyhow::Result<()> {
         serde_json::to_writer(&mut self.input, call)?;
         self.input.write_all(b"\n")?;
-        self.input.flush()?;
+        Ok(self.input.flush()?)
+    }
+
+    /// Makes a call; the error's text starts with the code.
+    pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> anyhow::Result<T> {
+        self.send(call)?;
         loop {
             match self.said.recv_timeout(Duration::from_secs(30)).context("no answer")? {
                 Said::Done(value) => return Ok(serde_json::from_value(value)?),
@@ -185,6 +196,16 @@ impl Actor {
     /// See the contract.
     pub fn diagnose(&mut self) -> anyhow::Result<Vec<Check>> {
         self.call(&Call::Diagnose)
+    }
+
+    /// Answers polkit's prompts from now on; without a password by closing them.
+    pub fn answer_prompts(&mut self, user: &str, password: Option<&str>) -> anyhow::Result<()> {
+        self.call(&Call::AnswerPrompts(user.to_owned(), password.map(str::to_owned)))
+    }
+
+    /// The prompts that there were: action and message.
+    pub fn prompts(&mut self) -> anyhow::Result<Vec<(String, String)>> {
+        self.call(&Call::Prompts)
     }
 
     /// Waits for a signal that fits, at most three seconds.

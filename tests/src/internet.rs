@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,30 +24,25 @@ pub struct Echo {
 const PORTS: [u16; 5] = [22, 80, 443, 853, 9_999];
 
 impl Echo {
-    /// Starts them in all three places.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Starts them on the computer whose network namespace is `own`, and in its
+    /// `internet` and `lan`, which stand in the folder `others`.
+    pub fn start(own: &Path, others: &Path) -> anyhow::Result<Self> {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        for place in [Some("internet"), Some("lan"), None] {
+        for place in [&others.join("internet"), &others.join("lan"), own] {
             let mut listeners = Vec::new();
-            let mut make = || -> io::Result<()> {
+            let make = || -> io::Result<()> {
                 for port in PORTS {
                     listeners.push(TcpListener::bind(("0.0.0.0", port))?);
                 }
                 Ok(())
             };
-            match place {
-                Some(name) => in_namespace(&path(name), make)??,
-                None => make()?,
-            }
+            in_namespace(place, make)??;
             for listener in listeners {
                 let heard = heard.clone();
                 std::thread::spawn(move || serve(&listener, &heard));
             }
             let bind = || UdpSocket::bind(("0.0.0.0", 9_999));
-            let udp = match place {
-                Some(name) => in_namespace(&path(name), bind)??,
-                None => bind()?,
-            };
+            let udp = in_namespace(place, bind)??;
             std::thread::spawn(move || {
                 let mut packet = [0; 2_048];
                 while let Ok((length, from)) = udp.recv_from(&mut packet) {
@@ -73,10 +68,6 @@ impl Echo {
         }
         Ok(String::from_utf8_lossy(&line[..length]).trim().to_owned())
     }
-}
-
-fn path(namespace: &str) -> PathBuf {
-    PathBuf::from("/run/netns").join(namespace)
 }
 
 fn serve(listener: &TcpListener, heard: &Arc<Mutex<Vec<u8>>>) {
@@ -155,18 +146,15 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Starts it in a namespace of the lab, or on the lab's host.
-    pub fn start(namespace: Option<&str>, at: SocketAddr) -> anyhow::Result<Self> {
+    /// Starts it in a network namespace.
+    pub fn start(namespace: &Path, at: SocketAddr) -> anyhow::Result<Self> {
         let shared = Arc::new(Mutex::new(Shared {
             zone: crate::lab::zone(),
             turns: HashMap::new(),
             asked: Vec::new(),
         }));
         let bind = || -> io::Result<_> { Ok((UdpSocket::bind(at)?, TcpListener::bind(at)?)) };
-        let (udp, tcp) = match namespace {
-            Some(name) => in_namespace(&path(name), bind)??,
-            None => bind()?,
-        };
+        let (udp, tcp) = in_namespace(namespace, bind)??;
         let server = Self { shared };
         let one = server.clone();
         std::thread::spawn(move || {

@@ -41,6 +41,9 @@ pub const ANN: (u32, &str) = (4_001, "ann");
 pub const BOB: (u32, &str) = (4_002, "bob");
 const RESOLVER: (u32, &str) = (4_900, "rcc-resolver");
 
+/// The network namespace of the calling thread.
+pub(crate) const OWN_NETWORK: &str = "/proc/thread-self/ns/net";
+
 /// What a lab starts with.
 #[derive(Default)]
 pub struct Options {
@@ -115,12 +118,13 @@ impl Lab {
         // Often a link into /run, which is empty here.
         let _ = fs::remove_file("/etc/resolv.conf");
         fs::write("/etc/resolv.conf", format!("nameserver {server}\n"))?;
-        links()?;
-        let echo = Echo::start()?;
+        run(Command::new("sh").args(["-c", &links()]))?;
+        let (own, other) = (Path::new(OWN_NETWORK), Path::new("/run/netns"));
+        let echo = Echo::start(own, other)?;
         let dns = if options.upstream_on_loopback {
-            DnsServer::start(None, "127.0.0.53:53".parse()?)?
+            DnsServer::start(own, "127.0.0.53:53".parse()?)?
         } else {
-            DnsServer::start(Some("internet"), SocketAddr::from((world::ROUTER, 53)))?
+            DnsServer::start(&other.join("internet"), SocketAddr::from((world::ROUTER, 53)))?
         };
         let mut lab = Self { folder, processes: Vec::new(), dns, echo };
         lab.install()?;
@@ -428,7 +432,7 @@ fn missing() -> Option<String> {
 }
 
 /// A program of the workspace, beside the test that runs.
-pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
+pub fn built(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found =
         own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
@@ -473,10 +477,11 @@ fn people() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn links() -> anyhow::Result<()> {
+/// Links of the computer that calls it to a played internet and LAN, for sh(1).
+pub(crate) fn links() -> String {
     let servers =
         world::SERVERS.map(|address| format!("ip -n internet addr add {address}/32 dev lo"));
-    let script = format!(
+    format!(
         "set -e
          mkdir -p /run/netns
          ip link set lo up
@@ -496,15 +501,14 @@ fn links() -> anyhow::Result<()> {
         router = world::ROUTER,
         neighbour = world::NEIGHBOUR,
         servers = servers.join("; "),
-    );
-    run(Command::new("sh").args(["-c", &script]))
+    )
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
     shell(command).map(drop)
 }
 
-fn shell(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn shell(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     ensure!(
         output.status.success(),

@@ -8,13 +8,17 @@ mod containers;
 pub mod hello;
 mod internet;
 mod lab;
+mod machine;
 pub mod played_api;
 mod window;
 
 pub use actor::{Actor, Watched};
 pub use containers::{CACHE, Ended, Workshop};
 pub use internet::{DnsServer, Echo, Zone, ask};
-pub use lab::{ANN, BOB, Lab, Options, Sandbox, Skip, in_namespace, skip, wait_for, world, zone};
+pub use lab::{
+    ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, skip, wait_for, world, zone,
+};
+pub use machine::{MACHINES, Machine, SHARED, Seat, people};
 pub use window::Window;
 
 /// What [`Actor`] and its process say to each other.

@@ -47,9 +47,10 @@ fn every_threat_has_a_row() {
 fn every_test_that_the_documents_name_is_there() {
     for document in ["docs/threat-model.md", "docs/security.md"] {
         let text = read(document);
-        for (prefix, file) in [("network::", "network"), ("bus::", "bus")] {
+        for (prefix, file) in [("network::", "network"), ("bus::", "bus"), ("machine::", "machine")]
+        {
             let tests = tests_of(file);
-            assert!(tests.len() > 5, "{file} has tests");
+            assert!(tests.len() > 3, "{file} has tests");
             for rest in text.split(prefix).skip(1) {
                 let named: String =
                     rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
@@ -60,6 +61,17 @@ fn every_test_that_the_documents_name_is_there() {
             }
         }
     }
+}
+
+#[test]
+fn every_error_code_is_in_the_troubleshooting() {
+    let (source, text) = (read("sandbox/src/error.rs"), read("docs/troubleshooting.md"));
+    let codes: Vec<_> = source.split("=> \"RCC-E").skip(1).map(|rest| &rest[..3]).collect();
+    assert!(codes.len() > 25, "{codes:?}");
+    for code in &codes {
+        assert_eq!(text.matches(&format!("| RCC-E{code} |")).count(), 1, "RCC-E{code}");
+    }
+    assert_eq!(text.matches("| RCC-E").count(), codes.len(), "and no other");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bench;
 mod child;
 mod mutate;
+mod package;
 mod report;
 mod run;
 mod test;
@@ -44,6 +45,8 @@ enum Command {
         /// Only rows with these words; all without one
         rows: Vec<String>,
     },
+    /// Make a Debian package: target/package/rcc-sandbox_VERSION_ARCHITECTURE.deb
+    Package(package::Wanted),
     /// Take back what `run` did
     Uninstall {
         /// Ask nothing
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),
         Command::Mutate { rows } => mutate::run(&rows),
+        Command::Package(wanted) => package::run(&wanted),
         Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {

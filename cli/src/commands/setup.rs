@@ -1,9 +1,11 @@
-//! `rcc init` and `doctor`.
+//! `rcc init`, `doctor` and `setup`.
 
 use std::io::{BufRead, IsTerminal, Write};
 
 use rcc_sandbox::doctor::{self, Health};
-use rcc_sandbox::{Cancel, Engine, ImageChoice, Registries, Settings, Step, claude, image};
+use rcc_sandbox::{
+    Cancel, Engine, ImageChoice, Network, Registries, Settings, Step, claude, image,
+};
 use serde_json::{Value, json};
 
 use super::Call;
@@ -77,10 +79,33 @@ fn agreed(build: bool, fetch: bool) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
 }
 
-pub async fn doctor(call: &Call) -> anyhow::Result<u8> {
+/// Where the report goes when the person agrees.
+const REPORT: &str = "rcc-report.txt";
+
+pub async fn doctor(call: &Call, report: bool) -> anyhow::Result<u8> {
     let lines = doctor::examine(&call.host).await;
     let bad = lines.iter().any(|line| line.health == Health::Bad);
-    if call.json {
+    if report {
+        let text = doctor::report(&call.host, &lines);
+        print!("{text}");
+        // Shown first; without a terminal it is only shown.
+        if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+            eprint!("\nWrite this to {REPORT} in this folder? Nothing is sent anywhere. [y/N] ");
+            std::io::stderr().flush()?;
+            let mut answer = String::new();
+            std::io::stdin().lock().read_line(&mut answer)?;
+            if matches!(answer.trim(), "y" | "Y" | "yes") {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .open(REPORT)
+                    .and_then(|mut file| file.write_all(text.as_bytes()))
+                    .map_err(|error| {
+                        rcc_sandbox::Error::io("write", std::path::Path::new(REPORT), error)
+                    })?;
+            }
+        }
+    } else if call.json {
         let lines = lines.iter().map(|line| {
             json!({"name": line.name, "state": line.health.word(), "text": line.text, "hint": line.hint})
         });
@@ -94,4 +119,12 @@ pub async fn doctor(call: &Call) -> anyhow::Result<u8> {
         }
     }
     Ok(u8::from(bad))
+}
+
+/// Asks for an administrator's password, once for all steps.
+pub async fn setup(steps: &[String]) -> anyhow::Result<u8> {
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    Network::connect().await?.setup(&steps).await?;
+    show::note(&format!("done: {}.", steps.join(", ")));
+    Ok(0)
 }

@@ -108,6 +108,7 @@ impl Control {
         }
         state.attachments.write().map_err(failed)?;
         self.introduce(state, id, revision, &sockets).await?;
+        self.store.keep(id, &sockets);
         state.sockets.insert(id, sockets);
         Ok(())
     }

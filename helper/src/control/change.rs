@@ -230,6 +230,7 @@ impl Control {
     pub(super) async fn clear(&self, state: &mut State, id: u32, reason: &'static str) {
         let Some(one) = state.attachments.remove(id, now()) else { return };
         state.sockets.remove(&id);
+        self.store.forget(id);
         state.blocked.retain(|blocked, _| blocked.id != id);
         if let Ok(mut seen) = self.seen.lock() {
             seen.forget(id);

@@ -21,6 +21,15 @@ const MAX_ANSWER: u64 = 1 << 20;
 pub struct EngineInfo {
     host: HostInfo,
     version: VersionInfo,
+    #[serde(default)]
+    store: StoreInfo,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoreInfo {
+    #[serde(default)]
+    graph_driver_name: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +83,11 @@ impl EngineInfo {
     /// The release, for instance `4.3.1`.
     pub fn version(&self) -> &str {
         &self.version.version
+    }
+
+    /// How images are stored, for instance `overlay`; empty when it does not say.
+    pub fn storage_driver(&self) -> &str {
+        &self.store.graph_driver_name
     }
 
     /// SELinux labels are in use, so the project needs a private one.

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{BufRead, BufReader as Lines, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 use rcc_dbus::{Helper1Proxy, HelperError};
@@ -17,8 +19,11 @@ async fn main() -> anyhow::Result<()> {
     let mut namespaces = HashMap::new();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut helper = None;
+    let mut agent = None;
     while let Some(line) = lines.next_line().await? {
-        let said = match act(serde_json::from_str(&line)?, &mut namespaces, &mut helper).await {
+        let said = match act(serde_json::from_str(&line)?, &mut namespaces, &mut helper, &mut agent)
+            .await
+        {
             Ok(value) => Said::Done(value),
             Err(error) => {
                 let code = error.code().map_or("none", rcc_dbus::Code::as_str);
@@ -48,6 +53,7 @@ async fn act(
     call: Call,
     namespaces: &mut HashMap<u32, Child>,
     helper: &mut Option<Helper1Proxy<'static>>,
+    agent: &mut Option<Agent>,
 ) -> Answer {
     match call {
         Call::MakeNamespace => return make_namespace(namespaces),
@@ -64,6 +70,15 @@ async fn act(
     }
     let Some(helper) = helper.as_ref() else { return Err(local("no bus")) };
     Ok(match call {
+        Call::AnswerPrompts(user, password) => {
+            let own = Agent::register(helper.inner().connection(), user, password);
+            *agent = Some(own.await.map_err(local)?);
+            Value::Null
+        }
+        Call::Prompts => {
+            let asked = agent.as_ref().map(|agent| agent.asked.lock().map(|asked| asked.clone()));
+            json!(asked.transpose().map_err(local)?.unwrap_or_default())
+        }
         Call::Attach(pid, rules) => {
             let file = File::open(format!("/proc/{pid}/ns/net")).map_err(local)?;
             json!(helper.attach(file.as_fd().into(), rules).await?)
@@ -83,6 +98,10 @@ async fn act(
         Call::Diagnose => json!(helper.diagnose().await?),
         Call::ReplacePolicy(document, version) => {
             json!(helper.replace_policy(&document, &version).await?)
+        }
+        Call::Setup(steps) => {
+            let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+            json!(helper.setup(&steps).await?)
         }
         Call::Refresh => json!(helper.refresh().await?),
         Call::Version => json!(helper.version().await?),
@@ -156,4 +175,106 @@ async fn watch(helper: Helper1Proxy<'static>) -> Result<(), HelperError> {
         }
     });
     Ok(())
+}
+
+/// What stands where a desktop has its window for passwords.
+struct Agent {
+    asked: Asked,
+}
+
+type Asked = Arc<Mutex<Vec<(String, String)>>>;
+type Identity = (String, HashMap<String, zbus::zvariant::OwnedValue>);
+
+const AGENT: &str = "/dev/rcc/test/Agent";
+/// Setuid root; asks PAM and tells polkit.
+const AGENT_HELPER: &str = "/usr/lib/polkit-1/polkit-agent-helper-1";
+
+impl Agent {
+    async fn register(
+        connection: &zbus::Connection,
+        user: String,
+        password: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let asked = Asked::default();
+        let window = Window { user, password, asked: asked.clone() };
+        // A second registration changes the answer.
+        connection.object_server().remove::<Window, _>(AGENT).await.ok();
+        let first = connection.object_server().at(AGENT, window).await?;
+        anyhow::ensure!(first, "the agent is there already");
+        let session = std::env::var("XDG_SESSION_ID")?;
+        let details = HashMap::from([("session-id", zbus::zvariant::Value::from(session))]);
+        let registered = connection
+            .call_method(
+                Some("org.freedesktop.PolicyKit1"),
+                "/org/freedesktop/PolicyKit1/Authority",
+                Some("org.freedesktop.PolicyKit1.Authority"),
+                "RegisterAuthenticationAgent",
+                &(("unix-session", details), "C", AGENT),
+            )
+            .await;
+        match registered {
+            Err(error) if error.to_string().contains("already exists") => {}
+            other => drop(other?),
+        }
+        Ok(Self { asked })
+    }
+}
+
+struct Window {
+    user: String,
+    password: Option<String>,
+    asked: Asked,
+}
+
+#[zbus::interface(name = "org.freedesktop.PolicyKit1.AuthenticationAgent")]
+impl Window {
+    async fn begin_authentication(
+        &self,
+        action: String,
+        message: String,
+        _icon: String,
+        _details: HashMap<String, String>,
+        cookie: String,
+        _identities: Vec<Identity>,
+    ) -> zbus::fdo::Result<()> {
+        if let Ok(mut asked) = self.asked.lock() {
+            asked.push((action, message));
+        }
+        let Some(password) = self.password.clone() else {
+            return Err(zbus::fdo::Error::AuthFailed("closed".into()));
+        };
+        // A person who went for coffee.
+        if password == "wait" {
+            std::future::pending::<()>().await;
+        }
+        let user = self.user.clone();
+        let said = tokio::task::spawn_blocking(move || ask_pam(&user, &password, &cookie)).await;
+        said.map_err(|error| zbus::fdo::Error::Failed(error.to_string()))?
+            .map_err(|error| zbus::fdo::Error::Failed(error.to_string()))
+    }
+
+    async fn cancel_authentication(&self, _cookie: String) {}
+}
+
+/// polkit hears from the helper itself whether the password was right.
+fn ask_pam(user: &str, password: &str, cookie: &str) -> std::io::Result<()> {
+    let mut helper = Command::new(AGENT_HELPER)
+        .arg(user)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let (Some(mut input), Some(output)) = (helper.stdin.take(), helper.stdout.take()) else {
+        return Err(std::io::ErrorKind::BrokenPipe.into());
+    };
+    writeln!(input, "{cookie}")?;
+    for line in Lines::new(output).lines() {
+        let line = line?;
+        if line.starts_with("PAM_PROMPT_ECHO_OFF") {
+            writeln!(input, "{password}")?;
+        } else if line.starts_with("SUCCESS") || line.starts_with("FAILURE") {
+            break;
+        }
+    }
+    drop(input);
+    helper.wait().map(drop)
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use super::plan::{self, Family, Plan, System};
+use super::plan::{self, Family, Part, Plan, System};
 use super::{DECLINED, UNSUPPORTED, Wanted, agreed};
-use crate::{test, workspace};
+use crate::{package, test, workspace};
 
 /// The sample project, below the home folder.
 const SAMPLE: &str = "rcc-sample";
@@ -53,9 +53,15 @@ pub fn run(wanted: &Wanted, system: &System, family: Family) -> anyhow::Result<u
 /// Takes back what was installed, from the record.
 pub fn uninstall(yes: bool) -> anyhow::Result<u8> {
     let record = fs::read_to_string(plan::RECORD).unwrap_or_default();
-    let cache = Path::new(rcc_tests::CACHE);
-    if nix::unistd::Uid::effective().is_root() && cache.exists() {
-        println!("  to do: remove {} (image and Claude Code of the lab)", cache.display());
+    for (cache, what) in [
+        (rcc_tests::CACHE, "image and Claude Code of the lab"),
+        (rcc_tests::MACHINES, "the Debian that tests boot"),
+    ] {
+        let cache = Path::new(cache);
+        if !nix::unistd::Uid::effective().is_root() || !cache.exists() {
+            continue;
+        }
+        println!("  to do: remove {} ({what})", cache.display());
         if !agreed("Remove it?", yes, false)? {
             return Ok(DECLINED);
         }
@@ -91,13 +97,22 @@ fn build() -> anyhow::Result<()> {
     let to = target().join("inside");
     fs::create_dir_all(&to)?;
     fs::copy(test::built_inside()?, to.join("rcc-inside")).context("copy rcc-inside")?;
-    Ok(())
+    package::generate()
 }
 
 fn plan(system: &System, family: Family, wanted: &Wanted) -> anyhow::Result<Plan> {
-    let text = fs::read_to_string(workspace::root().join("packaging/files.toml"))
-        .context("read packaging/files.toml")?;
-    let files = plan::manifest(&text)?.into_iter().filter(|file| {
+    // Built after its packages came, so it is installed by the next run.
+    let with_window = !wanted.cli && target().join("release/rcc-desktop").exists();
+    let files = package::files()?.into_iter().filter(|file| {
+        let wanted = match file.part {
+            Part::Base | Part::Documents => true,
+            Part::Window => with_window,
+            // Written once, below.
+            Part::Configuration => false,
+        };
+        if !wanted {
+            return false;
+        }
         let from = match file.from.strip_prefix("target/") {
             Some(built) => target().join(built),
             None => workspace::root().join(&file.from),

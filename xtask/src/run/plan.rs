@@ -147,6 +147,37 @@ pub struct File {
     pub to: String,
     /// Octal.
     pub mode: String,
+    /// What it belongs to.
+    #[serde(default)]
+    pub part: Part,
+}
+
+/// What a file of the manifest belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Firewall and command line: nothing goes without.
+    #[default]
+    Base,
+    /// The window and its entries in menus.
+    Window,
+    /// Manual pages, completions, licences.
+    Documents,
+    /// The administrator's, written where there is none.
+    Configuration,
+}
+
+impl File {
+    /// A compiled one.
+    pub fn is_program(&self) -> bool {
+        self.mode == "0755"
+    }
+
+    /// Distributions ship manuals and long texts compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.to.starts_with("/usr/share/man/")
+            || ["/CHANGELOG.md", "/third-party-licences"].iter().any(|end| self.to.ends_with(end))
+    }
 }
 
 #[derive(Deserialize)]
@@ -163,13 +194,13 @@ struct Manifest {
 pub fn manifest(text: &str) -> anyhow::Result<Vec<File>> {
     let manifest: Manifest = toml::from_str(text).context("packaging/files.toml")?;
     let plain = |path: &str| {
-        path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+        path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-@".contains(c))
             && !path.split('/').any(|part| part == "..")
     };
-    for File { from, to, mode } in &manifest.file {
+    for File { from, to, mode, .. } in &manifest.file {
         anyhow::ensure!(
-            plain(from) && plain(to) && to.starts_with("/usr/"),
-            "packaging/files.toml: {from} to {to} is not a plain path below /usr"
+            plain(from) && plain(to) && (to.starts_with("/usr/") || to.starts_with("/etc/rcc/")),
+            "packaging/files.toml: {from} to {to} is not a plain path below /usr or /etc/rcc"
         );
         anyhow::ensure!(
             mode.len() == 4 && mode.chars().all(|c| ('0'..='7').contains(&c)),
@@ -266,7 +297,7 @@ impl Plan {
                  note ids {user} $range"
             );
         }
-        for File { from, to, mode } in &self.files {
+        for File { from, to, mode, .. } in &self.files {
             let from = match from.strip_prefix("target/") {
                 Some(built) => format!("{target}/{built}"),
                 None => format!("{root}/{from}"),
@@ -385,6 +416,7 @@ mod tests {
                 from: "target/release/rcc-helper".into(),
                 to: "/usr/lib/rcc/rcc-helper".into(),
                 mode: "0755".into(),
+                part: Part::Base,
             }],
             ids_for: Some("ann".into()),
             policy: Some("/x/it's/policy.yaml".into()),

@@ -1,0 +1,153 @@
+//! The root file system that machines start from: made once, by mmdebstrap, from
+//! the package sources of this computer, and kept.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+use super::people;
+
+/// Where they are kept, one for each list of packages. About 1 GB.
+pub const MACHINES: &str = "/var/tmp/rcc-machine-cache";
+
+/// What a computer has on which somebody installs rcc, and the package's own
+/// dependencies, since there is no network to fetch them by.
+const PACKAGES: &[&str] = &[
+    "apt",
+    "busybox-static",
+    "ca-certificates",
+    "crun",
+    "dbus",
+    "dbus-user-session",
+    "firewalld",
+    "fuse-overlayfs",
+    "git",
+    "iproute2",
+    "iputils-ping",
+    "libgtk-3-0",
+    "libpam-systemd",
+    "libwebkit2gtk-4.1-0",
+    "mmdebstrap",
+    "nftables",
+    "pkexec",
+    "podman",
+    "polkitd",
+    "procps",
+    "slirp4netns",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "uidmap",
+    "ufw",
+    "util-linux",
+    "xdg-utils",
+];
+
+/// Packages that lie there without being installed.
+const ASIDE: &[&str] = &["qtchooser"];
+
+/// In the new root, as its root. Firewalls are there and off.
+fn customise() -> String {
+    let mut script = format!(
+        "set -e
+         echo machine > /etc/hostname
+         systemctl disable -q firewalld ufw nftables
+         systemctl mask -q apt-daily.timer apt-daily-upgrade.timer podman-auto-update.timer e2scrub_all.timer fstrim.timer
+         mkdir -p /etc/containers /opt/rcc-test /opt/aside
+         printf '[containers]\\npids_limit = 0\\n' > /etc/containers/containers.conf
+         cd /opt/aside
+         apt-get download {}
+         cd /\n",
+        ASIDE.join(" ")
+    );
+    for (uid, name) in [people::ANN, people::BOB, people::CAROL] {
+        let groups = if name == people::CAROL.1 { "--groups sudo" } else { "" };
+        script += &format!(
+            "useradd --create-home --shell /bin/bash --uid {uid} {groups} {name}
+             echo '{name}:{}' | chpasswd\n",
+            people::PASSWORD
+        );
+    }
+    script
+}
+
+/// The root, or why this computer cannot make one.
+pub fn find_or_make() -> anyhow::Result<Result<PathBuf, String>> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |name: &str| {
+        release.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_matches('"').to_owned()))
+    };
+    if value("ID=").as_deref() != Some("debian") {
+        return Ok(Err(
+            "machines are made from this computer's own release, and it is not Debian".into()
+        ));
+    }
+    let suite = value("VERSION_CODENAME=").context("os-release has no VERSION_CODENAME")?;
+    let mut hasher = DefaultHasher::new();
+    (&suite, PACKAGES, customise()).hash(&mut hasher);
+    let cache = Path::new(MACHINES);
+    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
+    let root = cache.join(format!("{suite}-{:016x}", hasher.finish()));
+    // One makes it, the others wait.
+    let turn = fs::File::create(cache.join("turn"))?;
+    let _turn = nix::fcntl::Flock::lock(turn, nix::fcntl::FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("wait for another test")?;
+    if root.is_dir() {
+        return Ok(Ok(root));
+    }
+    // Of another list, or of a run that was ended.
+    for old in fs::read_dir(cache)?.flatten().filter(|entry| entry.path().is_dir()) {
+        fs::remove_dir_all(old.path())
+            .with_context(|| format!("remove {}", old.path().display()))?;
+    }
+    make(&suite, &root)
+}
+
+fn make(suite: &str, root: &Path) -> anyhow::Result<Result<PathBuf, String>> {
+    let fresh = root.with_extension("new");
+    let hook = root.with_extension("sh");
+    fs::write(&hook, customise())?;
+    let log = root.with_extension("log");
+    let file = fs::File::create(&log)?;
+    let mut child = Command::new("mmdebstrap")
+        .args(["--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists"])
+        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--customize-hook=chroot \"$1\" sh -s < {}", hook.display()))
+        .arg(suite)
+        .arg(&fresh)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .context("start mmdebstrap")?;
+    child.stdin.take().context("no input")?.write_all(sources().as_bytes())?;
+    if !child.wait()?.success() {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last: Vec<_> = text.lines().rev().take(5).collect();
+        return Ok(Err(format!("mmdebstrap cannot make a Debian here: {}", last.join(" / "))));
+    }
+    fs::rename(&fresh, root)?;
+    Ok(Ok(root.to_path_buf()))
+}
+
+/// This computer's own sources of Debian's packages, as its apt tells them.
+fn sources() -> String {
+    let format = "$(ORIGIN)|deb $(SITE) $(RELEASE) $(COMPONENT)";
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", format, "Created-By: Packages"])
+        .output()
+        .map(|output| output.stdout)
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&output);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("Debian|"));
+    let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+    lines.sort();
+    lines.dedup();
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask package`: a Debian package of everything that
+//! `packaging/files.toml` names.
+
+mod deb;
+mod generate;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::run::plan::{self, File};
+use crate::{test, workspace};
+
+pub use generate::write as generate;
+
+/// What can be asked for.
+#[derive(Debug, Clone, Args)]
+pub struct Wanted {
+    /// Take the programs of a debug build that are there, and build nothing: for tests
+    #[arg(long)]
+    pub debug: bool,
+    /// Where the package goes
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+}
+
+/// See the module; answers the exit code.
+pub fn run(wanted: &Wanted) -> anyhow::Result<u8> {
+    for (program, package) in [
+        ("dpkg-deb", "dpkg"),
+        ("dpkg-shlibdeps", "dpkg-dev"),
+        ("strip", "binutils"),
+        ("gzip", "gzip"),
+    ] {
+        ensure!(
+            workspace::find(program).is_some(),
+            "a package cannot be made here: {program} is missing (package {package})"
+        );
+    }
+    let programs = if wanted.debug { workspace::programs() } else { build()? };
+    generate()?;
+    let version = env!("CARGO_PKG_VERSION");
+    let compression = if wanted.debug { deb::Compression::Fast } else { deb::Compression::Small };
+    let folder =
+        wanted.output.clone().unwrap_or_else(|| workspace::outputs().with_file_name("package"));
+    let package = deb::make(&files()?, &programs, version, &folder, compression)?;
+    println!("{}", package.display());
+    Ok(0)
+}
+
+/// The list of files.
+pub fn files() -> anyhow::Result<Vec<File>> {
+    let path = workspace::root().join("packaging/files.toml");
+    plan::manifest(&fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?)
+}
+
+/// Where a file of the list stands; `programs` are those of one build.
+fn source(file: &File, programs: &std::path::Path) -> anyhow::Result<PathBuf> {
+    Ok(match file.from.split_once('/') {
+        Some(("target", built)) => match built.split_once('/') {
+            Some(("release", program)) => programs.join(program),
+            Some(("inside", _)) => test::built_inside()?,
+            Some(("generated", name)) => generate::folder().join(name),
+            _ => anyhow::bail!("packaging/files.toml: {} is built by nobody", file.from),
+        },
+        _ => workspace::root().join(&file.from),
+    })
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    if let Some(reason) = workspace::without_webkit() {
+        anyhow::bail!("the window cannot be built: {reason}");
+    }
+    workspace::build_page().map_err(|reason| anyhow::anyhow!("the window's page: {reason}"))?;
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--package", "rcc-cli", "--package", "rcc-helper"]);
+    cargo.args(["--package", "rcc-desktop"]);
+    let (mut inside, _) = test::static_inside()?;
+    for (command, what) in [(&mut cargo, "rcc"), (&mut inside, "the program that runs inside")] {
+        ensure!(status(command)?, "{what} does not build");
+    }
+    Ok(workspace::programs().with_file_name("release"))
+}
+
+fn status(command: &mut Command) -> anyhow::Result<bool> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    Ok(status.success())
+}
