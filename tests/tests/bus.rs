@@ -10,7 +10,7 @@ use rcc_tests::{ANN, Actor, BOB, Lab, Options, Sandbox, Watched, skip, wait_for,
 const POLICY: &str = "version: 1
 whitelist:
   - host: allowed.example
-    ports: [443]
+    ports: [443, 9999]
 ";
 
 fn start() -> Option<(Lab, Actor, Sandbox)> {
@@ -295,19 +295,19 @@ fn a_policy_that_changed_while_the_helper_was_away_holds_for_what_runs() {
     let Some((lab, mut ann, sandbox)) = start() else { return };
     sandbox.reach("allowed.example", 443).expect("before");
     let mut running = sandbox
-        .run(|| std::net::TcpStream::connect((world::SERVERS[0], 443)))
+        .run(|| std::net::TcpStream::connect((world::SERVERS[0], 9_999)))
         .expect("a connection");
     running.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("timeout");
+    let mut said = [0; 256];
+    assert!(running.read(&mut said).is_ok_and(|length| length > 0), "it runs");
     let helper = lab.helper().expect("a helper");
     nix::sys::signal::kill(helper, nix::sys::signal::Signal::SIGKILL).expect("kill");
     wait_for(|| lab.helper() != Some(helper)).expect("it ends");
     std::fs::write("/etc/rcc/network-whitelist.yaml", "version: 1\n").expect("write");
     wait_for(|| ann.list().is_ok()).expect("a new helper");
-    let mut said = [0; 256];
-    let _ = running.read(&mut said);
     let _ = running.write_all(b"still there?");
     assert!(!matches!(running.read(&mut said), Ok(1..)), "cut");
-    assert!(sandbox.tcp(world::SERVERS[0], 443).is_err());
+    assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err());
     assert!(sandbox.resolve("allowed.example").is_err());
 }
 
