@@ -17,6 +17,8 @@ export interface ViewEvents {
   /** A program wanted to copy and was not let. */
   notCopied(): void;
   pasted(text: string, bracketed: boolean): void;
+  /** What was pasted has no text. */
+  pastedOther(): void;
   /** A link of the web was opened by Ctrl+click. */
   link(url: string): void;
   /** The pointer is over a link, or over none. */
@@ -175,6 +177,7 @@ export class TerminalView {
         event.stopPropagation();
         const text = event.clipboardData?.getData("text/plain");
         if (text) this.#events.pasted(text, this.#terminal.modes.bracketedPasteMode);
+        else this.#events.pastedOther();
       },
       { signal, capture: true },
     );
