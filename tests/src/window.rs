@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -98,6 +98,53 @@ impl Window {
     /// What the terminal in sight shows, with what was scrolled away.
     pub fn terminal(&self) -> String {
         self.read("return window.__rccTerminalText()")
+    }
+
+    /// Ends the program as nothing but the kernel can be kept from doing; what it
+    /// was driven by goes with it.
+    pub fn kill(self) -> anyhow::Result<()> {
+        let own = Lab::program(PROGRAM);
+        let id = processes()
+            .into_iter()
+            .find(|id| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == own))
+            .context("the window does not run")?;
+        kill(Pid::from_raw(id), Signal::SIGKILL)?;
+        wait_for(|| !Path::new(&format!("/proc/{id}/exe")).exists())
+    }
+
+    /// Memory of the program and of what it started for its page, in bytes, each
+    /// shared page counted once among those that share it.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let own = Lab::program(PROGRAM);
+        let names = ["WebKitWebProcess", "WebKitNetworkProcess"];
+        let mut bytes = 0;
+        for id in processes() {
+            let exe = fs::read_link(format!("/proc/{id}/exe")).unwrap_or_default();
+            let ours = exe == own
+                || exe.file_name().is_some_and(|name| names.iter().any(|one| name == *one));
+            if ours && let Ok(text) = fs::read_to_string(format!("/proc/{id}/smaps_rollup")) {
+                let pss = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+                let number = pss.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());
+                bytes += 1024 * number.unwrap_or(0_u64);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Presses one key while others are held, by their names in W3C WebDriver.
+    pub fn chord(&self, held: &[&str], key: &str) {
+        let press = |kind: &str, key: &str| json!({"type": kind, "value": key});
+        let downs = held.iter().map(|key| press("keyDown", key));
+        let ups = held.iter().rev().map(|key| press("keyUp", key));
+        let actions: Vec<Value> =
+            downs.chain([press("keyDown", key), press("keyUp", key)]).chain(ups).collect();
+        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
+        self.post(CALL, "/actions", &body).expect("press keys");
+    }
+
+    /// Runs a script of the test's in the page.
+    pub fn script(&self, script: &str) -> Value {
+        self.run(script, &[]).expect("run a script in the page")
     }
 
     /// Waits until the page shows `text` somewhere.
@@ -211,6 +258,11 @@ impl Drop for Window {
         let path = format!("/session/{}", self.session);
         let _ = call(self.driver, CALL, "DELETE", &path, None);
     }
+}
+
+fn processes() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// A display that nobody sees, and its name.

@@ -156,6 +156,22 @@ export class TerminalView {
     return lines.join("\n").trimEnd();
   }
 
+  /** The last lines in sight, for tests. */
+  end(): string {
+    const buffer = this.#terminal.buffer.active;
+    const from = Math.max(0, buffer.baseY + buffer.cursorY - 2);
+    const lines = Array.from({ length: 3 }, (_, y) => buffer.getLine(from + y)?.translateToString(true) ?? "");
+    return lines.join("\n").trimEnd();
+  }
+
+  /** Once, when what was written next has been taken in; for measurements. */
+  whenParsed(act: () => void): void {
+    const once = this.#terminal.onWriteParsed(() => {
+      once.dispose();
+      act();
+    });
+  }
+
   dispose(): void {
     for (const undo of this.#undo.splice(0)) undo();
     this.#terminal.dispose();

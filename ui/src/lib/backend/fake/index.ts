@@ -1,7 +1,7 @@
 /**
  * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
  * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open`,
- * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`,
+ * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`, `?answer=late`,
  * `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
  */
 
@@ -169,6 +169,7 @@ class Fake implements Backend {
     const terminal = ++this.#lastChannel;
     this.#channels.set(terminal, program);
     program.attach(terminal, screen);
+    if (this.#options.get("answer") === "late") await this.#wait(600);
     return { terminal, tab: program.number, session: structuredClone(project.session) };
   }
 
