@@ -56,6 +56,16 @@ const PAGES = {
     await tab(page, "Network").click();
     await page.getByText("api.anthropic.com").waitFor();
   }],
+  "network menu": ["", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await button(page, "Allow registry.example.org").click();
+    await page.getByRole("menuitem").first().waitFor();
+    // All of it is in sight, not only what a sideways scroll would show.
+    const menu = page.locator(".menu:popover-open");
+    assert.equal(await menu.getByRole("menuitem").count(), 5);
+    assert.ok(await menu.evaluate((e) => e.scrollWidth <= e.clientWidth && e.clientHeight > 150));
+  }],
   resources: ["limits=none", async (page) => {
     await opened(page);
     await tab(page, "Resources").click();

@@ -38,7 +38,7 @@ describe("login", () => {
     await page.getByText("None is kept: Claude asks once in each project.").waitFor();
     await button(page, "Add…").click();
     await page.getByText("claude setup-token").waitFor();
-    await page.getByLabel("Token").fill(TOKEN);
+    await page.keyboard.type(TOKEN);
     await button(page, "Keep").click();
     await page.getByText("A token is kept in this computer's keyring.").waitFor();
     await button(page, "Forget").click();

@@ -82,11 +82,13 @@ impl Desktop {
             .urgency(Urgency::Normal)
             .timeout(Timeout::Default);
         if able.buttons {
-            if note.answers.iter().all(|(answer, _)| *answer != Answer::Show) {
-                notification.action(Answer::Show.key(), "Show");
-            }
             for (answer, label) in &note.answers {
                 notification.action(answer.key(), label);
+            }
+            // A click beside the buttons. Last and without a label: some desktops make a
+            // fourth button of it else.
+            if note.answers.iter().all(|(answer, _)| *answer != Answer::Show) {
+                notification.action(Answer::Show.key(), "");
             }
         }
         // In the place of the one about the same, whose wait ends here.
@@ -256,7 +258,7 @@ mod tests {
         let (id, summary, body, actions) = shows.recv().await.unwrap();
         assert_eq!(summary, "shop: blocked a.example");
         assert_eq!(body, "&lt;img src=x&gt; &amp; more");
-        let buttons = ["default", "Show", "allow", "Allow for This Project", "more", "More…"];
+        let buttons = ["allow", "Allow for This Project", "more", "More…", "default", ""];
         assert_eq!(actions, buttons);
         desktop.perform(Step::Show(note("again"))).await;
         assert_eq!(shows.recv().await.unwrap().0, id);
