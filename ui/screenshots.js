@@ -39,6 +39,25 @@ const PAGES = [
     await run(page, "exit 1");
     await button(page, "Start Again").waitFor();
   }],
+  ["terminal-memory", "ending=memory", async (page) => {
+    await opened(page);
+    await run(page, "exit 137");
+    await page.getByRole("button", { name: /^Raise/ }).waitFor();
+  }],
+  ["login", "login=offered", async (page) => {
+    await opened(page);
+    await button(page, "Use…").waitFor();
+  }],
+  ["login-token", "login=offered", async (page) => {
+    await opened(page);
+    await button(page, "Use…").click();
+    await page.getByLabel("Token").waitFor();
+  }],
+  ["copy-file", "", async (page) => {
+    await opened(page);
+    await page.evaluate(() => window.__rccFake.drop([{ name: "plan.pdf", inside: null }]));
+    await page.getByRole("dialog").waitFor();
+  }],
   ["terminals", "open=warm", async (page) => {
     await opened(page, "web-shop");
     await page.keyboard.press("Control+Shift+T");

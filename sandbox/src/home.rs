@@ -38,6 +38,8 @@ pub(crate) fn seed(root: &Path, api_key: Option<&str>) -> Result<()> {
             })?;
     merge(&home, ".claude.json", |state| {
         state.insert("hasCompletedOnboarding".into(), true.into());
+        // Light or dark as the terminal says; a choice by `/theme` stays.
+        state.entry("theme").or_insert_with(|| "auto".into());
         within(state, "projects", |projects| {
             within(projects, WORKSPACE, |project| {
                 project.insert("hasTrustDialogAccepted".into(), true.into());
@@ -165,6 +167,7 @@ mod tests {
         seed(dir.path(), Some("sk-0123456789-0123456789-end")).unwrap();
         let state = json_of(&dir.path().join(".claude.json"));
         assert_eq!(state["hasCompletedOnboarding"], true);
+        assert_eq!(state["theme"], "auto");
         assert_eq!(state["projects"]["/workspace"]["hasTrustDialogAccepted"], true);
         assert_eq!(state["customApiKeyResponses"]["approved"], json!(["56789-0123456789-end"]));
         let settings = json_of(&dir.path().join(".claude/settings.json"));

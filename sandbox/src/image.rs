@@ -1,8 +1,9 @@
 //! The image of a sandbox: built on this computer by rootless `mmdebstrap` with
 //! its own package sources, taken in by the engine, and found again by the hash
-//! of its recipe.
+//! of its recipe. A project's own packages are a layer on top.
 
 mod build;
+mod layer;
 mod sources;
 
 use serde::Deserialize;
@@ -97,20 +98,23 @@ impl Recipe {
     /// image of the person's own.
     fn of(choice: &ImageChoice, more: &[String]) -> Result<Option<Self>> {
         let Some((name, text)) = choice.recipe() else { return Ok(None) };
-        let mut recipe = read(name, text)?;
+        let recipe = read(name, text)?;
         let mut more: Vec<String> =
             more.iter().filter(|package| !recipe.packages.contains(package)).cloned().collect();
         more.sort();
         more.dedup();
-        recipe.packages.extend(more.iter().cloned());
         Ok(Some(Self { name, text, more, ..recipe }))
     }
 
-    /// The image's name: another recipe, package or release is another image.
+    /// The name of what it makes: with the project's packages, or without any.
+    fn reference(&self, release: &str) -> String {
+        let base = self.tag(release);
+        if self.more.is_empty() { base } else { layer::tag(&base, &self.more) }
+    }
+
+    /// The name of the image below: another recipe or release is another image.
     fn tag(&self, release: &str) -> String {
-        let more =
-            if self.more.is_empty() { String::new() } else { format!("\n{}", self.more.join(",")) };
-        let text = format!("{FORMAT}\n{release}\n{}\n{}{more}", std::env::consts::ARCH, self.text);
+        let text = format!("{FORMAT}\n{release}\n{}\n{}", std::env::consts::ARCH, self.text);
         let hash: String =
             Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         format!("localhost/rcc-{}:{hash}", self.name)
@@ -136,13 +140,13 @@ pub async fn find(
 ) -> Result<Option<String>> {
     let reference = match Recipe::of(choice, packages)? {
         None => choice.to_string(),
-        Some(recipe) => recipe.tag(&sources::release()),
+        Some(recipe) => recipe.reference(&sources::release()),
     };
     Ok(engine.has_image(&reference).await?.then_some(reference))
 }
 
-/// Answers the image's reference; builds `dev` and `small`, with `packages` in
-/// them, when the engine does not have them. An image of the person's own is
+/// Answers the image's reference; builds `dev` and `small`, and a layer with
+/// `packages` on top of them, when the engine does not have them. An image of the person's own is
 /// theirs to change: `packages` do not count for it.
 ///
 /// # Errors
@@ -167,9 +171,15 @@ pub async fn find_or_build(
     if let Some(reference) = or_cancelled(cancel, find(engine, choice, packages)).await? {
         return Ok(reference);
     }
-    let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
-    let reference = recipe.tag(&sources::release());
-    build::run(engine, &reference, &recipe, &sources, report, cancel).await?;
+    let base = recipe.tag(&sources::release());
+    if !or_cancelled(cancel, engine.has_image(&base)).await? {
+        let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
+        build::run(engine, &base, &recipe, &sources, report, cancel).await?;
+    }
+    let reference = recipe.reference(&sources::release());
+    if reference != base {
+        layer::run(engine, &base, &reference, &recipe.more, report, cancel).await?;
+    }
     Ok(reference)
 }
 
@@ -204,7 +214,7 @@ mod tests {
     fn a_recipe_or_another_suite_makes_another_image() {
         let tag = |choice: ImageChoice, more: &[&str], release: &str| {
             let more: Vec<String> = more.iter().map(|name| (*name).to_string()).collect();
-            Recipe::of(&choice, &more).unwrap().unwrap().tag(release)
+            Recipe::of(&choice, &more).unwrap().unwrap().reference(release)
         };
         let one = tag(ImageChoice::Dev, &[], "x");
         assert!(one.starts_with("localhost/rcc-dev:"));

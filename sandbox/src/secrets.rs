@@ -59,6 +59,11 @@ impl Handed {
         &self.variables
     }
 
+    /// Whether Claude is told who the person is.
+    pub fn has_login(&self) -> bool {
+        self.variables.iter().any(|(name, _)| NAMES.contains(&name.as_str()))
+    }
+
     /// The API key, whose last characters Claude Code wants to see approved.
     pub(crate) fn api_key(&self) -> Option<&str> {
         self.variables
@@ -87,5 +92,6 @@ mod tests {
         assert_eq!(handed.api_key(), Some("sk-other"));
         let shown = format!("{handed:?}");
         assert!(shown.contains("ANTHROPIC_API_KEY") && !shown.contains("sk-"), "{shown}");
+        assert!(handed.has_login() && !Handed::default().has_login());
     }
 }

@@ -2,6 +2,7 @@
 //! record; whoever asks sees the same.
 
 mod files;
+mod follow;
 mod internet;
 mod open;
 mod rules;
@@ -14,24 +15,29 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use rcc_inside::frame::{Reply, Request, TerminalInfo};
+use tokio::io::AsyncWriteExt;
 
 use crate::claude::PROGRAM_INSIDE;
 use crate::engine::{Engine, ExecPipes, Found, WORKSPACE, label};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::link::Namespaces;
+use crate::login;
 use crate::network::Network;
 use crate::preferences::Preferences;
 use crate::project::Project;
 use crate::registries::Registries;
 use crate::secrets::Handed;
+use crate::settings::Settings;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
 
+pub use follow::{Edited, Follow};
 pub use internet::Reached;
 pub use open::{OpenRequest, open};
 pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
-pub use usage::Usage;
+pub use usage::{Usage, ran_out_of_memory};
 pub use verify::{Row, Verdict};
 pub use walls::Walls;
 
@@ -338,7 +344,7 @@ impl Session {
         self.check(program)?;
         let start = Start {
             argv: program.argv(),
-            env: self.environment(handed, host).await?,
+            env: self.environment(program, handed, host).await?,
             cwd: WORKSPACE.into(),
             name: program.name().into(),
         };
@@ -356,7 +362,7 @@ impl Session {
         host: &Host,
     ) -> Result<ExecPipes> {
         self.check(program)?;
-        let mut environment = self.environment(handed, host).await?;
+        let mut environment = self.environment(program, handed, host).await?;
         environment.retain(|(name, _)| name != "TERM" && name != "COLORTERM");
         self.engine.exec(&self.found.id, &program.argv(), &environment, Some(WORKSPACE)).await
     }
@@ -382,6 +388,45 @@ impl Session {
     /// [`Code::Engine`].
     pub async fn signal_piped(&self, exec: &str, signal: i32) -> Result<()> {
         self.engine.exec_signal(&self.found.id, exec, signal).await
+    }
+
+    /// Puts a new file into the sandbox's `/tmp`, readable by the agent; answers
+    /// its path there. Nothing that is there already is written.
+    ///
+    /// # Errors
+    /// [`Code::Engine`] when it could not be written.
+    pub async fn put(&self, stem: &str, ending: &str, bytes: &[u8]) -> Result<String> {
+        // The shell makes a file only where there is none (POSIX, `set -C`).
+        const SCRIPT: &str = "set -C; umask 077; n=1; \
+            while [ -e \"/tmp/$1-$n.$2\" ] || [ -L \"/tmp/$1-$n.$2\" ]; do n=$((n+1)); done; \
+            cat > \"/tmp/$1-$n.$2\" && printf %s \"/tmp/$1-$n.$2\"";
+        let argv = ["/bin/sh", "-c", SCRIPT, "sh", stem, ending].map(String::from);
+        let path = [("PATH".to_string(), crate::terminal::PATH.to_string())];
+        let mut pipes = self.engine.exec(&self.found.id, &argv, &path, Some("/")).await?;
+        let failed =
+            |why: &str| Error::new(Code::Engine, format!("The file was not taken: {why}."));
+        let write = async {
+            pipes.input.write_all(bytes).await?;
+            pipes.input.shutdown().await
+        };
+        write.await.map_err(|e| failed(&e.to_string()))?;
+        let mut said = Vec::new();
+        while let Some(Ok(piece)) = pipes.output.next().await {
+            said.extend_from_slice(&piece.into_bytes());
+            said.truncate(1000);
+        }
+        let said = crate::display::line(&String::from_utf8_lossy(&said), 200);
+        // What comes from inside is looked at before anybody types it.
+        let number = said
+            .strip_prefix(&format!("/tmp/{stem}-"))
+            .and_then(|rest| rest.strip_suffix(&format!(".{ending}")));
+        let plain = number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        match self.exit_code(&pipes.id).await? {
+            0 if plain => Ok(said),
+            code => {
+                Err(failed(&format!("the sandbox's shell ended with {code} and said “{said}”")))
+            }
+        }
     }
 
     /// Attaches to a terminal that is there.
@@ -493,11 +538,34 @@ impl Session {
         }
     }
 
-    async fn environment(&self, handed: &Handed, host: &Host) -> Result<Vec<(String, String)>> {
+    async fn environment(
+        &self,
+        program: &Program,
+        handed: &Handed,
+        host: &Host,
+    ) -> Result<Vec<(String, String)>> {
         let image = self.engine.environment(&self.found.id).await?;
         let registries = Registries::known(host)?.unwrap_or_default();
         let preferences = Preferences::load(host)?;
-        Ok(environment(&image, &host.user, &registries, &preferences, handed))
+        let mut handed = handed.clone();
+        if self.takes_the_login(program, &handed, host)
+            && let Some(token) = login::token().await
+        {
+            handed.set(login::VARIABLE, &token);
+        }
+        Ok(environment(&image, &host.user, &registries, &preferences, &handed))
+    }
+
+    /// Whether a program gets the login of all projects: Claude, and a shell in
+    /// which it may be started; not where the environment or the project has one.
+    fn takes_the_login(&self, program: &Program, handed: &Handed, host: &Host) -> bool {
+        let talks = matches!(program, Program::Claude { .. } | Program::Shell);
+        // What cannot be read does not hand anything in.
+        let shares = || {
+            let project = Project::open(&self.path(), host)?;
+            Settings::load(&project, host).map(|settings| !settings.own_login)
+        };
+        talks && !handed.has_login() && shares().unwrap_or(false)
     }
 
     /// The namespaces, for whoever tests the walls from outside.

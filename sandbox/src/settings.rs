@@ -24,6 +24,10 @@ pub struct Settings {
     pub image: String,
     /// Claude acts without asking; the walls hold it (DESIGN 5).
     pub act_without_asking: bool,
+    /// Claude logs in by itself in this project: the token of all projects is not
+    /// handed in (THREATS C2).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own_login: bool,
     /// Memory in MiB; none is half of the RAM, at most 8 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
@@ -47,6 +51,7 @@ impl Default for Settings {
             path: String::new(),
             image: "dev".into(),
             act_without_asking: true,
+            own_login: false,
             memory_mib: None,
             cores: None,
             processes: None,

@@ -19,3 +19,34 @@ pub(crate) fn host(dir: &Path) -> Host {
         runtime_root: own.join("run"),
     }
 }
+
+/// Runs an ignored test of this program with a session bus of its own, which
+/// ends with it; its system bus is the same one. Without dbus-run-session it says
+/// that it did not run.
+pub(crate) fn on_a_bus(test: &str) {
+    const RUN: &str = "DBUS_SYSTEM_BUS_ADDRESS=$DBUS_SESSION_BUS_ADDRESS exec \"$@\"";
+    let ran = std::process::Command::new("dbus-run-session")
+        .args(["--", "/bin/sh", "-c", RUN, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output();
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) => return skipped(test, &format!("dbus-run-session: {error}")),
+    };
+    let out = String::from_utf8_lossy(&ran.stdout);
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && out.contains("1 passed"), "{out}\n{errors}");
+}
+
+/// Also in the file that `RCC_SKIPPED` names, where `cargo xtask test` looks.
+fn skipped(test: &str, why: &str) {
+    use std::io::Write;
+    let line = format!("SKIPPED {test}: {why}\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("RCC_SKIPPED")
+        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        let _ = file.write_all(line.as_bytes());
+    }
+}

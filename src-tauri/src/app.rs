@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rcc_sandbox::{
-    Cancel, Code, Engine, Error, Host, Network, Preferences, Project, Settings, TerminalInput,
+    Cancel, Code, Engine, Error, Handed, Host, Network, Preferences, Project, Settings,
+    TerminalInput,
 };
 use tauri::ipc::Channel;
 use tokio::sync::broadcast;
 
 use crate::limits::Looks;
-use crate::live::Live;
-use crate::remembered::Remembered;
+use crate::live::{Live, Sandbox};
+use crate::remembered::{Folder, Remembered};
 use crate::seen::Seen;
 use crate::wire::{Event, SetupId};
 
@@ -42,6 +43,10 @@ pub struct App {
     pub looks: Mutex<Looks>,
     /// Somebody shows the tray.
     pub tray_online: Arc<AtomicBool>,
+    /// Files that were dropped on the window last.
+    pub dropped: Mutex<Vec<PathBuf>>,
+    /// A login for all projects is kept; none while that is not known.
+    pub login_kept: Mutex<Option<bool>>,
     /// When the page was asked to ask what to do with what runs.
     pub asked_to_quit: Mutex<Option<Instant>>,
     /// What the person looks at.
@@ -90,6 +95,8 @@ impl App {
             mending: Mutex::default(),
             looks: Mutex::default(),
             tray_online: Arc::default(),
+            dropped: Mutex::default(),
+            login_kept: Mutex::default(),
             asked_to_quit: Mutex::default(),
             sight: Mutex::default(),
             page: Mutex::default(),
@@ -214,6 +221,20 @@ impl App {
     pub fn in_sight(&self, project: &str) -> bool {
         let sight = locked(&self.sight);
         sight.focused && sight.project.as_deref() == Some(project)
+    }
+
+    /// The project that the page shows.
+    pub fn project_in_sight(&self) -> Option<String> {
+        locked(&self.sight).project.clone()
+    }
+
+    /// Whether Claude is logged in there, and that login could be one for all
+    /// projects: the person was not asked yet, and there is a place to keep it.
+    pub fn offers_login(&self, folder: &Folder) -> bool {
+        let turn = locked(&self.live).get(&folder.id).is_some_and(Sandbox::had_a_turn);
+        turn && !folder.login_stays
+            && *locked(&self.login_kept) == Some(false)
+            && !Handed::from_environment().has_login()
     }
 
     pub fn tell(&self, event: Event) {

@@ -12,6 +12,7 @@ use crate::screen::Screen;
 use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
 use crate::{clipboard, opening, projects, setup, watching, window};
 
+mod desk;
 mod hosts;
 #[cfg(test)]
 mod names;
@@ -58,6 +59,15 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         terminal_close,
         end_terminal,
         quit,
+        desk::copy_dropped,
+        desk::paste_image,
+        desk::ending,
+        desk::login,
+        desk::keep_login,
+        desk::forget_login,
+        desk::login_stays_here,
+        desk::linger,
+        desk::set_linger,
         copy_text,
         open_link,
     ]
@@ -68,7 +78,13 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
 pub async fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Answer<Hello> {
     locked(&app.terminals).clear();
     app.tell_page(events);
-    tauri::async_runtime::spawn(watching::begin(app.inner().clone()));
+    let shared = app.inner().clone();
+    tauri::async_runtime::spawn(async move {
+        // Asked once; from then on rcc itself changes it, or the settings look again.
+        let kept = rcc_sandbox::login::is_kept().await;
+        *locked(&shared.login_kept) = kept;
+        watching::begin(shared).await;
+    });
     Ok(Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         automation: std::env::var_os("TAURI_WEBVIEW_AUTOMATION").is_some_and(|set| set == "true"),
@@ -235,7 +251,7 @@ pub async fn quit(handle: AppHandle, stop: bool) -> Answer<()> {
     Ok(window::quit(&handle, stop).await?)
 }
 
-/// Puts text on the clipboard. There is no command that reads it.
+/// Puts text on the clipboard. There is no command that reads it to the page.
 #[tauri::command]
 pub fn copy_text(handle: AppHandle, text: String) -> Answer<()> {
     if text.len() > clipboard::MAX {
@@ -319,6 +335,7 @@ mod tests {
         assert_eq!(capability["windows"], serde_json::json!(["main"]));
         let handled = [
             include_str!("commands.rs"),
+            include_str!("commands/desk.rs"),
             include_str!("commands/hosts.rs"),
             include_str!("commands/network.rs"),
             include_str!("commands/settings.rs"),

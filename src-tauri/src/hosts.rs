@@ -4,7 +4,8 @@
 use futures_util::StreamExt;
 use rcc_sandbox::events::policy_changes;
 use rcc_sandbox::hosts::{self, Change, Document, Fields, Which};
-use rcc_sandbox::levels::{Level, Watch};
+use rcc_sandbox::levels::Level;
+use rcc_sandbox::session::Follow;
 use rcc_sandbox::{Error, Network, Project, display};
 
 use crate::app::{App, Shared, again};
@@ -143,7 +144,8 @@ fn shown(app: &App, document: Document, place: &Place) -> HostsDocument {
     }
 }
 
-/// Tells the page of edits by others for as long as the app runs.
+/// Brings edits by others to the sandboxes that run, and tells the page of
+/// them, for as long as the app runs.
 pub async fn follow(app: Shared) {
     tokio::join!(follow_files(&app), follow_computer(&app));
 }
@@ -151,10 +153,17 @@ pub async fn follow(app: Shared) {
 async fn follow_files(app: &App) {
     let Ok(host) = app.host() else { return };
     // Without a watch the page sees an edit when it asks the next time.
-    let Ok(mut watch) = Watch::begin(host) else { return };
-    while let Some(changed) = watch.next().await {
-        for level in changed {
-            let level = level.unwrap_or_else(|| "allProjects".into());
+    let Ok(mut follow) = Follow::begin(host) else { return };
+    while let Some(edited) = follow.next().await {
+        for list in edited {
+            // Where nothing runs, or no firewall answers, there is nobody to bring it to.
+            if let (Some(engine), Some(network)) =
+                (app.engine_if_known().await, projects::network_if_sessions(app).await)
+                && let Err(error) = list.apply(host, &engine, &network).await
+            {
+                app.tell(Event::Refused(error.into()));
+            }
+            let level = list.level.unwrap_or_else(|| "allProjects".into());
             app.tell(Event::Hosts { level });
         }
     }

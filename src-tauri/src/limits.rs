@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use rcc_sandbox::offers::offers;
-use rcc_sandbox::session::Usage;
+use rcc_sandbox::session::{Usage, ran_out_of_memory};
 use rcc_sandbox::{Error, ImageChoice, Session, Settings};
 
 use crate::app::{App, again, locked};
-use crate::wire::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
+use crate::wire::{Ending, LimitDefaults, PackageOffer, ProjectSettings, Resources};
 
 /// The last look at each sandbox's time of computing: when, and microseconds.
 pub type Looks = HashMap<String, (Instant, u64)>;
@@ -43,6 +43,20 @@ fn cpu(looks: &mut Looks, id: &str, usage: &Usage, now: Instant) -> Option<f64> 
     (passed > 0.0).then(|| used / passed)
 }
 
+/// Whether the sandbox ran out of memory, and what more it could have.
+pub async fn ending(app: &App, id: &str) -> Result<Ending, Error> {
+    let host = app.host().map_err(again)?;
+    let project = app.project(id)?;
+    let engine = app.engine().await?;
+    let chosen = Settings::load(&project, host)?.memory_mib.map(|mib| mib << 20);
+    let memory = chosen.unwrap_or(engine.info().default_limits().0);
+    Ok(Ending {
+        out_of_memory: ran_out_of_memory(&engine, &project).await?,
+        memory,
+        more: engine.info().more_memory(memory),
+    })
+}
+
 pub async fn settings(app: &App, id: &str) -> Result<ProjectSettings, Error> {
     let host = app.host().map_err(again)?;
     let project = app.project(id)?;
@@ -56,6 +70,7 @@ pub async fn settings(app: &App, id: &str) -> Result<ProjectSettings, Error> {
     };
     Ok(ProjectSettings {
         act_alone: settings.act_without_asking,
+        own_login: settings.own_login,
         image: settings.image,
         memory: settings.memory_mib.map(|mib| mib << 20),
         cores: settings.cores,
@@ -83,6 +98,7 @@ pub async fn save(app: &App, id: &str, chosen: ProjectSettings) -> Result<(), Er
     packages.dedup();
     Settings::update(&project, host, |settings| {
         settings.act_without_asking = chosen.act_alone;
+        settings.own_login = chosen.own_login;
         settings.image = image.to_string();
         settings.memory_mib = chosen.memory.map(|bytes| bytes >> 20);
         settings.cores = chosen.cores;

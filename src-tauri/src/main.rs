@@ -5,6 +5,7 @@ mod appearance;
 mod clipboard;
 mod commands;
 mod desk;
+mod dropped;
 mod hosts;
 mod limits;
 mod live;

@@ -16,10 +16,10 @@ use crate::app::{News, Shared, again, locked};
 use crate::wire::{Activity, AllowHost, AllowScope, Blocked, Event, PageWord, StateWord};
 use crate::{network, projects, window};
 
-/// Tells for as long as the app runs. A desktop without notifications has none.
+/// Tells for as long as the app runs.
 pub async fn run(handle: AppHandle, app: Shared) {
     let mut events = app.events();
-    let Ok(mut desktop) = Desktop::connect().await else { return };
+    let mut desktop = Desktop::new();
     let mut notes = Notes::default();
     loop {
         let steps = tokio::select! {
@@ -35,8 +35,7 @@ pub async fn run(handle: AppHandle, app: Shared) {
             },
         };
         for step in steps {
-            // A daemon that fails at one may show the next.
-            let _ = desktop.perform(step).await;
+            desktop.perform(step).await;
         }
     }
 }

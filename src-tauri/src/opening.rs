@@ -1,5 +1,6 @@
 //! Open in Sandbox: the session, then Claude on a terminal.
 
+use rcc_sandbox::claude::PROGRAM_INSIDE;
 use rcc_sandbox::{
     Cancel, Code, Error, Handed, OpenRequest, Program, Reporter, Session, Settings, Size, Step,
     Terminal, session,
@@ -72,6 +73,7 @@ async fn start(
         };
         let program = match request.start {
             Start::Shell => Program::Shell,
+            Start::Login => Program::Command(vec![PROGRAM_INSIDE.into(), "setup-token".into()]),
             Start::Resume => claude(vec!["--continue".into()])?,
             Start::Show | Start::New => claude(Vec::new())?,
         };

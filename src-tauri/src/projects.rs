@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcc_sandbox::{Engine, Error, Host, Network, Session, Settings, display};
-use tauri::DragDropEvent;
 
 use crate::app::{App, Shared, again, locked};
 use crate::remembered::Folder;
-use crate::wire::{self, Event};
+use crate::wire;
 
 /// It answers in milliseconds, or is being started; then the next list has it.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(2);
@@ -57,24 +56,6 @@ pub fn add(app: &App, path: &Path) -> Result<String, Error> {
     Ok(project.id().into())
 }
 
-/// A folder is held over the window, or dropped on it.
-pub fn dragged(app: &App, event: &DragDropEvent) {
-    match event {
-        DragDropEvent::Enter { .. } => app.tell(Event::Dragging { over: true }),
-        DragDropEvent::Leave => app.tell(Event::Dragging { over: false }),
-        DragDropEvent::Drop { paths, .. } => {
-            app.tell(Event::Dragging { over: false });
-            for path in paths {
-                app.tell(match add(app, path) {
-                    Ok(project) => Event::Dropped { project },
-                    Err(error) => Event::Refused(error.into()),
-                });
-            }
-        }
-        _ => {}
-    }
-}
-
 /// One session as the page sees it.
 pub async fn session(app: &Shared, session: &Session, network: Option<&Network>) -> wire::Session {
     let (network, left) = session.openness(network).await;
@@ -112,6 +93,12 @@ pub async fn network(app: &App) -> Option<Network> {
     tokio::time::timeout(NETWORK_PATIENCE, app.network()).await.ok()?.ok()
 }
 
+/// The same while a session runs; without one nobody needs the service.
+pub async fn network_if_sessions(app: &App) -> Option<Network> {
+    let runs = !locked(&app.live).is_empty();
+    if runs { network(app).await } else { None }
+}
+
 fn entry(app: &App, host: &Host, folder: &Folder, session: Option<wire::Session>) -> wire::Project {
     let path = folder.path.as_path();
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -124,6 +111,7 @@ fn entry(app: &App, host: &Host, folder: &Folder, session: Option<wire::Session>
         session,
         blocked: locked(&app.seen).unseen(&folder.id),
         resumable: folder.conversation,
+        offer_login: app.offers_login(folder),
     }
 }
 

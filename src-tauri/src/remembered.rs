@@ -24,11 +24,21 @@ pub struct Folder {
     /// Claude had a turn there: the agent's home keeps a conversation.
     #[serde(default)]
     pub conversation: bool,
+    /// Its login is not to be one for all projects: the person said so.
+    #[serde(default)]
+    pub login_stays: bool,
 }
 
 impl Folder {
     pub fn new(id: &str, path: &Path) -> Self {
-        Self { id: id.into(), path: path.into(), opened: None, hidden: false, conversation: false }
+        Self {
+            id: id.into(),
+            path: path.into(),
+            opened: None,
+            hidden: false,
+            conversation: false,
+            login_stays: false,
+        }
     }
 }
 
@@ -92,6 +102,14 @@ impl Remembered {
             && !folder.conversation
         {
             folder.conversation = true;
+            self.save();
+        }
+    }
+
+    /// The person wants to hear no more of the login there.
+    pub fn login_stays(&mut self, id: &str) {
+        if let Some(folder) = self.folders.iter_mut().find(|folder| folder.id == id) {
+            folder.login_stays = true;
             self.save();
         }
     }

@@ -102,7 +102,7 @@ pub async fn about(app: &App) -> About {
         version: env!("CARGO_PKG_VERSION").into(),
         protocol: rcc_sandbox::PROTOCOL,
         helper: helper.map(|release| rcc_sandbox::display::line(&release, 40)),
-        engine: engine.map(|engine| engine.info().version().to_string()),
+        engine: engine.map(|engine| format!("Podman {}", engine.info().version())),
         claude: app.host().ok().and_then(claude::find).and_then(|claude| claude.version),
         image,
     }

@@ -9,7 +9,7 @@ use tauri::{AppHandle, Manager, WebviewWindow, Window, WindowEvent};
 
 use crate::app::{Shared, locked};
 use crate::wire::{Event, PageWord};
-use crate::{desk, projects, tray};
+use crate::{desk, dropped, projects, tray};
 
 pub use place::{remember, restore};
 
@@ -59,7 +59,7 @@ pub fn started_with(handle: &AppHandle, arguments: &[String], folder: &Path) {
 pub fn event(window: &Window, event: &WindowEvent) {
     let app = window.state::<Shared>();
     match event {
-        WindowEvent::DragDrop(event) => projects::dragged(&app, event),
+        WindowEvent::DragDrop(event) => dropped::event(&app, event),
         WindowEvent::Focused(focused) => {
             app.focused(*focused);
             if !focused {

@@ -1,6 +1,7 @@
 //! What crosses to the page. `ui/src/lib/backend/wire.ts` is generated from
 //! here by the test at the end; codes and words cross, texts decide nothing.
 
+mod desk;
 pub mod hosts;
 mod network;
 mod project;
@@ -10,6 +11,7 @@ mod setup;
 use rcc_sandbox::{Code, Error, NetworkState, Step};
 use serde::{Deserialize, Serialize};
 
+pub use desk::{DroppedFile, Ending, LoginState};
 pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel};
 pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
 pub use project::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
@@ -68,6 +70,8 @@ pub struct Project {
     pub blocked: u32,
     /// A conversation is kept that could go on.
     pub resumable: bool,
+    /// Its login could be one for all projects: ask once.
+    pub offer_login: bool,
 }
 
 /// A running sandbox.
@@ -178,6 +182,8 @@ pub enum Start {
     Resume,
     /// A new shell.
     Shell,
+    /// Claude's own way to a token for all projects.
+    Login,
 }
 
 /// What is there when everything was opened.
@@ -268,9 +274,11 @@ pub enum Event {
     /// Other settings hold now.
     Settings { settings: WindowSettings },
     /// Something is held over the window.
-    Dragging { over: bool },
+    Dragging { over: bool, files: bool },
     /// A folder was dropped and is in the list now.
     Dropped { project: String },
+    /// Files were dropped: for the terminal in sight.
+    Files { files: Vec<DroppedFile> },
     /// What was dropped cannot be opened.
     Refused(Problem),
 }
@@ -433,6 +441,9 @@ mod tests {
             HostFields::decl(&config),
             FieldProblem::decl(&config),
             hosts::FieldWord::decl(&config),
+            DroppedFile::decl(&config),
+            LoginState::decl(&config),
+            Ending::decl(&config),
             Resources::decl(&config),
             ProjectSettings::decl(&config),
             PackageOffer::decl(&config),

@@ -66,8 +66,16 @@ pub struct Workshop {
     pub lab: Lab,
     /// Claude's API.
     pub api: PlayedApi,
+    /// The machine's own network, name servers and registry.
+    outside: Outside,
     /// One home, one lab at a time.
     _turn: fs::File,
+}
+
+struct Outside {
+    network: fs::File,
+    servers: Vec<u8>,
+    registry: Option<String>,
 }
 
 impl Workshop {
@@ -81,9 +89,11 @@ impl Workshop {
         // Of a run that was ended from outside: the turn is this one's alone.
         end_everything();
         // The machine's own network and name servers, while this thread has them.
-        let outside = fs::File::open("/proc/thread-self/ns/net")?;
-        let servers = fs::read("/etc/resolv.conf").unwrap_or_default();
-        let registry = npm_registry();
+        let outside = Outside {
+            network: fs::File::open("/proc/thread-self/ns/net")?,
+            servers: fs::read("/etc/resolv.conf").unwrap_or_default(),
+            registry: npm_registry(),
+        };
         let options = Options { policy: Some(policy.to_owned()), ..Options::default() };
         let lab = match Lab::start(options)? {
             Ok(lab) => lab,
@@ -95,11 +105,11 @@ impl Workshop {
         programs()?;
         let api = PlayedApi::start(Path::new("/run/rcc-lab"))?;
         fs::set_permissions(api.authority(), fs::Permissions::from_mode(0o644))?;
-        let workshop = Self { lab, api, _turn: turn };
+        let workshop = Self { lab, api, outside, _turn: turn };
         if let Some(reason) = workshop.without_podman()? {
             return Ok(Err(Skip(reason)));
         }
-        match workshop.prepare(&outside, &servers, registry.as_deref())? {
+        match workshop.prepare()? {
             Some(reason) => Ok(Err(Skip(reason))),
             None => Ok(Ok(workshop)),
         }
@@ -193,6 +203,36 @@ impl Workshop {
         Ok(Ended { code, out: text(&out)?, err: text(&err)? })
     }
 
+    /// Runs `rcc` as ann with the network of the machine, for what has to come
+    /// over it: images, packages, Claude Code.
+    pub fn rcc_outside(&self, folder: &Path, arguments: &[&str]) -> anyhow::Result<Ended> {
+        let in_lab = fs::read("/etc/resolv.conf")?;
+        // The engine's service keeps the network that it was started in.
+        end_everything();
+        fs::write("/etc/resolv.conf", &self.outside.servers)?;
+        let program = Lab::program("rcc");
+        let mut command = self.ann(folder, &program.to_string_lossy(), arguments);
+        command.env_remove("NODE_EXTRA_CA_CERTS");
+        for name in PASSED_ON {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if let Some(registry) = &self.outside.registry {
+            command.env("NPM_CONFIG_REGISTRY", registry);
+        }
+        let ended = std::thread::scope(|scope| {
+            let run = || -> anyhow::Result<Ended> {
+                setns(&self.outside.network, CloneFlags::CLONE_NEWNET)?;
+                self.end(&mut command, PREPARATION)
+            };
+            scope.spawn(run).join().map_err(|_| anyhow::anyhow!("the thread outside panicked"))
+        })??;
+        fs::write("/etc/resolv.conf", in_lab)?;
+        end_everything();
+        Ok(ended)
+    }
+
     /// Why this machine cannot have containers of an ordinary user; asked of
     /// Podman itself, so that a fault of rcc's is not taken for one of the machine.
     fn without_podman(&self) -> anyhow::Result<Option<String>> {
@@ -202,40 +242,10 @@ impl Workshop {
     }
 
     /// Image and program by `rcc init`; answers why they cannot be had here.
-    fn prepare(
-        &self,
-        outside: &fs::File,
-        servers: &[u8],
-        registry: Option<&str>,
-    ) -> anyhow::Result<Option<String>> {
+    fn prepare(&self) -> anyhow::Result<Option<String>> {
         let folder = self.project("prepared")?;
-        let in_lab = fs::read("/etc/resolv.conf")?;
-        fs::write("/etc/resolv.conf", servers)?;
-        let program = Lab::program("rcc");
-        let mut command = self.ann(
-            &folder,
-            &program.to_string_lossy(),
-            &["--json", "init", "--yes", "--image", "small"],
-        );
-        command.env_remove("NODE_EXTRA_CA_CERTS");
-        for name in PASSED_ON {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        if let Some(registry) = registry {
-            command.env("NPM_CONFIG_REGISTRY", registry);
-        }
-        let ended = std::thread::scope(|scope| {
-            let prepare = || -> anyhow::Result<Ended> {
-                setns(outside, CloneFlags::CLONE_NEWNET)?;
-                self.end(&mut command, PREPARATION)
-            };
-            scope.spawn(prepare).join().map_err(|_| anyhow::anyhow!("the preparation panicked"))
-        })??;
-        fs::write("/etc/resolv.conf", in_lab)?;
-        // The engine's service has the machine's network; the next one has the lab's.
-        end_everything();
+        let arguments = ["--json", "init", "--yes", "--image", "small"];
+        let ended = self.rcc_outside(&folder, &arguments)?;
         if ended.code == 0 {
             // What was learnt about the machine stays; the project was a pretext.
             fs::remove_dir_all(Path::new(HOME).join(".config/rcc/projects"))?;

@@ -39,6 +39,8 @@ pub struct Request {
     pub line: String,
     /// It came with [`KEY`].
     pub known: bool,
+    /// What it said, as far as it is text.
+    pub body: String,
 }
 
 /// See the module.
@@ -134,13 +136,14 @@ fn serve(
             headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
         };
         let known = header("x-api-key") == Some(KEY);
-        if let Ok(mut log) = log.lock() {
-            log.push(Request { peer, line: line.clone(), known });
-        }
         if header("expect").is_some() {
             stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let body = body(&mut stream, header("content-length"), header("transfer-encoding"))?;
+        if let Ok(mut log) = log.lock() {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            log.push(Request { peer, line: line.clone(), known, body });
+        }
         let (status, kind, answer) = answer(&line, known, &body);
         let mut head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",

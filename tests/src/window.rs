@@ -9,10 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -59,11 +59,16 @@ impl Drop for Group {
 }
 
 impl Window {
-    /// Why there can be no window on this machine.
+    /// Why there can be no window on this machine whose file dialog is answered.
     pub fn missing() -> Option<Skip> {
         if !cfg!(debug_assertions) {
             return Some(Skip("the window answers its file dialog in debug builds only".into()));
         }
+        Self::cannot_start()
+    }
+
+    /// Why there can be no window on this machine.
+    pub fn cannot_start() -> Option<Skip> {
         for (program, package) in [
             ("/usr/bin/Xvfb", "xvfb"),
             ("/usr/bin/WebKitWebDriver", "webkit2gtk-driver"),
@@ -78,12 +83,22 @@ impl Window {
 
     /// Starts the program as ann; *Open Folder…* chooses `folder`.
     pub fn open(workshop: &Workshop, folder: &Path) -> anyhow::Result<Self> {
+        Self::with(workshop, folder, &[])
+    }
+
+    /// Starts the program as ann with `folder` as a file manager would hand it in.
+    pub fn start(workshop: &Workshop, folder: &Path) -> anyhow::Result<Self> {
+        Self::with(workshop, folder, &[&folder.to_string_lossy()])
+    }
+
+    fn with(workshop: &Workshop, folder: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let to = Lab::program(PROGRAM);
         fs::copy(built(PROGRAM)?, &to).with_context(|| format!("copy to {}", to.display()))?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
         let (screen, display) = screen()?;
         for _ in 0..ATTEMPTS {
-            if let Some((program, driver, session)) = drive(workshop, folder, &display)? {
+            if let Some((program, driver, session)) = drive(workshop, folder, arguments, &display)?
+            {
                 return Ok(Self { driver, session, display, _program: program, _display: screen });
             }
         }
@@ -98,6 +113,68 @@ impl Window {
     /// What the terminal in sight shows, with what was scrolled away.
     pub fn terminal(&self) -> String {
         self.read("return window.__rccTerminalText()")
+    }
+
+    /// When the program was started, in milliseconds since 1970 as its page counts
+    /// them; to a hundredth of a second (proc_pid_stat(5)).
+    pub fn started(&self) -> anyhow::Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", program()?))?;
+        let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
+        let ticks: f64 = field.context("no start")?.parse()?;
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        let uptime: f64 = uptime.split_whitespace().next().context("no uptime")?.parse()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        Ok((now - uptime + ticks / 100.0) * 1e3)
+    }
+
+    /// Ends the program as nothing but the kernel can be kept from doing; what it
+    /// was driven by goes with it.
+    pub fn kill(self) -> anyhow::Result<()> {
+        let id = program()?;
+        kill(Pid::from_raw(id), Signal::SIGKILL)?;
+        wait_for(|| !Path::new(&format!("/proc/{id}/exe")).exists())
+    }
+
+    /// Memory of the program and of what it started for its page, in bytes, each
+    /// shared page counted once among those that share it.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let own = Lab::program(PROGRAM);
+        let names = ["WebKitWebProcess", "WebKitNetworkProcess"];
+        let mut bytes = 0;
+        for id in processes() {
+            let exe = fs::read_link(format!("/proc/{id}/exe")).unwrap_or_default();
+            let ours = exe == own
+                || exe.file_name().is_some_and(|name| names.iter().any(|one| name == *one));
+            if ours && let Ok(text) = fs::read_to_string(format!("/proc/{id}/smaps_rollup")) {
+                let pss = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+                let number = pss.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());
+                bytes += 1024 * number.unwrap_or(0_u64);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Presses one key while others are held, by their names in W3C WebDriver.
+    pub fn chord(&self, held: &[&str], key: &str) {
+        let press = |kind: &str, key: &str| json!({"type": kind, "value": key});
+        let downs = held.iter().map(|key| press("keyDown", key));
+        let ups = held.iter().rev().map(|key| press("keyUp", key));
+        let actions: Vec<Value> =
+            downs.chain([press("keyDown", key), press("keyUp", key)]).chain(ups).collect();
+        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
+        self.post(CALL, "/actions", &body).expect("press keys");
+    }
+
+    /// Runs a script of the test's in the page.
+    pub fn script(&self, script: &str) -> Value {
+        self.run(script, &[]).expect("run a script in the page")
+    }
+
+    /// As [`Window::script`], for one that takes its time.
+    pub fn script_within(&self, script: &str, patience: Duration) -> anyhow::Result<Value> {
+        let milliseconds = u64::try_from(patience.as_millis())?;
+        self.post(CALL, "/timeouts", &json!({"script": milliseconds}))?;
+        self.post(patience, "/execute/sync", &json!({"script": script, "args": []}))
     }
 
     /// Waits until the page shows `text` somewhere.
@@ -213,6 +290,20 @@ impl Drop for Window {
     }
 }
 
+/// The process of the program.
+fn program() -> anyhow::Result<i32> {
+    let own = Lab::program(PROGRAM);
+    processes()
+        .into_iter()
+        .find(|id| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == own))
+        .context("the window does not run")
+}
+
+fn processes() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// A display that nobody sees, and its name.
 fn screen() -> anyhow::Result<(Group, String)> {
     let mut command = Command::new("Xvfb");
@@ -237,6 +328,7 @@ fn screen() -> anyhow::Result<(Group, String)> {
 fn drive(
     workshop: &Workshop,
     folder: &Path,
+    arguments: &[&str],
     display: &str,
 ) -> anyhow::Result<Option<(Group, SocketAddr, String)>> {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -258,7 +350,7 @@ fn drive(
     wait_for(|| call(address, CALL, "GET", "/status", None).is_ok())
         .context("WebKitWebDriver does not answer")?;
     let wanted = json!({"capabilities": {"alwaysMatch": {"webkitgtk:browserOptions": {
-        "binary": Lab::program(PROGRAM), "args": []
+        "binary": Lab::program(PROGRAM), "args": arguments
     }}}});
     let answer = call(address, OPENING, "POST", "/session", Some(&wanted));
     let session = answer.ok().and_then(|answer| Some(answer["sessionId"].as_str()?.to_owned()));

@@ -4,53 +4,88 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rcc_policy::Preset;
-use rcc_tests::{ANN, Window, Workshop, skip};
+use rcc_tests::{ANN, Window, Workshop, played_api, skip};
 
 /// Says the greeting of a server, or how it failed.
 const REACH: &str = "timeout 10 bash -c 'exec 3<>/dev/tcp/other.example/443 && head -n 1 <&3' \
                      || echo unreachable\n";
 
-#[test]
-fn a_click_opens_claude_and_another_allows_a_blocked_host() {
+/// Enter, Control, Shift and Page Down (W3C WebDriver, Keyboard).
+const ENTER: &str = "\u{e007}";
+const CONTROL: &str = "\u{e009}";
+const SHIFT: &str = "\u{e008}";
+const PAGE_DOWN: &str = "\u{e00f}";
+
+/// A lab with a project of ann's in it, or the reason why there is none.
+fn lab() -> Option<(Workshop, PathBuf)> {
     if let Some(reason) = Window::missing() {
         skip(&reason);
-        return;
+        return None;
     }
     let started = Workshop::start(&Preset::Locked.document(&[])).expect("a lab with containers");
     let workshop = match started {
         Ok(workshop) => workshop,
         Err(reason) => {
             skip(&reason);
-            return;
+            return None;
         }
     };
     let project = workshop.project("web-shop").expect("a project");
-    let (notes, reach) = (project.join("notes.txt"), project.join("reach.sh"));
-    fs::write(&notes, "before\n").expect("write");
-    fs::write(&reach, REACH).expect("write");
-    for path in [&notes, &reach] {
-        chown(path, Some(ANN.0), Some(ANN.0)).expect("chown");
+    for (name, text) in [("notes.txt", "before\n"), ("reach.sh", REACH)] {
+        fs::write(project.join(name), text).expect("write");
+        chown(project.join(name), Some(ANN.0), Some(ANN.0)).expect("chown");
     }
     // The window takes the image from the project's settings.
     let ready = workshop.rcc(&project, &["init", "--yes", "--image", "small"]).expect("rcc init");
     assert_eq!(ready.code, 0, "{ready:?}");
+    Some((workshop, project))
+}
 
-    let window = Window::open(&workshop, &project).expect("the window");
+/// From the list of projects to Claude's first screen.
+fn open(window: &Window) {
     window.click("Open Folder…");
     window.shows("Claude can change this folder and nothing else.");
     window.click("Open in Sandbox");
     window.shows("Behind the firewall");
     window.prints("Claude Code");
     window.shows("Ready");
+}
 
-    let ask = |prompt: &str| {
-        window.enter_terminal();
-        window.keys(prompt);
-        window.prints(prompt);
-        window.keys("\u{e007}");
-    };
+fn ask(window: &Window, prompt: &str) {
+    window.enter_terminal();
+    window.keys(prompt);
+    window.prints(prompt);
+    window.keys(ENTER);
+}
+
+/// A line for a shell; what it prints must not be in the line itself.
+fn type_line(window: &Window, line: &str) {
+    window.enter_terminal();
+    window.keys(line);
+    window.keys(ENTER);
+}
+
+fn stop(window: &Window, workshop: &Workshop, project: &Path) {
+    window.click("Project menu");
+    window.click("Stop Session…");
+    window.click("Stop Session");
+    window.shows("Open in Sandbox");
+    let left = workshop.run(project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
+    assert_eq!(left.out.trim(), "", "{left:?}");
+}
+
+#[test]
+fn a_click_opens_claude_and_another_allows_a_blocked_host() {
+    let Some((workshop, project)) = lab() else { return };
+    let notes = project.join("notes.txt");
+
+    let window = Window::open(&workshop, &project).expect("the window");
+    open(&window);
+    let ask = |prompt: &str| ask(&window, prompt);
     ask("Say hello.");
     window.prints("Hello from the played API.");
     let asked = workshop.api.requests();
@@ -58,6 +93,8 @@ fn a_click_opens_claude_and_another_allows_a_blocked_host() {
     let message = message.unwrap_or_else(|| panic!("no message came: {asked:?}"));
     assert!(message.known, "with another key");
     assert_eq!(message.peer.ip().to_string(), "192.0.2.2", "through the gate and the host");
+    let told = asked.iter().any(|request| request.body.contains("You are in a sandbox of rcc"));
+    assert!(told, "Claude does not know where it is");
 
     ask("run: echo after >> notes.txt; wc -l notes.txt");
     window.prints("The command printed: 2 notes.txt");
@@ -76,10 +113,171 @@ fn a_click_opens_claude_and_another_allows_a_blocked_host() {
     ask("run: bash reach.sh");
     window.prints("from 192.0.2.2:");
 
-    window.click("Project menu");
-    window.click("Stop Session…");
-    window.click("Stop Session");
-    window.shows("Open in Sandbox");
-    let left = workshop.run(&project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
-    assert_eq!(left.out.trim(), "", "{left:?}");
+    stop(&window, &workshop, &project);
+}
+
+/// R3, T1, T2, T3 and C1 through the real window.
+#[test]
+fn a_session_outlives_its_window_and_what_runs_in_it_stays_in_it() {
+    let Some((workshop, project)) = lab() else { return };
+    let window = Window::open(&workshop, &project).expect("the window");
+    open(&window);
+    ask(&window, "Say hello.");
+    window.prints("Hello from the played API.");
+    window.chord(&[CONTROL, SHIFT], "T");
+    window.prints("$");
+    type_line(&window, "echo in-the-shell-$((40+2))");
+    window.prints("in-the-shell-42");
+
+    c1_the_key_is_nowhere_to_be_seen(&workshop, &project);
+    t1_sequences_get_no_answer(&window);
+    t2_a_flood_leaves_the_window_usable(&window);
+    an_edit_by_hand_holds_at_once(&window, &workshop);
+
+    // R3: killed, and then closed as one closes it.
+    window.kill().expect("kill the window");
+    let window = Window::open(&workshop, &project).expect("the window again");
+    found_again(&window);
+    drop(window);
+    let window = Window::open(&workshop, &project).expect("the window once more");
+    found_again(&window);
+    stop(&window, &workshop, &project);
+}
+
+fn found_again(window: &Window) {
+    window.shows("Running");
+    window.click("web-shop");
+    window.shows("Shell 1");
+    window.prints("Hello from the played API.");
+    window.chord(&[CONTROL], PAGE_DOWN);
+    window.prints("in-the-shell-42");
+    let line = format!("echo again-$(({}))", window.terminal().matches("again-").count());
+    type_line(window, &line);
+    window.until("the shell goes on", || {
+        let shown = window.terminal();
+        (shown.matches("again-").count() > shown.matches("echo again-").count()).then_some(())
+    });
+}
+
+/// Neither in command lines, nor with the engine, nor in any file of rcc's or
+/// the project's.
+fn c1_the_key_is_nowhere_to_be_seen(workshop: &Workshop, project: &Path) {
+    let key = played_api::KEY.as_bytes();
+    let has = |bytes: &[u8]| bytes.windows(key.len()).any(|window| window == key);
+    for entry in fs::read_dir("/proc").expect("processes").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(!has(&line), "{}", String::from_utf8_lossy(&line));
+    }
+    let all = workshop.run(project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
+    let ids: Vec<&str> = ["inspect"].into_iter().chain(all.out.split_whitespace()).collect();
+    assert!(ids.len() > 1, "{all:?}");
+    let inspected = workshop.run(project, "podman", &ids).expect("podman inspect");
+    assert!(inspected.out.len() > 1000 && !has(inspected.out.as_bytes()), "{inspected:?}");
+    let home = workshop.home();
+    let folders = [
+        project.to_path_buf(),
+        home.join(".config"),
+        home.join(".local/state"),
+        home.join(".local/share/containers/storage/overlay-containers"),
+        format!("/run/user/{}", ANN.0).into(),
+        workshop.lab.folder().join("window.log"),
+    ];
+    let mut files = 0;
+    for folder in folders {
+        each_file(&folder, &mut |path| {
+            files += 1;
+            assert!(!has(&fs::read(path).unwrap_or_default()), "{}", path.display());
+        });
+    }
+    assert!(files > 5, "only {files} files were looked at");
+}
+
+fn each_file(path: &Path, look: &mut impl FnMut(&Path)) {
+    let Ok(meta) = fs::symlink_metadata(path) else { return };
+    if meta.is_file() {
+        look(path);
+    } else if meta.is_dir() {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            each_file(&entry.path(), look);
+        }
+    }
+}
+
+/// A question for the clipboard or for a title would be answered by typing.
+fn t1_sequences_get_no_answer(window: &Window) {
+    type_line(
+        window,
+        "printf '\\033]52;c;c2VjcmV0\\007\\033]52;c;?\\007\\033]0;<b>pwned\\007\\033[21t'; read -t 2 x; \
+         echo answer-${#x}-end",
+    );
+    window.prints("answer-0-end");
+    assert_eq!(window.script("return document.querySelectorAll('main b').length"), 0);
+    let around = "return ['header', 'nav', 'footer'].map((part) =>
+        document.querySelector(part)?.innerText).join(' ') + document.title";
+    let around = window.script(around).to_string();
+    assert!(!around.contains("pwned"), "{around}");
+}
+
+fn t2_a_flood_leaves_the_window_usable(window: &Window) {
+    type_line(window, "yes");
+    window.until("the flood", || window.terminal().ends_with("y\ny\ny").then_some(()));
+    let mut slowest = Duration::ZERO;
+    let mut memory = Vec::new();
+    for second in 0..12 {
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until {
+            let asked = Instant::now();
+            window.script("return document.title");
+            slowest = slowest.max(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // The first second fills what was scrolled away.
+        if second > 0 {
+            memory.push(window.memory().expect("memory"));
+        }
+    }
+    // Other pages open meanwhile.
+    window.click("Network");
+    window.shows("Reached");
+    window.click("Shell 1");
+    // What is garbage for a while comes and goes: the least of each half counts.
+    let least = |part: &[u64]| part.iter().copied().min().unwrap_or_default();
+    let grown = least(&memory[6..]).saturating_sub(least(&memory[..6])) >> 20;
+    assert!(slowest < Duration::from_secs(3), "the page did not answer for {slowest:?}");
+    assert!(grown < 30, "{grown} MB more after some seconds: {memory:?}");
+    window.enter_terminal();
+    let pressed = Instant::now();
+    window.chord(&[CONTROL], "c");
+    window.until("Ctrl+C", || window.terminal().trim_end().ends_with('$').then_some(()));
+    let took = pressed.elapsed();
+    eprintln!("Under a flood: slowest answer {slowest:?}, {grown} MB more, Ctrl+C after {took:?}");
+    assert!(took < Duration::from_secs(3), "Ctrl+C after {took:?}");
+    type_line(window, "clear; echo in-the-shell-$((40+2))");
+    window.prints("in-the-shell-42");
+}
+
+/// A list that an editor wrote holds in the sandbox that runs, and so does
+/// taking an entry out of it.
+fn an_edit_by_hand_holds_at_once(window: &Window, workshop: &Workshop) {
+    let list = workshop.home().join(".config/rcc/hosts.yaml");
+    type_line(window, "bash reach.sh; echo first-$((1+1))");
+    window.prints("first-2");
+    assert!(window.terminal().contains("unreachable"), "{}", window.terminal());
+    let text = "version: 1\n# by hand\nwhitelist:\n  - host: other.example\n    ports: [443]\n";
+    fs::write(&list, text).expect("write");
+    chown(&list, Some(ANN.0), Some(ANN.0)).expect("chown");
+    // The helper is told a moment after the file was closed.
+    window.until("the host that was allowed by hand", || {
+        type_line(window, "clear; bash reach.sh");
+        std::thread::sleep(Duration::from_secs(1));
+        window.terminal().contains("from 192.0.2.2:").then_some(())
+    });
+    fs::remove_file(&list).expect("remove");
+    window.until("the host that was taken out by hand", || {
+        type_line(window, "clear; bash reach.sh");
+        std::thread::sleep(Duration::from_secs(1));
+        window.terminal().contains("unreachable").then_some(())
+    });
+    type_line(window, "clear; echo in-the-shell-$((40+2))");
+    window.prints("in-the-shell-42");
 }

@@ -11,6 +11,9 @@ if (target) mount(App, { target, props: { app } });
 await app.begin();
 
 if (app.automation) {
-  // For tests: what the terminal in sight shows.
-  Object.assign(window, { __rccTerminalText: () => app.sandbox?.text() ?? "" });
+  // For tests and measurements: what the terminal in sight shows, and the terminal itself.
+  Object.assign(window, {
+    __rccTerminalText: () => app.sandbox?.text() ?? "",
+    __rccTerminal: () => app.sandbox?.current?.view ?? null,
+  });
 }

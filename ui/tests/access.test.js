@@ -21,6 +21,27 @@ const PAGES = {
     await page.keyboard.press("Control+Shift+F");
     await page.getByRole("searchbox", { name: "Find in the terminal" }).waitFor();
   }],
+  "out of memory": ["ending=memory", async (page) => {
+    await opened(page);
+    await run(page, "exit 137");
+    await page.getByRole("button", { name: /^Raise/ }).waitFor();
+  }],
+  "login bar": ["login=offered", async (page) => {
+    await opened(page);
+    await button(page, "Use…").waitFor();
+  }],
+  "login field": ["login=offered", async (page) => {
+    await opened(page);
+    await button(page, "Use…").click();
+    await page.getByLabel("Token").fill("hello");
+    await button(page, "Keep").click();
+    await page.getByRole("alert").waitFor();
+  }],
+  "copy question": ["", async (page) => {
+    await opened(page);
+    await page.evaluate(() => window.__rccFake.drop([{ name: "a-file-with-a-long-name-from-somewhere-else.pdf", inside: null }]));
+    await page.getByRole("dialog").waitFor();
+  }],
   menu: ["", async (page) => {
     await opened(page);
     await button(page, "Project menu").click();
@@ -35,6 +56,16 @@ const PAGES = {
     await tab(page, "Network").click();
     await page.getByText("api.anthropic.com").waitFor();
   }],
+  "network menu": ["", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await button(page, "Allow registry.example.org").click();
+    await page.getByRole("menuitem").first().waitFor();
+    // All of it is in sight, not only what a sideways scroll would show.
+    const menu = page.locator(".menu:popover-open");
+    assert.equal(await menu.getByRole("menuitem").count(), 5);
+    assert.ok(await menu.evaluate((e) => e.scrollWidth <= e.clientWidth && e.clientHeight > 150));
+  }],
   resources: ["limits=none", async (page) => {
     await opened(page);
     await tab(page, "Resources").click();
@@ -46,7 +77,10 @@ const PAGES = {
     await page.getByText("This project uses only").waitFor();
   }],
   setup: ["setup=bare&projects=none", (page) => page.getByText("Before the first sandbox").waitFor()],
-  general: ["", at("#/settings/general")],
+  general: ["", async (page) => {
+    await at("#/settings/general")(page);
+    await button(page, "Add…").click();
+  }],
   hosts: ["hosts=many", async (page) => {
     await at("#/settings/hosts")(page);
     await button(page, "Allow a Host…").click();

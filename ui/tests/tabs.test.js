@@ -22,6 +22,16 @@ describe("several terminals", () => {
     await terminalShows(page, "You said: on");
   });
 
+  on("open=warm&answer=late", "what is typed as soon as the program shows itself arrives, once", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").click();
+    await terminalShows(page, "pretends");
+    assert.equal((await calls(page, "write")).length, 0);
+    await run(page, "early");
+    await terminalShows(page, "You said: early");
+    assert.equal((await terminalText(page)).split("You said").length, 2);
+  });
+
   on("open=warm", "output of a hidden terminal is there when it is shown", async (page) => {
     await opened(page);
     await run(page, "later x");

@@ -17,6 +17,8 @@ use serde::Serialize;
 
 use crate::{child, test, workspace};
 
+mod window;
+
 const POLICY: &str = "version: 1
 whitelist:
   - host: allowed.example
@@ -36,6 +38,8 @@ pub enum Part {
     Attach,
     /// A session, against `podman run`.
     Sessions,
+    /// First paint, memory, terminals and keys of the window.
+    Window,
 }
 
 impl Part {
@@ -64,6 +68,9 @@ pub fn run(parts: &[Part]) -> anyhow::Result<u8> {
     let mut build = workspace::cargo();
     build.args(["build", "--release", "--workspace", "--exclude", "rcc-desktop", "--bins"]);
     succeed(&mut build, "bench build")?;
+    if parts.is_empty() || parts.contains(&Part::Window) {
+        window::build()?;
+    }
     let (mut inside, _) = test::static_inside()?;
     succeed(&mut inside, "bench build inside")?;
     let release = workspace::programs().with_file_name("release");
@@ -86,6 +93,7 @@ pub fn measure(parts: &[Part]) -> anyhow::Result<u8> {
             Part::Resolver => in_a_lab(resolver),
             Part::Attach => in_a_lab(attach),
             Part::Sessions => Box::new(sessions),
+            Part::Window => Box::new(window::measure),
         };
         // A lab belongs to its thread.
         let done = std::thread::scope(|scope| scope.spawn(|| measure(&mut lines)).join());

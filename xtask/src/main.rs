@@ -8,6 +8,7 @@ mod mutate;
 mod package;
 mod report;
 mod run;
+mod screenshots;
 mod test;
 mod workspace;
 
@@ -38,6 +39,14 @@ enum Command {
         /// Only these; all without one
         parts: Vec<bench::Part>,
     },
+    /// Pictures of every page of the window, in light and dark, at two sizes
+    Screenshots {
+        /// Where they go
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+        /// Only these; all without one
+        pages: Vec<String>,
+    },
     #[command(hide = true)]
     Measure { parts: Vec<bench::Part> },
     /// Take one defence away at a time, in a copy, and see a test turn red
@@ -64,6 +73,7 @@ fn main() -> ExitCode {
         Command::Measure { parts } => bench::measure(&parts),
         Command::Mutate { rows } => mutate::run(&rows),
         Command::Package(wanted) => package::run(&wanted),
+        Command::Screenshots { to, pages } => screenshots::run(to, &pages),
         Command::Uninstall { yes } => run::uninstall(yes),
     };
     match done {

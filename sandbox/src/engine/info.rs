@@ -151,6 +151,18 @@ impl EngineInfo {
         (memory, self.default_cores(), PROCESSES)
     }
 
+    /// The next larger memory for a sandbox whose `memory` was not enough, in
+    /// bytes: half as much again, in whole GiB where that is possible, and never
+    /// all that the computer has.
+    pub fn more_memory(&self, memory: u64) -> Option<u64> {
+        const STEP: u64 = 1 << 29;
+        const GIB: u64 = 1 << 30;
+        let step = if memory >= 2 * GIB { GIB } else { STEP };
+        let wanted = (memory / 2).saturating_add(memory).next_multiple_of(step);
+        let most = self.host.mem_total.saturating_sub(GIB) / STEP * STEP;
+        Some(wanted.min(most)).filter(|more| *more > memory)
+    }
+
     /// What of `wanted` this computer can hold, and in words what it cannot.
     pub fn limits(&self, wanted: &LimitsWanted) -> Limits {
         let has = |name: &str| {

@@ -15,6 +15,10 @@ use crate::secrets::EXTRA_CERTIFICATES;
 /// few attempts, so that an offline sandbox says so soon.
 const RESOLV_CONF: &str = "nameserver 169.254.1.1\noptions timeout:1 attempts:5\n";
 
+/// What Claude Code tells the model of where it is: memory that the computer's
+/// administrator gives, which no project can take away (its documentation, "Memory").
+const FOR_THE_AGENT: &str = include_str!("for-the-agent.md");
+
 /// Largest file of certificates, in bytes.
 const MAX_CERTIFICATES: u64 = 4 << 20;
 
@@ -30,6 +34,7 @@ pub(super) async fn mounts(host: &Host, project: &Project) -> Result<Vec<MountSp
             "/etc/claude-code/managed-settings.json",
             rcc_inside::hooks::managed_settings().into_bytes(),
         ),
+        ("CLAUDE.md", "/etc/claude-code/CLAUDE.md", FOR_THE_AGENT.as_bytes().to_vec()),
         ("gitconfig", "/etc/gitconfig", git.into_bytes()),
         ("hosts", "/etc/hosts", hosts(&project.slug()).into_bytes()),
     ];

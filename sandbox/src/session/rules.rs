@@ -171,11 +171,25 @@ pub async fn refresh(
 ) -> Result<Vec<DroppedRule>> {
     let only = match level {
         Level::All => None,
-        Level::Project(project) => Some(project),
+        Level::Project(project) => Some(project.id()),
     };
+    refresh_of(host, engine, network, only, before).await
+}
+
+/// [`refresh`] by the project's id; none is every project.
+pub(super) async fn refresh_of(
+    host: &Host,
+    engine: &Engine,
+    network: &Network,
+    only: Option<&str>,
+    before: &[Entry],
+) -> Result<Vec<DroppedRule>> {
     let gone = wire(before)?;
     let mut refused = Vec::new();
-    for session in sessions(engine, only).await? {
+    for session in Session::all(engine).await? {
+        if only.is_some_and(|id| id != session.project_id()) {
+            continue;
+        }
         let Some(attachment) = session.attachment(network).await? else { continue };
         // A folder that is gone has no list of its own any more.
         let Ok(project) = Project::open(&session.path(), host) else { continue };

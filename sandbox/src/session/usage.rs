@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Session;
+use crate::engine::Engine;
 use crate::error::Result;
+use crate::project::Project;
 
 /// Where the unified hierarchy is mounted.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -25,6 +27,8 @@ pub struct Usage {
     pub processes: Option<u32>,
     /// See `processes`.
     pub process_limit: Option<u32>,
+    /// Programs that the kernel ended since it began because the memory was full.
+    pub killed_for_memory: Option<u64>,
 }
 
 impl Session {
@@ -37,6 +41,26 @@ impl Session {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         Ok(group(&groups, &self.found.id).map_or_else(Usage::default, |path| look(&path)))
     }
+}
+
+/// Whether programs of the project's sandbox were ended because its memory was
+/// full: in one that runs, or in one that ended and was not put away yet.
+///
+/// # Errors
+/// `Code::Engine`.
+pub async fn ran_out_of_memory(engine: &Engine, project: &Project) -> Result<bool> {
+    for found in engine.find(Some(project.id())).await? {
+        let full = if found.running {
+            let usage = Session::of(engine, found).usage().await?;
+            usage.killed_for_memory.is_some_and(|killed| killed > 0)
+        } else {
+            engine.state(&found.id).await?.out_of_memory
+        };
+        if full {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The folder of the sandbox's own group. A process that shares a group with
@@ -67,6 +91,9 @@ fn look(group: &Path) -> Usage {
         cores: text("cpu.max").and_then(|text| cores(&text)),
         processes: count("pids.current"),
         process_limit: count("pids.max"),
+        killed_for_memory: text("memory.events").and_then(|events| {
+            events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+        }),
     }
 }
 
@@ -101,10 +128,12 @@ mod tests {
         write("cpu.stat", "usage_usec 2500\nuser_usec 1\n");
         write("cpu.max", "150000 100000\n");
         write("pids.current", "7\n");
+        write("memory.events", "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n");
         let usage = look(dir.path());
         assert_eq!((usage.memory, usage.memory_limit), (Some(1 << 20), None));
         assert_eq!((usage.cpu_us, usage.cores), (Some(2500), Some(1.5)));
         assert_eq!((usage.processes, usage.process_limit), (Some(7), None));
+        assert_eq!(usage.killed_for_memory, Some(2));
         assert_eq!(cores("max 100000"), None);
     }
 }

@@ -1,50 +1,18 @@
-//! The desktop's notifications (Desktop Notifications Specification 1.2).
-//!
-//! Spoken on the connection that is there anyway: a crate for it would bring
-//! another major version of zbus.
+//! The desktop's notifications, by notify-rust: each that is shown has a wait of
+//! its own for what the person does with it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::StreamExt;
-use zbus::zvariant::Value;
+use notify_rust::{Hint, Notification, NotificationHandle, NotificationResponse, Timeout, Urgency};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::decide::{About, Answer, Note, Step, escaped};
 
-#[zbus::proxy(
-    interface = "org.freedesktop.Notifications",
-    default_service = "org.freedesktop.Notifications",
-    default_path = "/org/freedesktop/Notifications"
-)]
-trait Notifications {
-    fn get_capabilities(&self) -> zbus::Result<Vec<String>>;
-
-    #[expect(clippy::too_many_arguments, reason = "the specification's own")]
-    fn notify(
-        &self,
-        app_name: &str,
-        replaces_id: u32,
-        app_icon: &str,
-        summary: &str,
-        body: &str,
-        actions: &[&str],
-        hints: HashMap<&str, Value<'_>>,
-        expire_timeout: i32,
-    ) -> zbus::Result<u32>;
-
-    fn close_notification(&self, id: u32) -> zbus::Result<()>;
-
-    #[zbus(signal)]
-    fn notification_closed(&self, id: u32, reason: u32) -> zbus::Result<()>;
-
-    #[zbus(signal)]
-    fn action_invoked(&self, id: u32, action_key: &str) -> zbus::Result<()>;
-}
-
-/// Milliseconds until it goes; as the desktop does it.
-const AS_USUAL: i32 = -1;
-
-/// `urgency` normal.
-const NORMAL: u8 = 1;
+/// Longest wait for the desktop's daemon; one that hangs must not hold up the rest.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,99 +22,137 @@ pub enum Said {
 }
 
 pub struct Desktop {
-    server: NotificationsProxy<'static>,
-    answered: ActionInvokedStream,
-    closed: NotificationClosedStream,
-    ids: HashMap<About, u32>,
+    shown: HashMap<About, Shown>,
+    /// Asked from the daemon before the first is shown.
+    able: Option<Able>,
+    said: mpsc::UnboundedReceiver<(u32, Said)>,
+    tell: mpsc::UnboundedSender<(u32, Said)>,
+}
+
+/// What the daemon can do.
+#[derive(Debug, Clone, Copy)]
+struct Able {
     markup: bool,
     buttons: bool,
 }
 
+/// One that stands on the desktop.
+struct Shown {
+    handle: Arc<NotificationHandle>,
+    wait: JoinHandle<()>,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.wait.abort();
+    }
+}
+
 impl Desktop {
-    pub async fn connect() -> zbus::Result<Self> {
-        let bus = zbus::Connection::session().await?;
-        let server = NotificationsProxy::new(&bus).await?;
-        let capabilities = server.get_capabilities().await?;
-        let has = |name: &str| capabilities.iter().any(|own| own == name);
-        Ok(Self {
-            answered: server.receive_action_invoked().await?,
-            closed: server.receive_notification_closed().await?,
-            ids: HashMap::new(),
-            markup: has("body-markup"),
-            buttons: has("actions"),
-            server,
-        })
+    pub fn new() -> Self {
+        let (tell, said) = mpsc::unbounded_channel();
+        Self { shown: HashMap::new(), able: None, said, tell }
     }
 
-    pub async fn perform(&mut self, step: Step) -> zbus::Result<()> {
-        match step {
-            Step::Show(note) => self.show(note).await,
-            Step::Withdraw(about) => match self.ids.remove(&about) {
-                Some(id) => self.server.close_notification(id).await,
-                None => Ok(()),
-            },
-        }
-    }
-
-    async fn show(&mut self, note: Note) -> zbus::Result<()> {
-        let body = if self.markup { escaped(&note.body) } else { note.body.clone() };
-        let mut actions = Vec::new();
-        if self.buttons {
-            if note.answers.iter().all(|(answer, _)| *answer != Answer::Show) {
-                actions.extend([Answer::Show.key(), "Show"]);
+    /// Does it, or nothing on a desktop without notifications.
+    pub async fn perform(&mut self, step: Step) {
+        let done = async {
+            match step {
+                Step::Show(note) => self.show(note).await,
+                Step::Withdraw(about) => {
+                    if let Some(shown) = self.shown.remove(&about) {
+                        shown.handle.close_async().await;
+                    }
+                }
             }
-            actions.extend(note.answers.iter().flat_map(|(answer, label)| [answer.key(), label]));
-        }
-        let hints = HashMap::from([
-            ("desktop-entry", Value::from(crate::APPLICATION)),
-            ("urgency", Value::from(NORMAL)),
-        ]);
-        let replaces = self.ids.get(&note.about).copied().unwrap_or(0);
-        let id = self
-            .server
-            .notify("rcc", replaces, "rcc", &note.title, &body, &actions, hints, AS_USUAL)
-            .await?;
-        self.ids.insert(note.about, id);
-        Ok(())
+        };
+        // The window shows the same; the next may find a daemon that answers.
+        let _ = tokio::time::timeout(PATIENCE, done).await;
     }
 
-    /// The next thing that the person or the desktop did with one of ours;
-    /// `None` when the bus is gone.
+    async fn show(&mut self, note: Note) {
+        let Some(able) = self.able().await else { return };
+        let mut notification = Notification::new();
+        notification
+            .appname("rcc")
+            .icon("rcc")
+            .summary(&note.title)
+            .body(&if able.markup { escaped(&note.body) } else { note.body.clone() })
+            .hint(Hint::DesktopEntry(crate::APPLICATION.into()))
+            .urgency(Urgency::Normal)
+            .timeout(Timeout::Default);
+        if able.buttons {
+            for (answer, label) in &note.answers {
+                notification.action(answer.key(), label);
+            }
+            // A click beside the buttons. Last and without a label: some desktops make a
+            // fourth button of it else.
+            if note.answers.iter().all(|(answer, _)| *answer != Answer::Show) {
+                notification.action(Answer::Show.key(), "");
+            }
+        }
+        // In the place of the one about the same, whose wait ends here.
+        if let Some(old) = self.shown.remove(&note.about) {
+            notification.id(old.handle.id());
+        }
+        let Ok(handle) = notification.show_async().await else { return };
+        let handle = Arc::new(handle);
+        let wait = tokio::spawn(wait(handle.clone(), note.about.clone(), self.tell.clone()));
+        self.shown.insert(note.about, Shown { handle, wait });
+    }
+
+    async fn able(&mut self) -> Option<Able> {
+        if self.able.is_none() {
+            // The crate has only the blocking way to ask.
+            let asked = tokio::task::spawn_blocking(notify_rust::get_capabilities).await;
+            let capabilities = asked.ok()?.ok()?;
+            let has = |name: &str| capabilities.iter().any(|own| own == name);
+            self.able = Some(Able { markup: has("body-markup"), buttons: has("actions") });
+        }
+        self.able
+    }
+
+    /// The next thing that the person or the desktop did with one of ours.
     pub async fn said(&mut self) -> Option<Said> {
         loop {
-            let (id, key) = tokio::select! {
-                answered = self.answered.next() => {
-                    let answered = answered?;
-                    let Ok(arguments) = answered.args() else { continue };
-                    (arguments.id, Some(arguments.action_key.to_string()))
-                }
-                closed = self.closed.next() => {
-                    let closed = closed?;
-                    let Ok(arguments) = closed.args() else { continue };
-                    (arguments.id, None)
-                }
-            };
-            let about =
-                self.ids.iter().find(|(_, own)| **own == id).map(|(about, _)| about.clone());
-            let Some(about) = about else { continue };
-            let said = match key {
-                Some(key) => match Answer::from_key(&key) {
-                    Some(answer) => Said::Answered(about.clone(), answer),
-                    None => continue,
-                },
-                None => Said::Closed(about.clone()),
-            };
+            let (id, said) = self.said.recv().await?;
+            let (Said::Answered(about, _) | Said::Closed(about)) = &said;
+            // What was replaced or withdrawn meanwhile is no answer any more.
+            if self.shown.get(about).is_none_or(|shown| shown.handle.id() != id) {
+                continue;
+            }
             if matches!(said, Said::Closed(_)) {
-                self.ids.remove(&about);
+                self.shown.remove(about);
             }
             return Some(said);
         }
     }
 }
 
+async fn wait(
+    handle: Arc<NotificationHandle>,
+    about: About,
+    tell: mpsc::UnboundedSender<(u32, Said)>,
+) {
+    let id = handle.id();
+    handle
+        .wait_for_action_async(|response: &NotificationResponse| {
+            let said = match response {
+                NotificationResponse::Default => Said::Answered(about, Answer::Show),
+                NotificationResponse::Action(key) => match Answer::from_key(key) {
+                    Some(answer) => Said::Answered(about, answer),
+                    None => return,
+                },
+                _ => Said::Closed(about),
+            };
+            // The app may be ending.
+            let _ = tell.send((id, said));
+        })
+        .await;
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
     use zbus::object_server::SignalEmitter;
     use zbus::zvariant::OwnedValue;
 
@@ -235,7 +241,7 @@ mod tests {
             .build()
             .await
             .unwrap();
-        let mut desktop = Desktop::connect().await.unwrap();
+        let mut desktop = Desktop::new();
         let about = About::Blocked {
             project: "p".into(),
             target: "a.example".into(),
@@ -248,30 +254,48 @@ mod tests {
             body: body.into(),
             answers: vec![(Answer::Allow, "Allow for This Project"), (Answer::More, "More…")],
         };
-        desktop.perform(Step::Show(note("<img src=x> & more"))).await.unwrap();
+        desktop.perform(Step::Show(note("<img src=x> & more"))).await;
         let (id, summary, body, actions) = shows.recv().await.unwrap();
         assert_eq!(summary, "shop: blocked a.example");
         assert_eq!(body, "&lt;img src=x&gt; &amp; more");
-        let buttons = ["default", "Show", "allow", "Allow for This Project", "more", "More…"];
+        let buttons = ["allow", "Allow for This Project", "more", "More…", "default", ""];
         assert_eq!(actions, buttons);
-        desktop.perform(Step::Show(note("again"))).await.unwrap();
+        desktop.perform(Step::Show(note("again"))).await;
         assert_eq!(shows.recv().await.unwrap().0, id);
 
+        // The daemon may answer before the wait has begun to listen: it is told until it hears.
         let emitter = SignalEmitter::new(&bus, path).unwrap();
-        // One of somebody else's is passed over.
-        Daemon::action_invoked(&emitter, 999, "allow").await.unwrap();
-        Daemon::action_invoked(&emitter, id, "allow").await.unwrap();
-        let answered = Said::Answered(about.clone(), Answer::Allow);
-        assert_eq!(desktop.said().await.unwrap(), answered);
-        Daemon::notification_closed(&emitter, id, 2).await.unwrap();
-        assert_eq!(desktop.said().await.unwrap(), Said::Closed(about.clone()));
+        let answered = heard(&mut desktop, async || {
+            // One of somebody else's is passed over.
+            Daemon::action_invoked(&emitter, 999, "not-now").await.unwrap();
+            Daemon::action_invoked(&emitter, id, "allow").await.unwrap();
+        });
+        assert_eq!(answered.await, Said::Answered(about.clone(), Answer::Allow));
+        // Who answers here has it taken away, whatever the daemon does by itself.
+        desktop.perform(Step::Withdraw(about.clone())).await;
+        assert_eq!(closes.recv().await.unwrap(), id);
 
-        desktop.perform(Step::Show(note("once more"))).await.unwrap();
+        desktop.perform(Step::Show(note("once more"))).await;
         let (second, ..) = shows.recv().await.unwrap();
-        desktop.perform(Step::Withdraw(about.clone())).await.unwrap();
-        assert_eq!(closes.recv().await.unwrap(), second);
+        assert_ne!(second, id);
+        let closed = heard(&mut desktop, async || {
+            Daemon::notification_closed(&emitter, second, 2).await.unwrap();
+        });
+        assert_eq!(closed.await, Said::Closed(about.clone()));
         // Nothing is left of it.
-        desktop.perform(Step::Withdraw(about)).await.unwrap();
+        desktop.perform(Step::Withdraw(about)).await;
         assert!(closes.try_recv().is_err());
+    }
+
+    /// What the desktop hears while `tell` is done again and again.
+    async fn heard(desktop: &mut Desktop, tell: impl AsyncFn()) -> Said {
+        for _ in 0..100 {
+            tell().await;
+            let said = tokio::time::timeout(Duration::from_millis(50), desktop.said()).await;
+            if let Ok(said) = said {
+                return said.unwrap();
+            }
+        }
+        panic!("nothing was heard")
     }
 }

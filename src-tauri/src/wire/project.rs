@@ -31,6 +31,8 @@ pub struct Resources {
 pub struct ProjectSettings {
     /// Claude acts without asking.
     pub act_alone: bool,
+    /// The login of all projects is not handed in here.
+    pub own_login: bool,
     /// `dev`, `small`, or a name that the engine knows.
     pub image: String,
     /// Bytes; `null` is the default, as for the next two.

@@ -3,6 +3,7 @@
 import type {
   About,
   AllowHost,
+  Ending,
   Event,
   FieldProblem,
   Hello,
@@ -10,6 +11,7 @@ import type {
   HostsChange,
   HostsDocument,
   HostsLevel,
+  LoginState,
   NetworkView,
   Opened,
   OpenSandbox,
@@ -68,6 +70,20 @@ export interface Backend {
   saveSettings(settings: WindowSettings): Promise<void>;
   about(): Promise<About>;
   walls(project: string): Promise<Wall[]>;
+  /** Whether the sandbox ran out of memory, and what more it could have. */
+  ending(project: string): Promise<Ending>;
+  /** Copies what was dropped last into the project; answers the paths inside. */
+  copyDropped(project: string): Promise<string[]>;
+  /** The clipboard's picture goes into the sandbox; answers its path there, or nothing. */
+  pasteImage(project: string): Promise<string | null>;
+  login(): Promise<LoginState>;
+  keepLogin(token: string): Promise<void>;
+  forgetLogin(): Promise<void>;
+  /** `Project.offerLogin` is false from now on. */
+  loginStaysHere(project: string): Promise<void>;
+  /** Whether sandboxes outlive a logout; `null` where nothing ends them. */
+  linger(): Promise<boolean | null>;
+  setLinger(on: boolean): Promise<void>;
   /** Ends the app, with or without the sessions. */
   quit(stop: boolean): Promise<void>;
 

@@ -60,7 +60,11 @@ blocked: number,
 /**
  * A conversation is kept that could go on.
  */
-resumable: boolean, };
+resumable: boolean,
+/**
+ * Its login could be one for all projects: ask once.
+ */
+offerLogin: boolean, };
 
 export type Session = { network: NetworkWord,
 /**
@@ -120,7 +124,7 @@ offline: boolean, start: Start,
  */
 terminal: number | null, columns: number, rows: number, };
 
-export type Start = "show" | "new" | "resume" | "shell";
+export type Start = "show" | "new" | "resume" | "shell" | "login";
 
 export type Opened = {
 /**
@@ -136,7 +140,7 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, } | { "kind": "dropped", project: string, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, files: boolean, } | { "kind": "dropped", project: string, } | { "kind": "files", files: Array<DroppedFile>, } | { "kind": "refused" } & Problem;
 
 export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
@@ -253,6 +257,32 @@ export type FieldProblem = { field: FieldWord, message: string, };
 
 export type FieldWord = "target" | "ports" | "private";
 
+export type DroppedFile = { name: string,
+/**
+ * Its path in the sandbox; `null` when it is not in the project.
+ */
+inside: string | null, };
+
+export type LoginState = {
+/**
+ * One is kept; `null`: this computer has no secret store.
+ */
+kept: boolean | null,
+/**
+ * rcc was started with a login in its environment, which comes first.
+ */
+byEnvironment: boolean, };
+
+export type Ending = { outOfMemory: boolean,
+/**
+ * What it had, bytes.
+ */
+memory: number,
+/**
+ * What it could have, bytes; `null`: the computer has no more.
+ */
+more: number | null, };
+
 export type Resources = {
 /**
  * Bytes.
@@ -280,6 +310,10 @@ export type ProjectSettings = {
  * Claude acts without asking.
  */
 actAlone: boolean,
+/**
+ * The login of all projects is not handed in here.
+ */
+ownLogin: boolean,
 /**
  * `dev`, `small`, or a name that the engine knows.
  */
@@ -398,5 +432,14 @@ export type Command =
   | "terminal_close"
   | "end_terminal"
   | "quit"
+  | "copy_dropped"
+  | "paste_image"
+  | "ending"
+  | "login"
+  | "keep_login"
+  | "forget_login"
+  | "login_stays_here"
+  | "linger"
+  | "set_linger"
   | "copy_text"
   | "open_link";

@@ -78,7 +78,7 @@ export class Sandbox {
   async open(start: Start, offline: boolean): Promise<boolean> {
     if (this.phase === "opening") return false;
     if (this.lost || this.phase === "failed") this.close();
-    const tab = this.#add(start === "shell" ? "shell" : "claude");
+    const tab = this.#add(start === "shell" ? "shell" : start === "login" ? "other" : "claude");
     this.current = tab;
     return this.#run(tab, start, offline);
   }

@@ -35,6 +35,8 @@ export class Tab {
   #channel: number | null = null;
   #view: TerminalView | null = null;
   #arrived: ((view: TerminalView) => void)[] = [];
+  /** Typed when the program showed itself and nobody said yet where it is typed to; before that, nothing. */
+  #early: Uint8Array[] | null = null;
   /** Output of a program before the last one is not shown. */
   #generation = 0;
 
@@ -82,6 +84,8 @@ export class Tab {
     }
     this.#channel = opened.terminal;
     this.#typing = new Typing((bytes) => this.#backend.write(opened.terminal, bytes));
+    for (const bytes of this.#early ?? []) this.#typing.type(bytes);
+    this.#early = null;
     this.number = opened.tab;
     // A program that ends at once has said so already.
     if (this.#isOpening()) this.phase = { kind: "live" };
@@ -95,6 +99,7 @@ export class Tab {
     if (this.#channel !== null) void this.#backend.close(this.#channel).catch(() => undefined);
     this.#channel = null;
     this.#typing = null;
+    this.#early = null;
   }
 
   /** The page made a view for it. */
@@ -109,6 +114,7 @@ export class Tab {
 
   typed(bytes: Uint8Array): void {
     if (this.phase.kind === "live") this.#typing?.type(bytes);
+    else if (this.phase.kind === "opening") this.#early?.push(bytes);
   }
 
   resized(columns: number, rows: number): void {
@@ -154,6 +160,7 @@ export class Tab {
     return {
       write: (bytes, credited) => {
         if (!current()) return;
+        if (this.#channel === null) this.#early ??= [];
         this.#view?.write(bytes, () => {
           if (credited) credit.drawn(bytes.length);
         });

@@ -2,11 +2,12 @@
 
 import { tick } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
-import { asProblem, type Backend, type Event, type Problem, type Project, type Start } from "../backend/backend";
+import { asProblem, type Backend, type DroppedFile, type Event, type Problem, type Project, type Start } from "../backend/backend";
 import { BlockedHosts } from "./blocked.svelte";
 import { parse, type ProjectView, type Route, routeOf, write } from "./route";
 import { Sandbox } from "./sandbox.svelte";
 import { Settings } from "./settings.svelte";
+import { typedPaths } from "../terminal/paths";
 import type { Tab } from "./tab.svelte";
 
 /** So long a passing message stays. */
@@ -20,6 +21,7 @@ export type Asked =
   | { kind: "stop"; project: Project }
   | { kind: "closeTab"; sandbox: Sandbox; tab: Tab }
   | { kind: "openInternet"; project: Project }
+  | { kind: "copyFiles"; names: string[]; tab: Tab }
   | { kind: "quit"; running: number }
   | { kind: "tray" }
   | { kind: "keys" }
@@ -41,8 +43,8 @@ export class WindowState {
   /** A line of the network page that the person wants to see. */
   line = $state<string | null>(null);
   toast = $state<string | null>(null);
-  /** A folder is held over the window. */
-  dragging = $state(false);
+  /** Something is held over the window. */
+  dragging = $state<"folder" | "files" | null>(null);
   /** The window has the focus of the desktop. */
   focused = $state(document.hasFocus());
   automation = $state(false);
@@ -191,9 +193,12 @@ export class WindowState {
     else sandbox.end(tab);
   }
 
-  async stop(id: string): Promise<void> {
-    if (await this.try(() => this.backend.stop(id))) this.sandboxes.get(id)?.close();
+  /** Answers whether it ended. */
+  async stop(id: string): Promise<boolean> {
+    const stopped = await this.try(() => this.backend.stop(id));
+    if (stopped) this.sandboxes.get(id)?.close();
     await this.refresh();
+    return stopped;
   }
 
   async setNetwork(id: string, connected: boolean): Promise<void> {
@@ -226,6 +231,43 @@ export class WindowState {
       await this.backend.openLink(url);
     } catch (error) {
       this.say(asProblem(error).title);
+    }
+  }
+
+  /** Files that were dropped are for the terminal in sight. */
+  dropFiles(files: DroppedFile[]): void {
+    const tab = this.view === "terminal" && !this.asked ? this.sandbox?.current : null;
+    if (tab?.phase.kind !== "live") {
+      this.say("A file can be dropped on a terminal that runs; a folder anywhere");
+      return;
+    }
+    const inside = files.flatMap((file) => file.inside ?? []);
+    if (inside.length > 0) tab.paste(typedPaths(inside));
+    const names = files.filter((file) => file.inside === null).map(({ name }) => name);
+    if (names.length > 0) this.asked = { kind: "copyFiles", names, tab };
+  }
+
+  async copyFiles(tab: Tab): Promise<void> {
+    await this.#type(tab, async () => await this.backend.copyDropped(tab.project));
+  }
+
+  /** The clipboard has no text: it may have a picture. */
+  async pasteImage(tab: Tab): Promise<void> {
+    if (tab.phase.kind !== "live") return;
+    await this.#type(tab, async () => {
+      const path = await this.backend.pasteImage(tab.project);
+      if (path) this.say(`The picture is ${path} in the sandbox`);
+      return path ? [path] : [];
+    });
+  }
+
+  async #type(tab: Tab, paths: () => Promise<string[]>): Promise<void> {
+    try {
+      const made = await paths();
+      if (made.length > 0) tab.paste(typedPaths(made));
+    } catch (error) {
+      const { title, why } = asProblem(error);
+      this.say(`${title} ${why}`);
     }
   }
 
@@ -290,7 +332,10 @@ export class WindowState {
         this.blocked.add(event);
         break;
       case "dragging":
-        this.dragging = event.over;
+        this.dragging = event.over ? (event.files ? "files" : "folder") : null;
+        break;
+      case "files":
+        this.dropFiles(event.files);
         break;
       case "dropped":
         void this.#show(event.project);

@@ -17,6 +17,8 @@ export interface ViewEvents {
   /** A program wanted to copy and was not let. */
   notCopied(): void;
   pasted(text: string, bracketed: boolean): void;
+  /** What was pasted has no text. */
+  pastedOther(): void;
   /** A link of the web was opened by Ctrl+click. */
   link(url: string): void;
   /** The pointer is over a link, or over none. */
@@ -154,6 +156,22 @@ export class TerminalView {
     return lines.join("\n").trimEnd();
   }
 
+  /** The last lines in sight, for tests. */
+  end(): string {
+    const buffer = this.#terminal.buffer.active;
+    const from = Math.max(0, buffer.baseY + buffer.cursorY - 2);
+    const lines = Array.from({ length: 3 }, (_, y) => buffer.getLine(from + y)?.translateToString(true) ?? "");
+    return lines.join("\n").trimEnd();
+  }
+
+  /** Once, when what was written next has been taken in; for measurements. */
+  whenParsed(act: () => void): void {
+    const once = this.#terminal.onWriteParsed(() => {
+      once.dispose();
+      act();
+    });
+  }
+
   dispose(): void {
     for (const undo of this.#undo.splice(0)) undo();
     this.#terminal.dispose();
@@ -175,6 +193,7 @@ export class TerminalView {
         event.stopPropagation();
         const text = event.clipboardData?.getData("text/plain");
         if (text) this.#events.pasted(text, this.#terminal.modes.bracketedPasteMode);
+        else this.#events.pastedOther();
       },
       { signal, capture: true },
     );

@@ -21,7 +21,7 @@ export function seconds(): number {
 }
 
 export function project(id: string, name: string, path: string, opened: number | null): Project {
-  return { id, name, path, exists: true, opened, session: null, blocked: 0, resumable: opened !== null };
+  return { id, name, path, exists: true, opened, session: null, blocked: 0, resumable: opened !== null, offerLogin: false };
 }
 
 export function session(activity: Activity, terminals: TerminalTab[] = []): Session {
@@ -115,6 +115,7 @@ const OFFERED: PackageOffer[] = [
 export function projectSettings(): ProjectSettings {
   return {
     actAlone: true,
+    ownLogin: false,
     image: "dev",
     memory: null,
     cores: null,

@@ -1,6 +1,7 @@
 /**
  * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
  * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open`,
+ * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`, `?answer=late`,
  * `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
  */
 
@@ -8,6 +9,7 @@ import type {
   Activity,
   AllowHost,
   Backend,
+  DroppedFile,
   Event,
   HostFields,
   HostsChange,
@@ -70,6 +72,9 @@ class Fake implements Backend {
   #lastChannel = 0;
   #lastNumber = 10;
   #asked = 0;
+  #kept = false;
+  #lingers = false;
+  #dropped: DroppedFile[] = [];
   readonly #failing = new Set<string>();
   readonly calls: unknown[][] = [];
 
@@ -79,6 +84,7 @@ class Fake implements Backend {
     this.#projects = examples.projects(options.get("projects") ?? "few");
     this.#hosts = new FakeHosts(options.get("hosts") ?? "few");
     this.#setup = examples.setup(options.get("setup") ?? "good");
+    if (options.get("login") === "offered") for (const project of this.#projects) project.offerLogin = project.session !== null;
     this.#settings = { ...examples.SETTINGS, theme: (options.get("theme") ?? "system") as WindowSettings["theme"] };
     for (const { id, session } of this.#projects) {
       for (const { number, kind } of session?.terminals ?? []) this.#programs.push(new Program(number, id, kind, this.#told));
@@ -88,6 +94,11 @@ class Fake implements Backend {
       __rccFake: {
         calls: this.calls,
         tell: (event: Event) => this.#tell(event),
+        /** As if the person had dropped files. */
+        drop: (files: DroppedFile[]) => {
+          this.#dropped = files;
+          this.#tell({ kind: "files", files });
+        },
         /** A session that ends elsewhere. */
         lose: (project: string) => this.stop(project).then(() => this.#tell({ kind: "projects" })),
         block: (project: string, target: string) => this.#block(project, target),
@@ -158,6 +169,7 @@ class Fake implements Backend {
     const terminal = ++this.#lastChannel;
     this.#channels.set(terminal, program);
     program.attach(terminal, screen);
+    if (this.#options.get("answer") === "late") await this.#wait(600);
     return { terminal, tab: program.number, session: structuredClone(project.session) };
   }
 
@@ -297,6 +309,57 @@ class Fake implements Backend {
     return this.#options.get("walls") === "open" ? walls.map((wall) => (wall.id === "calls" ? examples.NO_SECCOMP : wall)) : walls;
   }
 
+  async ending(id: string) {
+    this.calls.push(["ending", id]);
+    const how = this.#options.get("ending");
+    const { memory } = this.#settingsOf(id);
+    return { outOfMemory: how !== null, memory: memory ?? 8 * examples.GIB, more: how === "all-memory" ? null : 12 * examples.GIB };
+  }
+
+  async copyDropped(project: string) {
+    this.calls.push(["copyDropped", project]);
+    if (this.#failing.delete("copyDropped")) throw problems.NOT_SAVED;
+    return this.#dropped.filter(({ inside }) => inside === null).map(({ name }) => `/workspace/${name}`);
+  }
+
+  async pasteImage(project: string) {
+    this.calls.push(["pasteImage", project]);
+    return this.#options.get("clipboard") === "image" ? "/tmp/clipboard-1.png" : null;
+  }
+
+  async login() {
+    return { kept: this.#options.get("login") === "none" ? null : this.#kept, byEnvironment: false };
+  }
+
+  async keepLogin(token: string) {
+    this.calls.push(["keepLogin", token]);
+    await this.#wait(100);
+    if (!token.trim().startsWith("sk-ant-oat")) throw problems.NO_TOKEN;
+    this.#kept = true;
+    for (const project of this.#projects) project.offerLogin = false;
+    this.#tell({ kind: "projects" });
+  }
+
+  async forgetLogin() {
+    this.calls.push(["forgetLogin"]);
+    this.#kept = false;
+  }
+
+  async loginStaysHere(id: string) {
+    this.calls.push(["loginStaysHere", id]);
+    this.#find(id).offerLogin = false;
+    this.#tell({ kind: "projects" });
+  }
+
+  async linger() {
+    return this.#options.get("linger") === "none" ? null : this.#lingers;
+  }
+
+  async setLinger(on: boolean) {
+    this.calls.push(["setLinger", on]);
+    this.#lingers = on;
+  }
+
   async quit(stop: boolean) {
     this.calls.push(["quit", stop]);
   }
@@ -364,7 +427,8 @@ class Fake implements Backend {
       if (shown) return shown;
     }
     if (own.length >= 16) throw problems.TERMINAL;
-    const program = new Program(++this.#lastNumber, project.id, request.start === "shell" ? "shell" : "claude", this.#told);
+    const kind = request.start === "shell" ? "shell" : request.start === "login" ? "other" : "claude";
+    const program = new Program(++this.#lastNumber, project.id, kind, this.#told);
     this.#programs.push(program);
     return program;
   }
@@ -396,7 +460,8 @@ class Fake implements Backend {
   }
 
   #settingsOf(project: string): ProjectSettings {
-    return this.#projectSettings.get(project) ?? examples.projectSettings();
+    const settings = this.#projectSettings.get(project) ?? examples.projectSettings();
+    return this.#options.get("packages") === "none" ? { ...settings, offered: [] } : settings;
   }
 
   async #steps(request: OpenSandbox, project: Project, tell: (progress: Progress) => void) {

@@ -70,6 +70,13 @@ export const NOT_SAVED = problem(
   "Make room and try again.",
 );
 
+export const NO_TOKEN = problem(
+  "RCC-E005",
+  "The login cannot be kept.",
+  "This is not a token that `claude setup-token` prints.",
+  "Copy the whole of it; it begins with sk-ant-oat.",
+);
+
 export const MEND_FAILED = problem(
   "RCC-E302",
   "The image could not be built.",
