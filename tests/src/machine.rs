@@ -292,7 +292,7 @@ while :; do
   code=0
   UNIFIED_CGROUP_HIERARCHY=1 setpriv --pdeathsig KILL systemd-nspawn -q -D "$2/merged" -M "$4" \
     --boot --register=no --keep-unit --private-network --link-journal=no --resolv-conf=off \
-    --timezone=off --hostname=machine --bind=/dev/fuse \
+    --timezone=off --hostname=machine --bind=/dev/fuse --bind=/dev/net/tun \
     --bind="$2/home:/home" --bind="$2/containers:/var/lib/containers" \
     --bind-ro="$2/shared:/opt/rcc-test" \
     --system-call-filter="add_key keyctl bpf" || code=$?
@@ -346,8 +346,10 @@ fn missing() -> Option<String> {
             return Some(format!("{program} is not installed (package {package})"));
         }
     }
-    if !Path::new("/dev/fuse").exists() {
-        return Some("/dev/fuse is not there".into());
+    for device in ["/dev/fuse", "/dev/net/tun"] {
+        if !Path::new(device).exists() {
+            return Some(format!("{device} is not there"));
+        }
     }
     built("rcc-actor").err().map(|error| error.to_string())
 }

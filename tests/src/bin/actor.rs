@@ -253,7 +253,7 @@ impl Window {
             .map_err(|error| zbus::fdo::Error::Failed(error.to_string()))
     }
 
-    async fn cancel_authentication(&self, _cookie: String) {}
+    fn cancel_authentication(&self, _cookie: String) {}
 }
 
 /// polkit hears from the helper itself whether the password was right.

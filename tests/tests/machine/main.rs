@@ -12,6 +12,7 @@ mod firewalls;
 mod package;
 mod permissions;
 mod restart;
+mod run;
 
 /// The next release, for an upgrade.
 const NEXT: &str = "0.9.0";
@@ -75,8 +76,11 @@ fn install(machine: &Machine, package: &str) {
     assert!(!said.contains("warning"), "{said}");
 }
 
+/// A port that is not looked into for names, so that the kernel alone decides.
+const PLAIN: u16 = 9_999;
+
 fn rules() -> Vec<Rule> {
-    vec![Rule::tcp("allowed.example", &[443])]
+    vec![Rule::tcp("allowed.example", &[443, PLAIN])]
 }
 
 /// The helper's process, as the machine's systemd knows it; 0 for none.

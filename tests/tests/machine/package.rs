@@ -7,7 +7,7 @@ use rcc_tests::people::ANN;
 use rcc_tests::protocol::Call;
 use rcc_tests::{Machine, Sandbox, Seat, Skip, built, skip, wait_for, world};
 
-use super::{boot, helper, install, packages, rules, walls_stand};
+use super::{PLAIN, boot, helper, install, packages, rules, walls_stand};
 
 /// Everything on the machine that a package could leave behind.
 fn inventory(machine: &Machine) -> Vec<String> {
@@ -79,7 +79,7 @@ fn the_package_serves_from_install_to_purge() {
     // Stopped: no rule goes.
     machine.root("systemctl stop rcc-helper.service").expect("stop");
     walls_stand(&sandbox);
-    let address = sandbox.tcp(world::SERVERS[0], 443);
+    let address = sandbox.tcp(world::SERVERS[0], PLAIN);
     assert!(address.is_ok(), "what was open before goes on: {address:?}");
 
     // N12: something takes the host's table away while nobody runs; the timer's
@@ -104,7 +104,7 @@ fn the_package_serves_from_install_to_purge() {
     // Removed while a sandbox runs: it is cut off, and the computer is as before,
     // but for the administrator's list. Purged: without that, too.
     machine.root("DEBIAN_FRONTEND=noninteractive apt-get remove -y rcc-sandbox").expect("remove");
-    assert!(sandbox.tcp(world::SERVERS[0], 443).is_err(), "cut off");
+    assert!(sandbox.tcp(world::SERVERS[0], PLAIN).is_err(), "cut off");
     drop(ann);
     let after = inventory(&machine);
     let left: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
@@ -129,6 +129,26 @@ fn beside_qtchooser_and_with_podman() {
     let owner = "dpkg -S /usr/bin/rcc";
     assert!(machine.root(owner).expect("owned").starts_with("qtchooser:"));
     machine.root("rcc-sandbox --version && man -w rcc-sandbox 2>/dev/null || test -s /usr/share/man/man1/rcc-sandbox.1.gz").expect("ours");
+
+    // What doctor says of such a computer: everything that a package brings is there.
+    let said = machine.user(ANN, "rcc-sandbox doctor --json || true").expect("doctor");
+    let lines: Vec<serde_json::Value> = serde_json::from_str(&said).expect("JSON");
+    let state = |name: &str| {
+        let line = lines.iter().find(|line| line["name"] == name);
+        let line = line.unwrap_or_else(|| panic!("{name}: {said}"));
+        (line["state"].as_str().unwrap_or_default(), line["text"].as_str().unwrap_or_default())
+    };
+    for name in ["engine", "storage", "ids", "namespaces", "inside", "versions", "boot", "disk"] {
+        assert_eq!(state(name).0, "ok", "{name}: {}", state(name).1);
+    }
+    for name in ["gate", "host-table", "resolver", "upstream", "host-firewall"] {
+        assert_eq!(state(&format!("firewall: {name}")).0, "ok");
+    }
+    assert!(state("name").1.contains("rcc-sandbox"), "{:?}", state("name"));
+    assert_eq!(state("logout").0, "note");
+    let report = machine.user(ANN, "rcc-sandbox doctor --report < /dev/null || true");
+    let report = report.expect("a report");
+    assert!(report.contains("Debian") && !report.contains("/home/ann"), "{report}");
 
     // The real command line, a real container, the real firewall.
     let image = "mkdir -p t/bin && cp /bin/busybox t/bin/ && for a in sh cat ls sleep nc id; do ln -s busybox t/bin/$a; done \
