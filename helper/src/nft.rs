@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nftables::expr::{
     BinaryOperation, CT, Elem, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression,
@@ -192,8 +192,14 @@ impl Transaction {
     /// Hands the transaction to the kernel, in the network namespace of the
     /// calling thread. Either all of it holds afterwards or nothing.
     pub fn commit(self) -> Result<(), NftError> {
+        self.begin()?.end()
+    }
+
+    /// The same, for who has something else to do meanwhile: nothing holds before
+    /// [`Committing::end`] says so.
+    pub fn begin(self) -> Result<Committing, NftError> {
         if self.is_empty() {
-            return Ok(());
+            return Ok(Committing(None));
         }
         if let Some(error) = self.unwritable {
             return Err(error.into());
@@ -209,6 +215,18 @@ impl Transaction {
             .spawn()?;
         // nft reads all of its input before it writes a word, so this cannot deadlock.
         let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&json));
+        Ok(Committing(Some((child, written))))
+    }
+}
+
+/// A transaction under way.
+#[must_use = "nothing is known to hold before its end"]
+pub struct Committing(Option<(Child, std::io::Result<()>)>);
+
+impl Committing {
+    /// Waits for the kernel's word.
+    pub fn end(self) -> Result<(), NftError> {
+        let Some((child, written)) = self.0 else { return Ok(()) };
         let output = child.wait_with_output()?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);

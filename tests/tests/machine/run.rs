@@ -96,7 +96,9 @@ fn an_ordinary_user_installs_and_uninstalls_with_sudo() {
     let said = xtask("run --yes --cli").expect("run");
     assert!(said.contains("code 1") && said.contains("prepare the project"), "{said}");
     machine.root("/usr/lib/rcc/rcc-helper show | grep 'The firewall stands'").expect("the gate");
-    machine.root("systemctl is-active rcc-firewall.service rcc-whitelist-update.timer").expect("units");
+    machine
+        .root("systemctl is-active rcc-firewall.service rcc-whitelist-update.timer")
+        .expect("units");
     machine.user(CAROL, "rcc-sandbox ls && rcc --version").expect("the command line");
     let doctor = machine.user(CAROL, "rcc-sandbox doctor || true").expect("doctor");
     assert!(doctor.contains("The firewall's namespace stands"), "{doctor}");
