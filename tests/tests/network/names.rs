@@ -159,16 +159,18 @@ fn a_resolver_that_hangs_is_replaced() {
     let resolver = lab.resolver().expect("a resolver");
     nix::sys::signal::kill(resolver, nix::sys::signal::Signal::SIGSTOP).expect("stop");
     // It reads nothing any more; whoever changes rules is not held up.
-    let start = Instant::now();
+    let mut longest = Duration::ZERO;
     for turn in 0..400_u16 {
         let rules: Vec<_> =
             (1..40).map(|n| Rule::tcp(format!("h{n}.t{turn}.example"), &[443])).collect();
+        let start = Instant::now();
         ann.set_rules(sandbox.id, &rules, 0).expect("set");
+        longest = longest.max(start.elapsed());
         if lab.resolver() != Some(resolver) {
             break;
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
     wait_for(|| sandbox.resolve("allowed.example").is_ok()).expect("a new one answers");
     assert_ne!(lab.resolver(), Some(resolver));
 }
