@@ -91,6 +91,12 @@ const PAGES = [
     await opened(page);
     await button(page, "Protected, with notes").click();
   }],
+  ["shield-tried", "", async (page) => {
+    await opened(page);
+    await button(page, "Protected").click();
+    await button(page, "Check Now").click();
+    await page.getByText("What was tried").click();
+  }],
   ["network", "", async (page) => {
     await opened(page);
     await tab(page, "Network").click();

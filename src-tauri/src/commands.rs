@@ -53,6 +53,7 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         settings::cancel_mend,
         settings::about,
         settings::walls,
+        settings::verify,
         terminal_write,
         terminal_resize,
         terminal_credit,

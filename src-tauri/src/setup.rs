@@ -12,7 +12,7 @@ use tauri::ipc::Channel;
 
 use crate::app::{App, Shared, again, locked};
 use crate::projects;
-use crate::wire::{About, Progress, SetupId, SetupLine, Wall, WallId, WallState};
+use crate::wire::{About, Progress, SetupId, SetupLine, Tried, Wall, WallId, WallState};
 
 /// The page does not wait longer for the answer whether setup is needed.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -133,6 +133,17 @@ pub async fn walls(app: &App, id: &str) -> Result<Vec<Wall>, Error> {
         memory(limits.note),
         calls(live.no_privileges, live.filter, layers),
     ])
+}
+
+/// Tries every way out of a project's sandbox.
+pub async fn verify(app: &App, id: &str) -> Result<Vec<Tried>, Error> {
+    let host = app.host().map_err(again)?;
+    let project = app.project(id)?;
+    let engine = app.engine().await?;
+    let session = Session::of_project(&engine, &project).await?;
+    let network = projects::network(app).await;
+    let rows = session.verify(&project, host, network.as_ref()).await?;
+    Ok(rows.into_iter().map(Into::into).collect())
 }
 
 fn files(own_view: bool) -> Wall {

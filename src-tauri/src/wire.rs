@@ -16,7 +16,7 @@ pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, 
 pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
 pub use project::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
 pub use settings::WindowSettings;
-pub use setup::{About, SetupId, SetupLine, Wall, WallId, WallState};
+pub use setup::{About, SetupId, SetupLine, Tried, Wall, WallId, WallState};
 
 /// The first thing the page asks.
 #[derive(Debug, Clone, Serialize)]
@@ -455,6 +455,8 @@ mod tests {
             Wall::decl(&config),
             WallId::decl(&config),
             WallState::decl(&config),
+            Tried::decl(&config),
+            setup::VerdictWord::decl(&config),
             WindowSettings::decl(&config),
             settings::ThemeWord::decl(&config),
         ];

@@ -141,6 +141,11 @@ fn a_session_outlives_its_window_and_what_runs_in_it_stays_in_it() {
     drop(window);
     let window = Window::open(&workshop, &project).expect("the window once more");
     found_again(&window);
+    // This machine holds no limits, which is a note.
+    window.click("Protected, with notes");
+    window.click("Check Now");
+    window.shows("ways out were tried, and none led out.");
+    window.script("document.querySelector('.popup:popover-open')?.hidePopover()");
     stop(&window, &workshop, &project);
 }
 

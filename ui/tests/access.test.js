@@ -47,6 +47,12 @@ const PAGES = {
     await button(page, "Project menu").click();
     await page.getByRole("menuitem").first().waitFor();
   }],
+  "what was tried": ["walls=open", async (page) => {
+    await opened(page);
+    await button(page, "Not protected").click();
+    await button(page, "Check Now").click();
+    await page.getByText("1 way out").waitFor();
+  }],
   shield: ["limits=none", async (page) => {
     await opened(page);
     await button(page, "Protected, with notes").click();
@@ -63,7 +69,7 @@ const PAGES = {
     await page.getByRole("menuitem").first().waitFor();
     // All of it is in sight, not only what a sideways scroll would show.
     const menu = page.locator(".menu:popover-open");
-    assert.equal(await menu.getByRole("menuitem").count(), 5);
+    assert.ok((await menu.getByRole("menuitem").count()) >= 5);
     assert.ok(await menu.evaluate((e) => e.scrollWidth <= e.clientWidth && e.clientHeight > 150));
   }],
   resources: ["limits=none", async (page) => {

@@ -87,6 +87,17 @@ describe("login", () => {
     await button(page, "Protected").click();
     await page.getByText("Checked just now").waitFor();
     await button(page, "Check Now").click();
-    await page.getByText("Checked just now").waitFor();
+    await page.getByText("3 ways out were tried, and none led out.").waitFor();
+    await page.getByText("What was tried").click();
+    await page.getByText("Two names on one address are told apart").waitFor();
+    assert.deepEqual(await calls(page, "verify"), [["verify", "0000000000000002"]]);
+  });
+
+  on("open=warm&walls=open", "a way out that is open is said first", async (page) => {
+    await opened(page);
+    await button(page, "Not protected").click();
+    await button(page, "Check Now").click();
+    await page.getByText("1 way out of the sandbox is open. Stop the session.").waitFor();
+    await page.getByText("This computer is not reachable").waitFor();
   });
 });

@@ -32,6 +32,22 @@ describe("several terminals", () => {
     assert.equal((await terminalText(page)).split("You said").length, 2);
   });
 
+  on("open=warm", "in a small window the tab of the terminal in sight is in sight", async (page) => {
+    await opened(page, "web-shop");
+    await page.keyboard.press("Control+Shift+T");
+    await tab(page, "Shell 2").waitFor();
+    await terminalShows(page, "workspace");
+    const seen = (name) =>
+      tab(page, name).evaluate((e) => {
+        const [own, all] = [e.closest("li").getBoundingClientRect(), e.closest("ul").getBoundingClientRect()];
+        return own.left >= all.left - 1 && own.right <= all.right + 1;
+      });
+    assert.ok(await seen("Shell 2"));
+    await page.keyboard.press("Alt+1");
+    await page.waitForTimeout(100);
+    assert.ok(await seen("Claude"));
+  }, { viewport: { width: 800, height: 560 } });
+
   on("open=warm", "output of a hidden terminal is there when it is shown", async (page) => {
     await opened(page);
     await run(page, "later x");

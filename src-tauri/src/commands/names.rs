@@ -27,6 +27,7 @@ pub const NAMES: &[&str] = &[
     "cancel_mend",
     "about",
     "walls",
+    "verify",
     "terminal_write",
     "terminal_resize",
     "terminal_credit",

@@ -7,7 +7,7 @@ use tauri::ipc::Channel;
 use super::Answer;
 use crate::app::Shared;
 use crate::wire::{
-    About, Event, Problem, Progress, ProjectSettings, Resources, SetupId, SetupLine, Wall,
+    About, Event, Problem, Progress, ProjectSettings, Resources, SetupId, SetupLine, Tried, Wall,
     WindowSettings,
 };
 use crate::{limits, setup as first_run};
@@ -74,4 +74,10 @@ pub async fn about(app: State<'_, Shared>) -> Answer<About> {
 #[tauri::command]
 pub async fn walls(app: State<'_, Shared>, project: String) -> Answer<Vec<Wall>> {
     Ok(first_run::walls(&app, &project).await?)
+}
+
+/// Tries the ways out of the sandbox; a few seconds.
+#[tauri::command]
+pub async fn verify(app: State<'_, Shared>, project: String) -> Answer<Vec<Tried>> {
+    Ok(first_run::verify(&app, &project).await?)
 }

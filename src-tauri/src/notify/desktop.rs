@@ -75,7 +75,7 @@ impl Desktop {
         let mut notification = Notification::new();
         notification
             .appname("rcc")
-            .icon("rcc")
+            .icon(crate::APPLICATION)
             .summary(&note.title)
             .body(&if able.markup { escaped(&note.body) } else { note.body.clone() })
             .hint(Hint::DesktopEntry(crate::APPLICATION.into()))

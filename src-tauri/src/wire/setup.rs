@@ -1,5 +1,6 @@
 //! What of the first run, the versions and the walls crosses to the page.
 
+use rcc_sandbox::session::{Row, Verdict};
 use rcc_sandbox::setup::{Line, Part, Standing};
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,46 @@ impl From<SetupId> for Part {
             SetupId::Image => Self::Image,
             SetupId::Claude => Self::Claude,
             SetupId::Preset => Self::Preset,
+        }
+    }
+}
+
+/// A way out that was tried, from inside the sandbox or as the kernel tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct Tried {
+    /// As in docs/threat-model.md.
+    pub id: String,
+    /// What must not be possible.
+    pub what: String,
+    pub tried: String,
+    /// What was seen, or why nothing was tried.
+    pub seen: String,
+    pub verdict: VerdictWord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub enum VerdictWord {
+    Holds,
+    Open,
+    NotTried,
+}
+
+impl From<Row> for Tried {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id.into(),
+            what: row.what.into(),
+            tried: row.tried,
+            seen: row.seen,
+            verdict: match row.verdict {
+                Verdict::Holds => VerdictWord::Holds,
+                Verdict::Open => VerdictWord::Open,
+                Verdict::NotTried => VerdictWord::NotTried,
+            },
         }
     }
 }

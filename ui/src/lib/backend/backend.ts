@@ -22,6 +22,7 @@ import type {
   Resources,
   SetupId,
   SetupLine,
+  Tried,
   Wall,
   WindowSettings,
 } from "./wire";
@@ -70,6 +71,8 @@ export interface Backend {
   saveSettings(settings: WindowSettings): Promise<void>;
   about(): Promise<About>;
   walls(project: string): Promise<Wall[]>;
+  /** Tries the ways out of the sandbox; a few seconds. */
+  verify(project: string): Promise<Tried[]>;
   /** Whether the sandbox ran out of memory, and what more it could have. */
   ending(project: string): Promise<Ending>;
   /** Copies what was dropped last into the project; answers the paths inside. */

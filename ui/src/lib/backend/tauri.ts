@@ -19,6 +19,7 @@ import {
   type ProjectSettings,
   type Resources,
   type SetupLine,
+  type Tried,
   type Wall,
   type WindowSettings,
 } from "./wire";
@@ -89,6 +90,7 @@ export const backend: Backend = {
   loginStaysHere: (project) => call("login_stays_here", { project }),
   linger: () => call<boolean | null>("linger"),
   setLinger: (on) => call("set_linger", { on }),
+  verify: (project) => call<Tried[]>("verify", { project }),
   quit: (stop) => call("quit", { stop }),
   write: (terminal, bytes) =>
     invoke("terminal_write" satisfies Command, bytes, { headers: { terminal: String(terminal) } }),

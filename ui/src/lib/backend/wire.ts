@@ -369,6 +369,22 @@ export type WallId = "files" | "network" | "memory" | "calls";
 
 export type WallState = "holds" | "notes" | "open";
 
+export type Tried = {
+/**
+ * As in docs/threat-model.md.
+ */
+id: string,
+/**
+ * What must not be possible.
+ */
+what: string, tried: string,
+/**
+ * What was seen, or why nothing was tried.
+ */
+seen: string, verdict: VerdictWord, };
+
+export type VerdictWord = "holds" | "open" | "notTried";
+
 export type WindowSettings = { theme: Theme,
 /**
  * CSS pixels, 8 to 32.
@@ -426,6 +442,7 @@ export type Command =
   | "cancel_mend"
   | "about"
   | "walls"
+  | "verify"
   | "terminal_write"
   | "terminal_resize"
   | "terminal_credit"

@@ -10,6 +10,7 @@ import type {
   Session,
   SetupLine,
   TerminalTab,
+  Tried,
   Wall,
   WindowSettings,
 } from "../backend";
@@ -166,6 +167,15 @@ export function walls(offline: boolean, held: boolean, open: boolean): Wall[] {
       sentence: "No capabilities, no new privileges, a list of allowed calls.",
       layer: "seccomp, AppArmor",
     },
+  ];
+}
+
+export function tried(open: boolean): Tried[] {
+  return [
+    { id: "F1", what: "Files of this computer are not reachable", tried: "open 12 paths", seen: "none was there", verdict: "holds" },
+    { id: "N2", what: "This computer is not reachable", tried: "6 connections", seen: "refused", verdict: open ? "open" : "holds" },
+    { id: "N6", what: "Private networks are not reachable", tried: "4 connections", seen: "refused", verdict: "holds" },
+    { id: "N20", what: "Two names on one address are told apart", tried: "", seen: "no allowed host has one", verdict: "notTried" },
   ];
 }
 

@@ -360,6 +360,12 @@ class Fake implements Backend {
     this.#lingers = on;
   }
 
+  async verify(id: string) {
+    this.calls.push(["verify", id]);
+    await this.#wait(400);
+    return examples.tried(this.#options.get("walls") === "open");
+  }
+
   async quit(stop: boolean) {
     this.calls.push(["quit", stop]);
   }
