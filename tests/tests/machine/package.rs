@@ -138,7 +138,7 @@ fn beside_qtchooser_and_with_podman() {
         let line = line.unwrap_or_else(|| panic!("{name}: {said}"));
         (line["state"].as_str().unwrap_or_default(), line["text"].as_str().unwrap_or_default())
     };
-    for name in ["engine", "storage", "ids", "namespaces", "inside", "versions", "boot", "disk"] {
+    for name in ["engine", "ids", "namespaces", "inside", "versions", "boot", "disk"] {
         assert_eq!(state(name).0, "ok", "{name}: {}", state(name).1);
     }
     for name in ["gate", "host-table", "resolver", "upstream", "host-firewall"] {
