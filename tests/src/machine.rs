@@ -181,19 +181,6 @@ impl Machine {
         self.booted()
     }
 
-    /// Takes the power away and gives it back.
-    pub fn power_cut(&mut self) -> anyhow::Result<()> {
-        fs::write(self.folder.path().join("again"), "")?;
-        shell(Command::new("kill").args(["-KILL", &self.leader()?.to_string()]))?;
-        let (exits, boots) = (self.folder.path().join("exits"), self.boots);
-        patiently(BOOT, || {
-            let text = fs::read_to_string(&exits).unwrap_or_default();
-            Ok((text.lines().count() >= boots).then_some(()))
-        })
-        .context("the machine does not end")?;
-        self.booted()
-    }
-
     fn booted(&mut self) -> anyhow::Result<()> {
         self.boots += 1;
         let state = patiently(BOOT, || {
@@ -263,15 +250,17 @@ impl Drop for Machine {
             let kept = "journalctl -b --no-pager -n 60 -u 'rcc-*' -u dbus -u polkit";
             eprintln!("{}", self.root(kept).unwrap_or_else(|_| self.console()));
         }
-        // nspawn has the runner's signal of its parent's death, and its systemd that of nspawn's.
         let _ = self.runner.kill();
         let _ = self.runner.wait();
+        // Everything of the machine's is in its group; a systemd that lost its
+        // nspawn would go on.
+        let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
         let gone = || {
             let events = fs::read_to_string(self.cgroup.join("cgroup.events")).unwrap_or_default();
             Ok((!events.contains("populated 1")).then_some(()))
         };
         if patiently(Duration::from_secs(10), gone).is_err() {
-            let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+            eprintln!("processes of a machine stay, in {}", self.cgroup.display());
         }
         let _ = shell(
             Command::new("find")
@@ -296,9 +285,8 @@ while :; do
     --bind="$2/home:/home" --bind="$2/containers:/var/lib/containers" \
     --bind-ro="$2/shared:/opt/rcc-test" \
     --system-call-filter="add_key keyctl bpf" || code=$?
-  again=; [ -e "$2/again" ] && again=1 && rm "$2/again"
   echo $code >> "$2/exits"
-  [ "$code" = 133 ] || [ "$again" ] || break
+  [ "$code" = 133 ] || break
 done
 "#;
 

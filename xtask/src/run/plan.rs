@@ -337,9 +337,8 @@ impl Plan {
             }
         }
         if system.firewalld && !self.files.is_empty() {
-            text += "note firewalld rcc0\n\
-                     firewall-cmd --quiet --permanent --zone=trusted --add-interface=rcc0\n\
-                     firewall-cmd --quiet --zone=trusted --add-interface=rcc0\n";
+            // Undone by `rcc-helper remove`.
+            text += "/usr/lib/rcc/rcc-helper setup firewalld\n";
         }
         text
     }
@@ -349,7 +348,6 @@ impl Plan {
 pub fn undo(record: &str) -> (String, Vec<String>) {
     let mut script = String::from("set -u\n");
     let (mut files, mut packages, mut stays) = (Vec::new(), Vec::new(), Vec::new());
-    let mut firewalld = false;
     for line in record.lines() {
         match line.split_once(' ') {
             Some(("unit", unit)) => {
@@ -360,13 +358,8 @@ pub fn undo(record: &str) -> (String, Vec<String>) {
             Some(("ids", who)) => {
                 stays.push(format!("the range of ids of {who} in /etc/subuid and /etc/subgid"));
             }
-            Some(("firewalld", _)) => firewalld = true,
             _ => {}
         }
-    }
-    if firewalld {
-        script += "firewall-cmd --quiet --permanent --zone=trusted --remove-interface=rcc0\n\
-                   firewall-cmd --quiet --zone=trusted --remove-interface=rcc0\n";
     }
     if files.contains(&"/usr/lib/rcc/rcc-helper") {
         script += "systemctl stop rcc-helper.service\n/usr/lib/rcc/rcc-helper remove\n";
@@ -491,13 +484,14 @@ mod tests {
         );
         assert!(at("systemctl daemon-reload") < at("systemctl enable --now rcc-firewall.service"));
         assert!(script.contains("'/x/it'\\''s/policy.yaml'"));
-        assert!(!script.contains("restorecon") && !script.contains("firewall-cmd"));
+        assert!(!script.contains("restorecon") && !script.contains("setup firewalld"));
         let fedora = System { selinux: true, firewalld: true, ..system() };
         let script = full().script(&fedora, Family::Fedora, "/p", "/p/target");
         assert!(is_shell(&script));
         assert!(script.contains("restorecon /usr/lib/rcc/rcc-helper"));
         assert!(
-            script.contains("--add-interface=rcc0") && script.contains("dnf install -y podman")
+            script.contains("rcc-helper setup firewalld")
+                && script.contains("dnf install -y podman")
         );
         assert!(!script.contains("apt-get"));
     }
