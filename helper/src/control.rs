@@ -119,6 +119,9 @@ pub struct Control {
     host: Room,
     host_id: NetnsId,
     gate_id: NetnsId,
+    /// Number of the host's end of the link to this gate.
+    host_link: u32,
+    gone: Notify,
     state: Mutex<State>,
     seen: std::sync::Mutex<Seen>,
     /// The resolver.
@@ -146,6 +149,7 @@ impl Control {
     ) -> anyhow::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
         let host_id = host.run(|| netns::identify(netns::current()?)).await??;
         let gate_id = gate.run(|| netns::identify(netns::current()?)).await??;
+        let host_link = host.run(|| Rtnl::new()?.index(rules::HOST_LINK)).await??;
         let (events, heard) = mpsc::unbounded_channel();
         let attachments = match Attachments::read() {
             Ok(attachments) => attachments,
@@ -167,6 +171,8 @@ impl Control {
             host,
             host_id,
             gate_id,
+            host_link,
+            gone: Notify::new(),
             state: Mutex::new(state),
             seen: std::sync::Mutex::default(),
             resolver: Channel::default(),
@@ -245,6 +251,11 @@ impl Control {
     async fn read_host_networks(&self) -> Result<Vec<IpNet>, HelperError> {
         let read = || Rtnl::new().and_then(|mut rtnl| host::networks(&mut rtnl));
         self.host.run(read).await.map_err(failed)?.map_err(failed)
+    }
+
+    /// Ends when the link to this gate is another one, or none.
+    pub async fn gate_is_gone(&self) {
+        self.gone.notified().await;
     }
 
     /// Attachments of `uid`, or everybody's.

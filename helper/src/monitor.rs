@@ -92,6 +92,11 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
         result = tell(connection.clone(), watchers.clone(), events) => result?,
         result = forget_leavers(connection.clone(), watchers.clone()) => result?,
         () = tell_refusals(control.clone(), watchers.clone()) => {}
+        () = control.gate_is_gone() => {
+            // The next process takes the new gate, or makes one; sandboxes of the old
+            // one are told that they are cut off.
+            anyhow::bail!("the link to the gate was made anew or removed");
+        }
         () = forward_everywhere(&control, &connection, &routes) => {}
         () = end_timed_rules(control.clone()) => {}
         () = idle(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),

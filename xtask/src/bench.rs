@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
-use std::net::SocketAddr;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ whitelist:
     ports: [443]
   - ip: 203.0.113.0/24
     ports: [5201]
+  - ip: 198.51.100.7
+    ports: [443]
 ";
 
 /// What can be measured by itself.
@@ -34,6 +36,8 @@ pub enum Part {
     Throughput,
     /// What the resolver adds to a question.
     Resolver,
+    /// What a look at a TLS hello adds to a connection.
+    Hellos,
     /// Attach alone.
     Attach,
     /// A session, against `podman run`.
@@ -91,6 +95,7 @@ pub fn measure(parts: &[Part]) -> anyhow::Result<u8> {
         let measure = match part {
             Part::Throughput => in_a_lab(throughput),
             Part::Resolver => in_a_lab(resolver),
+            Part::Hellos => in_a_lab(hellos),
             Part::Attach => in_a_lab(attach),
             Part::Sessions => Box::new(sessions),
             Part::Window => Box::new(window::measure),
@@ -249,6 +254,52 @@ fn resolver(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result
             what: format!("resolver, added to a question, p{part}, ms"),
             measured: Some(with - without),
             against: Some(("the upstream asked directly".into(), without)),
+            ratio: None,
+            goal: goal.into(),
+            skipped: None,
+            raw: vec![with, without],
+        });
+    }
+    Ok(())
+}
+
+/// Connect, hello, first bytes of the answer: to a name, where the hello is looked
+/// at, and to an address with a rule of its own, where it is not. In turns.
+fn hellos(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+    const CONNECTIONS: usize = 300;
+    let sandbox = lab.sandbox(ann, &[])?;
+    sandbox.resolve("allowed.example").map_err(anyhow::Error::msg)?;
+    let hello = rcc_tests::hello::hello_for("allowed.example");
+    let connect = |server: std::net::Ipv4Addr| -> anyhow::Result<f64> {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect((server, 443))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(&hello)?;
+        // The played server greets first, and sends back what it heard.
+        let mut said = Vec::new();
+        while !said.windows(hello.len()).any(|window| window == hello) {
+            let mut piece = [0; 2_048];
+            let length = stream.read(&mut piece)?;
+            ensure!(length > 0, "the server closed the connection");
+            said.extend_from_slice(&piece[..length]);
+        }
+        Ok(milliseconds(start))
+    };
+    let (looked_at, not) = sandbox.run(|| -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+        let (mut looked_at, mut not) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            looked_at.push(connect(world::SERVERS[0])?);
+            not.push(connect(world::SERVERS[3])?);
+        }
+        Ok((looked_at, not))
+    })?;
+    for (part, goal) in [(50, "at most 1 ms more"), (99, "none")] {
+        let (with, without) = (percentile(&looked_at, part), percentile(&not, part));
+        lines.push(Line {
+            what: format!("a look at a hello, added to connect and first answer, p{part}, ms"),
+            measured: Some(with - without),
+            against: Some(("a connection that is not looked at".into(), without)),
             ratio: None,
             goal: goal.into(),
             skipped: None,

@@ -205,6 +205,10 @@ impl Control {
     /// Takes over addresses of the host that changed.
     pub async fn host_changed(&self) -> Result<(), HelperError> {
         let mut state = self.state.lock().await;
+        let link = self.host.run(|| Rtnl::new()?.link(rules::HOST_LINK)).await.map_err(failed)?;
+        if link.map_err(failed)?.is_none_or(|link| link.index != self.host_link) {
+            self.gone.notify_one();
+        }
         let networks = self.read_host_networks().await?;
         if networks != state.host_networks {
             self.commit(rules::host_networks(&networks)).await?;

@@ -142,6 +142,18 @@ fn n12_a_flush_of_the_hosts_rules_is_undone() {
 }
 
 #[test]
+fn n12_a_gate_that_was_removed_is_made_anew() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.reach("allowed.example", 9_999).expect("before");
+    lab.on_host("ip link del rcc0").expect("remove");
+    assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err(), "cut, not open");
+    wait_for(|| ann.list().is_ok_and(|list| list.is_empty())).expect("it is told");
+    let second = lab.sandbox(&mut ann, &[]).expect("the new gate");
+    assert!(second.reach("allowed.example", 9_999).is_ok());
+    assert!(second.tcp(world::HOST, 22).is_err());
+}
+
+#[test]
 fn n13_sandboxes_do_not_reach_each_other() {
     let Some((lab, mut ann, one)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
     else {
