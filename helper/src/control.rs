@@ -124,6 +124,7 @@ pub struct Control {
     gone: Notify,
     state: Mutex<State>,
     seen: std::sync::Mutex<Seen>,
+    names: std::sync::Mutex<hellos::Names>,
     /// The resolver.
     pub resolver: Channel,
     /// Something was refused and waits to be told.
@@ -175,6 +176,7 @@ impl Control {
             gone: Notify::new(),
             state: Mutex::new(state),
             seen: std::sync::Mutex::default(),
+            names: std::sync::Mutex::default(),
             resolver: Channel::default(),
             refusals: Notify::new(),
             changes: Notify::new(),
@@ -221,10 +223,10 @@ impl Control {
             self.clear(&mut state, id, "ended").await;
         }
         for id in kept {
-            let closed = self.replace_rules(&mut state, id, |_| {}).await?;
+            self.replace_rules(&mut state, id, |_| {}).await?;
             // The administrator's file may be another than when the helper ended.
             if state.attachments.policy != state.policy.version {
-                self.recheck(&mut state, id, &closed).await?;
+                self.recheck(&mut state, id).await?;
             }
             let sockets = match self.store.take(id, self.gate_id) {
                 Some(sockets) => sockets,

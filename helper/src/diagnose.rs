@@ -63,7 +63,7 @@ pub async fn checks(control: &Control) -> Vec<Check> {
         ),
         check(
             "shared-addresses",
-            Some(("note", "Two names on one address cannot be told apart.".to_owned())),
+            Some(("note", "Names that share an address are told apart on port 443 alone.".to_owned())),
             "",
         ),
     ];

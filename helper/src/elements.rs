@@ -23,6 +23,8 @@ const END: u16 = 0x11;
 const NEW_ELEMENTS: u16 = (NFTABLES << 8) | 12;
 const REMOVE_ELEMENTS: u16 = (NFTABLES << 8) | 14;
 const NLM_F_CREATE: u16 = 0x400;
+/// Where a message has its flags (struct nlmsghdr).
+const FLAGS: usize = 6;
 // enum nft_set_elem_list_attributes, nft_list_attributes, nft_set_elem_attributes,
 // nft_data_attributes
 const LIST_TABLE: u16 = 1;
@@ -43,6 +45,8 @@ pub type Key = (Ipv4Addr, Protocol, u16);
 pub struct Elements {
     packet: Vec<u8>,
     messages: u32,
+    /// Where the last message begins.
+    last: usize,
 }
 
 impl Elements {
@@ -75,7 +79,8 @@ impl Elements {
             attribute(&mut body, LIST_SET, format!("{set}\0").as_bytes());
             attribute(&mut body, nested(LIST_ELEMENTS), &elements);
             self.messages += 1;
-            let flags = NLM_F_ACK | if timeout.is_some() { NLM_F_CREATE } else { 0 };
+            let flags = if timeout.is_some() { NLM_F_CREATE } else { 0 };
+            self.last = self.packet.len();
             self.packet.extend(message(kind, flags, INET, 0, self.messages, &body));
         }
     }
@@ -86,28 +91,39 @@ impl Elements {
         if self.messages == 0 {
             return Ok(());
         }
+        // Mistakes are told in any case; that all is well, by the last message alone: an
+        // answer for each would not fit the socket.
+        let mut own = self.packet;
+        let flags = self.last + FLAGS;
+        let with_ack = u16::from_ne_bytes([own[flags], own[flags + 1]]) | NLM_F_ACK;
+        own[flags..flags + 2].copy_from_slice(&with_ack.to_ne_bytes());
         let mut packet = message(BEGIN, 0, 0, NFTABLES, 0, &[]);
-        packet.extend(&self.packet);
+        packet.extend(own);
         packet.extend(message(END, 0, 0, NFTABLES, self.messages + 1, &[]));
         let socket = open()?;
         socket.send_to(&packet, &SocketAddr::new(0, 0), 0)?;
         // The kernel has done it, and said so, before the call returns.
         socket.set_non_blocking(true)?;
-        let mut acknowledged = 0;
-        while acknowledged < self.messages {
+        let mut acknowledged = false;
+        while !acknowledged {
             let (data, _) = socket.recv_from_full()?;
             for (kind, _, body) in messages(&data) {
                 if kind != NLMSG_ERROR {
                     continue;
                 }
                 match body.get(0..4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes) {
-                    Some(0) => acknowledged += 1,
+                    Some(0) => acknowledged = true,
                     Some(code) => return Err(io::Error::from_raw_os_error(-code)),
                     None => return Err(io::ErrorKind::InvalidData.into()),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Bytes so far; the kernel takes some 200 KB at once.
+    pub fn size(&self) -> usize {
+        self.packet.len()
     }
 }
 

@@ -156,6 +156,8 @@ fn settings() -> Result<(), GateError> {
     }
     // The resolver's sockets need no right of their own in here.
     write_sysctl("ipv4/ip_unprivileged_port_start", "53")?;
+    // When a flow began tells it from another one with the same ports.
+    write_sysctl("netfilter/nf_conntrack_timestamp", "1")?;
     // A connection is never picked up in its middle, or a flow that was cut
     // would come back with its next packet (N15).
     write_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;

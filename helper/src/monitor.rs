@@ -363,16 +363,17 @@ async fn serve_resolver(
                 });
             }
             FromResolver::Whose { request, port, server } => {
-                let id = control.whose(port, server).await;
-                let message = ToResolver::Whose { request, id };
+                let found = control.whose(port, server).await;
+                let message = ToResolver::Whose { request, found };
                 control.resolver.tell_one(socket, &message, &[]).await;
             }
-            FromResolver::Passed { port, server, name } => {
+            FromResolver::Passed { request, port, server, known, name } => {
                 if let Ok(name) = name.parse::<rcc_policy::Name>()
-                    && let Err(error) = control.hello_passed(port, server, &name).await
+                    && let Err(error) = control.hello_passed(port, server, known, &name).await
                 {
                     warn!(%error, "a connection could not be passed on");
                 }
+                control.resolver.tell_one(socket, &ToResolver::Noted { request }, &[]).await;
             }
             FromResolver::Ended { port, server, name } => {
                 // Canonical, or it is not repeated.

@@ -21,6 +21,9 @@ const CT_DELETE: u16 = (CTNETLINK << 8) | 2;
 // enum ctattr_type, ctattr_tuple, ctattr_ip, ctattr_l4proto
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_TIMESTAMP: u16 = 20;
+// enum ctattr_tstamp
+const CTA_TIMESTAMP_START: u16 = 1;
 const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
 const CTA_TUPLE_IP: u16 = 1;
@@ -141,6 +144,10 @@ pub struct Flow {
     pub destination: Ipv4Addr,
     /// Its mark.
     pub mark: u32,
+    /// When it began, in nanoseconds: tells it from another one with the same ports.
+    pub began: u64,
+    /// The port that its answers come to: its source port behind the gate.
+    pub gate_port: u16,
     /// TCP or UDP; `None` for ICMP.
     pub protocol: Option<Protocol>,
     /// Destination port; 0 without ports.
@@ -218,11 +225,15 @@ impl Conntrack {
         Ok(found.iter().filter_map(|body| flow(body.get(4..)?)).collect())
     }
 
-    /// Gives a flow another mark. One that is gone already is no error.
+    /// Gives a flow another mark, if it has the one that it was found with: the kernel
+    /// is told the difference, so that another flow with the same ports, which has
+    /// another mark, ends with one that means nothing. One that is gone already is no
+    /// error.
     pub fn remark(&mut self, flow: &Flow, mark: u32) -> io::Result<()> {
         let mut body = Vec::new();
         attribute(&mut body, nested(CTA_TUPLE_ORIG), &flow.tuple);
-        attribute(&mut body, CTA_MARK, &mark.to_be_bytes());
+        attribute(&mut body, CTA_MARK, &(flow.mark ^ mark).to_be_bytes());
+        attribute(&mut body, CTA_MARK_MASK, &0u32.to_be_bytes());
         gone_is_fine(self.ask(CT_NEW, 0, &body))
     }
 
@@ -261,6 +272,12 @@ fn flow(body: &[u8]) -> Option<Flow> {
     let address: [u8; 4] = find(find(tuple, CTA_TUPLE_IP)?, CTA_IP_V4_DST)?.try_into().ok()?;
     let source: [u8; 4] = find(find(tuple, CTA_TUPLE_IP)?, CTA_IP_V4_SRC)?.try_into().ok()?;
     let mark = find(body, CTA_MARK).and_then(|mark| mark.try_into().ok());
+    let began = find(body, CTA_TIMESTAMP)
+        .and_then(|stamp| find(stamp, CTA_TIMESTAMP_START))
+        .and_then(|start| start.try_into().ok());
+    let gate_port = find(body, CTA_TUPLE_REPLY)
+        .and_then(|reply| find(find(reply, CTA_TUPLE_PROTO)?, CTA_PROTO_DST_PORT))
+        .and_then(|port| port.try_into().ok());
     let protocol = find(tuple, CTA_TUPLE_PROTO)?;
     let port = find(protocol, CTA_PROTO_DST_PORT).and_then(|port| port.try_into().ok());
     Some(Flow {
@@ -268,6 +285,8 @@ fn flow(body: &[u8]) -> Option<Flow> {
         source: source.into(),
         destination: address.into(),
         mark: mark.map_or(0, u32::from_be_bytes),
+        began: began.map_or(0, u64::from_be_bytes),
+        gate_port: gate_port.map_or(0, u16::from_be_bytes),
         protocol: protocol_of(*find(protocol, CTA_PROTO_NUM)?.first()?),
         port: port.map_or(0, u16::from_be_bytes),
     })
@@ -320,6 +339,9 @@ pub fn nflog(group: u32) -> io::Result<Socket> {
     send(NFULA_CFG_MODE, &[0, 0, 0, 128, COPY_PACKET, 0])?;
     // Each packet at once; the default gathers for a second.
     send(NFULA_CFG_QTHRESH, &1u32.to_be_bytes())?;
+    // A burst of packets must not be lost.
+    let size = 4usize << 20;
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &size)?;
     socket.set_non_blocking(true)?;
     Ok(socket)
 }

@@ -43,6 +43,9 @@ pub const HOST_LINK: &str = "rcc0";
 const FLOWS_AT_ONCE: u32 = 2_048;
 const FLOWS_A_SECOND: u32 = 500;
 
+/// Packets of connections that are looked at, of one sandbox: a hello takes four.
+const HELLO_PACKETS_A_SECOND: u32 = 5_000;
+
 /// Packets to the resolver that one sandbox may send in a second: more than that
 /// are dropped before they cost the resolver, which all share, anything (N17).
 const QUESTIONS_A_SECOND: u32 = 1_000;
@@ -462,13 +465,22 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let begins = is(bits(payload("tcp", "flags"), flags(&["syn", "ack"])), text("syn"));
     let passed = || is(ct("mark"), number(rules.generation));
     let established = || has(ct("state"), &["established"]);
-    t.rule(&chain, vec![tls(), begins, established(), passed(), goto("c_refuse")]);
+    let begins = || vec![tls(), begins.clone(), established()];
+    t.rule(&chain, [begins(), vec![passed(), goto("c_refuse")]].concat());
+    // Before that: said again, and the server answers again by itself.
+    t.rule(&chain, [begins(), vec![counter(), discard()]].concat());
     // Step 3.
     let original = || is(ct("direction"), text("original"));
     t.rule(&chain, vec![original(), established(), passed(), accept()]);
     let unchecked = rules.generation | UNCHECKED;
     let to_be_checked = || is(ct("mark"), number(unchecked));
-    t.rule(&chain, vec![original(), established(), to_be_checked(), to(HELLO_LINK), accept()]);
+    let unchecked_packet = || vec![original(), established(), to_be_checked(), to(HELLO_LINK)];
+    let too_many = [
+        unchecked_packet(),
+        vec![beyond(HELLO_PACKETS_A_SECOND, HELLO_PACKETS_A_SECOND), discard()],
+    ];
+    t.rule(&chain, too_many.concat());
+    t.rule(&chain, [unchecked_packet(), vec![accept()]].concat());
     // A packet of a connection that conntrack does not know opens nothing. A
     // program whose connection was cut hears of it at once.
     t.rule(&chain, vec![has(ct("state"), &["invalid"]), goto("c_refuse")]);
@@ -480,6 +492,16 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
         t.rule(&chain, vec![is(flow(), set(false)), mark(), goto(&reached)]);
         let look = vec![is(flow(), set(true)), to(HELLO_LINK), set_mark(unchecked), goto(&reached)];
         t.rule(&chain, look);
+        if !rules.defaults.allow_public {
+            // One that was not sent to be looked at: the set was another one a moment ago,
+            // or what the flow was passed by is gone. Its next packet is decided anew.
+            let mut missed = vec![tls(), is(flow(), set(true))];
+            if reach == Reach::Private {
+                missed.push(is_not(payload("ip", "daddr"), text("@private4")));
+            }
+            missed.push(discard());
+            t.rule(&chain, missed);
+        }
         t.rule(&chain, vec![is(flow(), set(true)), mark(), goto(&reached)]);
     };
     // Steps 4 to 7.

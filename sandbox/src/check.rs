@@ -57,7 +57,7 @@ mod tests {
     fn a_mistake_has_a_place_and_a_wildcard_a_warning() {
         let wrong = b"version: 1\nwhitelist:\n  - host: a.example\n    ports: []\n";
         let error = check("list.yaml", wrong).unwrap_err();
-        assert!(error.body().starts_with("list.yaml: line 4"), "{}", error.body());
+        assert!(error.body().starts_with("list.yaml: line 3"), "{}", error.body());
         let right = b"version: 1\nwhitelist:\n  - host: \"*.a.example\"\n    ports: [443]\n";
         let checked = check("list.yaml", right).unwrap();
         assert!(checked.entries[0].1.is_some_and(|note| note.contains("tunnel possible")));

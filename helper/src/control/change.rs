@@ -1,18 +1,17 @@
 //! Changing what holds for a sandbox, and taking it away.
 
-use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
 use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
 use tracing::{error, info};
 
-use super::{Control, Event, MOST_RULES, State, failed, take_rules, unknown};
+use super::{Control, Event, MOST_RULES, State, failed, hellos, take_rules, unknown};
 use crate::attachments::{Attachment, Held, now};
 use crate::layout::UNCHECKED;
 use crate::netlink::Rtnl;
-use crate::nfnetlink::Conntrack;
+use crate::nfnetlink::{Conntrack, Flow};
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules::{self, answer_may_open, link_name};
 
@@ -113,19 +112,17 @@ impl Control {
     }
 
     /// Changes an attachment, and the kernel and the resolver with it; or nothing.
-    /// Answers which addresses an entry opened that is no more.
     pub(super) async fn replace_rules(
         &self,
         state: &mut State,
         id: u32,
         change: impl FnOnce(&mut Attachment),
-    ) -> Result<HashSet<Ipv4Addr>, HelperError> {
+    ) -> Result<(), HelperError> {
         let before = state.attachments.all.get(&id).cloned().ok_or_else(unknown)?;
         let mut after = before.clone();
         change(&mut after);
         after.revision = state.attachments.next_revision();
         after.prune_answers(&state.policy.policy, now());
-        let closed = closed(&before, &after, &state.policy.policy);
         // Flows that were accepted go on by their mark only while nothing was
         // taken away. A policy that changed counts as narrower.
         let kept = |held: &Held| after.held.iter().any(|other| other.entry == held.entry);
@@ -153,25 +150,22 @@ impl Control {
             return Err(error);
         }
         if narrower {
-            self.cut(state, id, old, generation, &closed).await?;
+            self.cut(state, id, old, generation).await?;
         }
         let file = wire::entries_file(&entries).map_err(failed)?;
         let message = ToResolver::Rules { id, revision, connected, open };
         self.resolver.tell(&message, &[wire::number(&file)]).await;
-        Ok(closed)
+        Ok(())
     }
 
     /// Flows that the new rules would not accept are forgotten, the others get
-    /// the new mark; then it is looked whether any is left (N15). `closed` are addresses
-    /// of names that are no longer allowed: a connection there may be to such a name,
-    /// whoever else opens the address.
+    /// the new mark; then it is looked whether any is left (N15).
     pub(super) async fn cut(
         &self,
         state: &State,
         id: u32,
         old: u32,
         new: u32,
-        closed: &HashSet<Ipv4Addr>,
     ) -> Result<(), HelperError> {
         for _ in 0..5 {
             let flows = self.gate.run(move || Conntrack::new()?.marked(old)).await;
@@ -181,12 +175,12 @@ impl Control {
             }
             let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
             let policy = &state.policy.policy;
+            let name = |flow: &Flow| self.names.lock().ok()?.of(flow).cloned();
             let verdicts: Vec<_> = flows
                 .into_iter()
                 .map(|flow| {
-                    let named = flow.protocol == Some(Protocol::Tcp) && flow.port == rules::TLS;
-                    let gone = named && closed.contains(&flow.destination);
-                    let open = one.connected && !gone && still_open(policy, one, &flow);
+                    let name = name(&flow);
+                    let open = one.connected && still_open(policy, one, &flow, name.as_ref());
                     (flow, open)
                 })
                 .collect();
@@ -263,35 +257,38 @@ impl Control {
     }
 }
 
-/// Addresses that an entry for TLS opened that `after` has no more.
-fn closed(
-    before: &Attachment,
-    after: &Attachment,
-    policy: &rcc_policy::Policy,
-) -> HashSet<Ipv4Addr> {
-    let gone = |entry: &Entry| {
-        rules::allows_tls(entry)
-            && !policy.entries.iter().chain(after.entries()).any(|other| other == entry)
-    };
-    let answers = before.answers.keys();
-    answers.filter(|(entry, _)| gone(entry)).map(|(_, address)| *address).collect()
-}
-
 /// Opening the internet is adding every public host for a time.
 pub(super) fn users_may_open(policy: &rcc_policy::Policy) -> bool {
     policy.defaults.users_may_add != rcc_policy::UsersMayAdd::None
 }
 
+/// The rules of now let this flow go on. `name`: by which it was passed, for one whose
+/// hello was looked at.
 fn still_open(
     policy: &rcc_policy::Policy,
     one: &Attachment,
-    flow: &crate::nfnetlink::Flow,
+    flow: &Flow,
+    name: Option<&rcc_policy::Name>,
 ) -> bool {
     let address = IpAddr::V4(flow.destination);
+    let defaults = one.defaults(policy);
     let Some(protocol) = flow.protocol else {
-        return one.defaults(policy).allow_public && answer_may_open(address, false);
+        return defaults.allow_public && answer_may_open(address, false);
     };
     let entries: Vec<Entry> = policy.entries.iter().chain(one.entries()).cloned().collect();
+    let allowed = |answers: &[rcc_policy::Answer]| {
+        let flow = NewFlow { address, protocol, port: flow.port };
+        rcc_policy::decide(&defaults, &entries, answers, flow) == Verdict::Allowed
+    };
+    // By a rule of the address itself, or since everything is open.
+    if allowed(&[]) {
+        return true;
+    }
+    // An address by name, which is shared: what counts is whom this connection is to.
+    let looked_at = protocol == Protocol::Tcp && flow.port == rules::TLS;
+    if looked_at && answer_may_open(address, false) && flow.mark & UNCHECKED == 0 {
+        return name.is_some_and(|name| hellos::allows_name(policy, one, name));
+    }
     let answers: Vec<rcc_policy::Answer> = one
         .answers
         .keys()
@@ -301,6 +298,5 @@ fn still_open(
             Some(rcc_policy::Answer { address, entry })
         })
         .collect();
-    let flow = NewFlow { address, protocol, port: flow.port };
-    rcc_policy::decide(&one.defaults(policy), &entries, &answers, flow) == Verdict::Allowed
+    allowed(&answers)
 }

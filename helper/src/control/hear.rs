@@ -20,6 +20,8 @@ use crate::rules::{self, answer_may_open};
 
 /// Different things that may wait to be logged, or told, of all sandboxes.
 const MOST_REFUSALS: usize = 1_000;
+/// Bytes of changes that are handed to the kernel at once.
+const MOST_AT_ONCE: usize = 64 << 10;
 /// Entries that one name can reasonably match.
 const MAX_ENTRIES: usize = 64;
 
@@ -31,25 +33,33 @@ impl Control {
         let now = now();
         let mut changes = Elements::default();
         let mut noted = Vec::new();
-        let results: Vec<Published> = publications
-            .iter()
-            .map(|publication| open(&mut state, publication, now, &mut changes, &mut noted))
-            .collect();
-        let committed = self.gate.run(move || changes.commit()).await;
-        if let Err(error) = committed.map_err(io::Error::other).and_then(|done| done) {
-            warn!(%error, "could not open addresses");
-            for (id, key) in noted {
-                if let Some(one) = state.attachments.all.get_mut(&id) {
-                    one.answers.remove(&key);
-                }
+        let mut results: Vec<Published> = Vec::new();
+        let mut written = false;
+        let mut begun = 0;
+        for (number, publication) in publications.iter().enumerate() {
+            results.push(open(&mut state, publication, now, &mut changes, &mut noted));
+            if changes.size() < MOST_AT_ONCE && number + 1 < publications.len() {
+                continue;
             }
-            return publications.iter().map(|_| Err(())).collect();
+            let piece = std::mem::take(&mut changes);
+            let noted = std::mem::take(&mut noted);
+            let committed = self.gate.run(move || piece.commit()).await;
+            if let Err(error) = committed.map_err(io::Error::other).and_then(|done| done) {
+                warn!(%error, "could not open addresses");
+                for (id, key) in noted {
+                    if let Some(one) = state.attachments.all.get_mut(&id) {
+                        one.answers.remove(&key);
+                    }
+                }
+                results[begun..].fill(Err(()));
+            } else {
+                written |= !noted.is_empty();
+            }
+            begun = results.len();
         }
         // On a memory file system, so this costs microseconds; a helper that is
         // killed now knows afterwards what is open (N11).
-        if !noted.is_empty()
-            && let Err(error) = state.attachments.write()
-        {
+        if written && let Err(error) = state.attachments.write() {
             error!(%error, "could not write the state");
         }
         results

@@ -1,10 +1,11 @@
 //! What the resolver found out about hellos (N20), checked and done.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 
 use rcc_dbus::{BlockedReason, HelperError};
-use rcc_policy::{Name, Target};
+use rcc_policy::{Name, Policy, Target};
 
 use super::{Blocked, Control, State, failed};
 use crate::attachments::Attachment;
@@ -12,37 +13,84 @@ use crate::layout::{GATE_ADDRESS, UNCHECKED};
 use crate::nfnetlink::{Conntrack, Flow};
 use crate::rules::{TLS, allows_tls};
 
+/// Connections whose names are remembered; when there are more, all are forgotten, and
+/// those that run are cut the next time that something is taken away.
+const MOST_NAMES: usize = 16_384;
+
+/// The names by which running connections were passed.
+#[derive(Default)]
+pub struct Names(HashMap<(u16, Ipv4Addr), (u64, Name)>);
+
+impl Names {
+    fn note(&mut self, flow: &Flow, name: Name) {
+        if self.0.len() >= MOST_NAMES {
+            self.0.clear();
+        }
+        self.0.insert((flow.gate_port, flow.destination), (flow.began, name));
+    }
+
+    /// The name of just this flow.
+    pub fn of(&self, flow: &Flow) -> Option<&Name> {
+        let (began, name) = self.0.get(&(flow.gate_port, flow.destination))?;
+        (*began == flow.began).then_some(name)
+    }
+}
+
+/// An entry of the administrator's or the user's allows TLS to this name.
+pub(super) fn allows_name(policy: &Policy, one: &Attachment, name: &Name) -> bool {
+    policy.entries.iter().chain(one.entries()).any(|entry| {
+        let named = matches!(entry.target(), Target::Host(host) if host.matches(name));
+        named && allows_tls(entry)
+    })
+}
+
 impl Control {
-    /// Whose connection it is that leaves the gate by `port`, as the kernel knows it.
-    pub async fn whose(&self, port: u16, server: Ipv4Addr) -> Option<u32> {
-        let flow = self.flow(port, server).await.ok()??;
+    /// Whose connection it is that leaves the gate by `port`, as the kernel knows it,
+    /// and when it began.
+    pub async fn whose(&self, port: u16, server: Ipv4Addr) -> Option<(u32, u64)> {
+        // Under the lock: the mark of the flow and the rules belong together.
         let state = self.state.lock().await;
-        unchecked(&state, &flow).map(|one| one.id)
+        let flow = self.flow(port, server).await.ok()??;
+        unchecked(&state, &flow).map(|one| (one.id, flow.began))
     }
 
     /// The server of a connection has its hello, which names `name`: the kernel may
-    /// pass the rest by itself, if the rules of now allow that name.
+    /// pass the rest by itself, if the rules of now allow that name. `began` says which
+    /// connection: another one may have its ports by now.
     pub async fn hello_passed(
         &self,
         port: u16,
         server: Ipv4Addr,
+        began: u64,
         name: &Name,
     ) -> Result<(), HelperError> {
         // Under the lock: rules that change meanwhile look at every flow again.
         let state = self.state.lock().await;
         let Some(flow) = self.flow(port, server).await? else { return Ok(()) };
         let Some(one) = unchecked(&state, &flow) else { return Ok(()) };
+        if flow.began != began || began == 0 {
+            return Ok(());
+        }
         let policy = &state.policy.policy;
-        let allowed = one.connected
-            && (one.defaults(policy).allow_public
-                || policy.entries.iter().chain(one.entries()).any(|entry| {
-                    let named = matches!(entry.target(), Target::Host(host) if host.matches(name));
-                    named && allows_tls(entry)
-                }));
+        let allowed =
+            one.connected && (one.defaults(policy).allow_public || allows_name(policy, one, name));
         let generation = one.generation;
+        if allowed && let Ok(mut names) = self.names.lock() {
+            names.note(&flow, name.clone());
+        }
         let change = move || -> io::Result<()> {
             let mut conntrack = Conntrack::new()?;
-            if allowed { conntrack.remark(&flow, generation) } else { conntrack.forget(&flow) }
+            if !allowed {
+                return conntrack.forget(&flow);
+            }
+            conntrack.remark(&flow, generation)?;
+            // Another one may have come between the look and the mark; before it can say
+            // anything, its server must have answered.
+            let now = conntrack.answered_by((server, TLS), (GATE_ADDRESS, port))?;
+            match now {
+                Some(now) if now.began != began => conntrack.forget(&now),
+                _ => Ok(()),
+            }
         };
         self.gate.run(change).await.map_err(failed)?.map_err(failed)
     }
@@ -50,7 +98,7 @@ impl Control {
     /// A connection was ended since its hello names a server that is not allowed, or
     /// hides whom it names.
     pub async fn hello_refused(&self, port: u16, server: Ipv4Addr, name: Option<&Name>) {
-        let Some(id) = self.whose(port, server).await else { return };
+        let Some((id, _)) = self.whose(port, server).await else { return };
         let what = Blocked {
             id,
             host: name.map(ToString::to_string).unwrap_or_default(),

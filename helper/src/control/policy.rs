@@ -1,7 +1,5 @@
 //! The administrator's file, in force everywhere at once.
 
-use std::collections::HashSet;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rcc_dbus::HelperError;
@@ -47,7 +45,7 @@ impl Control {
                 .await;
             // Entries of the file may have gone: every flow is looked at again.
             let result = match result {
-                Ok(closed) => self.recheck(&mut state, id, &closed).await,
+                Ok(()) => self.recheck(&mut state, id).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
@@ -62,19 +60,14 @@ impl Control {
         Ok(())
     }
 
-    pub(super) async fn recheck(
-        &self,
-        state: &mut State,
-        id: u32,
-        closed: &HashSet<Ipv4Addr>,
-    ) -> Result<(), HelperError> {
+    pub(super) async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
         let generation = state.attachments.next_generation();
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
         let old = std::mem::replace(&mut one.generation, generation);
         let one = one.clone();
         let rules = one.rules(&state.policy.policy, now());
         self.commit(rules::attachment(&rules)).await?;
-        self.cut(state, id, old, generation, closed).await?;
+        self.cut(state, id, old, generation).await?;
         state.attachments.write().map_err(failed)
     }
 }

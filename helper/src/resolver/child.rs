@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::dns::{Question, Reply, Unusable, Upstream, question, upstream_answer, upstream_query};
+use super::hellos::{Flow, Known};
 use super::looking::Looking;
 use super::wire::{self, FromResolver, ToResolver};
 use crate::rules::{allows_tls, answer_may_open};
@@ -180,7 +181,8 @@ struct Administrators {
 enum Heard {
     Upstream(Option<OwnedFd>),
     Published(Vec<IpAddr>, bool),
-    Whose(Option<u32>),
+    Whose(Option<(u32, Known)>),
+    Noted,
 }
 
 pub(super) struct Resolver {
@@ -271,7 +273,10 @@ impl Resolver {
                     old.abort();
                 }
             }
-            ToResolver::Whose { request, id } => self.hand_over(request, Heard::Whose(id)),
+            ToResolver::Whose { request, found } => {
+                self.hand_over(request, Heard::Whose(found));
+            }
+            ToResolver::Noted { request } => self.hand_over(request, Heard::Noted),
             ToResolver::Detached { id } => self.forget(id),
             ToResolver::Upstream { request } => {
                 self.hand_over(request, Heard::Upstream(fds.next()));
@@ -525,12 +530,21 @@ impl Resolver {
             && (policy.allow_public || sandbox.open || by(&policy.index) || by(&sandbox.users))
     }
 
-    /// Whose connection it is that leaves the gate by this port.
-    pub(super) async fn whose(&self, port: u16, server: Ipv4Addr) -> Option<u32> {
+    /// Whose connection it is that leaves the gate by this port, and which one.
+    pub(super) async fn whose(&self, port: u16, server: Ipv4Addr) -> Option<(u32, Known)> {
         match self.ask(|request| FromResolver::Whose { request, port, server }).await {
-            Some(Heard::Whose(id)) => id,
+            Some(Heard::Whose(found)) => found,
             _ => None,
         }
+    }
+
+    /// Tells the helper that a connection may be passed; false when it does not say that
+    /// it is done.
+    pub(super) async fn passed(&self, flow: Flow, known: Known, name: &Name) -> bool {
+        let Flow { port, server } = flow;
+        let name = name.as_str().to_owned();
+        let passed = |request| FromResolver::Passed { request, port, server, known, name };
+        matches!(self.ask(passed).await, Some(Heard::Noted))
     }
 
     /// Hears everything that was said so far; false when the helper is gone.

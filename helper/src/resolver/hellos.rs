@@ -6,7 +6,7 @@
 //! itself. Packets are held or passed, never changed: the connection stays one
 //! between client and server. Pure: packets and time in, things to do out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,12 @@ const IDLE: Duration = Duration::from_secs(600);
 /// them by itself.
 const LINGERS: Duration = Duration::from_secs(30);
 
+/// Names that are thought about at once.
+const MOST_ASKED: usize = 1_024;
+/// Bytes that a server sends before the client's hello has arrived, at most: numbers
+/// beyond are of another connection.
+const SERVER_SAYS: u32 = 1 << 20;
+
 /// A connection as it leaves the gate: the gate's port and the server. The port
 /// of the server is 443.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,13 +48,20 @@ pub enum Deed {
     /// Send these packets on, in this order.
     Send(Vec<Vec<u8>>),
     /// Find out whether the sandbox of the flow may reach this server; then call
-    /// [`Hellos::decided`].
-    Ask(Flow, Name),
-    /// The server has the hello: the kernel may pass the rest by itself.
-    Passed(Flow, Name),
+    /// [`Hellos::decided`] with the same serial.
+    Ask(Flow, Serial, Name),
+    /// The server has the hello: the kernel may pass the rest by itself. With it what
+    /// [`Hellos::decided`] was told of the connection.
+    Passed(Flow, Known, Name),
     /// The connection was ended since its name cannot be seen.
     Hidden(Flow, Why),
 }
+
+/// Which of the connections that had the same ports one after the other.
+pub type Serial = u64;
+
+/// What the kernel knows the connection by: when it began.
+pub type Known = u64;
 
 enum Phase {
     /// The hello is not whole.
@@ -56,13 +69,19 @@ enum Phase {
     /// It is, and somebody thinks about its name.
     Asking,
     /// It was sent on and is not acknowledged.
-    Sent(Name),
+    Sent(Known, Name),
     /// It was acknowledged, then.
     Passed(Instant),
 }
 
 struct State {
+    serial: Serial,
     phase: Phase,
+    /// Number of the server's first byte: it has acknowledged our first number, and so
+    /// expects just the bytes that are heard here. Nothing is sent on before.
+    server: Option<u32>,
+    /// End of what was sent on, counted from the first byte.
+    sent: usize,
     /// Sequence number of the first byte.
     start: u32,
     /// The bytes so far, without a gap. Each is what the server gets there, or
@@ -111,6 +130,12 @@ impl State {
         consistent
     }
 
+    fn note_sent(&mut self, tcp: &Tcp<'_>) {
+        let offset = tcp.sequence.wrapping_sub(self.start) as usize;
+        // A packet that only ends the connection counts one number, too.
+        self.sent = self.sent.max(offset.saturating_add(tcp.payload.len()).saturating_add(1));
+    }
+
     /// The packet says nothing else than what was approved.
     fn agrees(&self, tcp: &Tcp<'_>) -> bool {
         let offset = tcp.sequence.wrapping_sub(self.start) as usize;
@@ -129,8 +154,13 @@ impl State {
 pub struct Hellos {
     flows: HashMap<Flow, State>,
     /// In the order in which they began, some of them gone.
-    order: VecDeque<Flow>,
+    order: VecDeque<(Flow, Serial)>,
+    /// Of which the kernel is being told. Until it was, no other connection may begin on
+    /// the same ports: it would be the one that is passed.
+    passing: HashSet<Flow>,
     held: usize,
+    asked: usize,
+    last_serial: Serial,
 }
 
 impl Hellos {
@@ -144,10 +174,19 @@ impl Hellos {
         if tcp.reset {
             self.forget(flow);
         }
-        if tcp.urgent {
+        if tcp.urgent && !tcp.reset {
             // A server leaves the urgent byte out of the hello that it reads, so it
             // would read another one than we do.
             return self.hide(flow, &tcp, Why::NotTls);
+        }
+        if let Some(state) = self.flows.get(&flow)
+            && state.server.is_none()
+            && tcp.ack.is_some()
+            && !tcp.reset
+        {
+            // Only who has the server's first packet can go on, and then we have it, too;
+            // what comes before is of a time when the ports were another connection's.
+            return Vec::new();
         }
         if tcp.payload.is_empty() {
             // Says nothing, so it gives no name away.
@@ -164,10 +203,11 @@ impl Hellos {
                 self.hold(flow, packet);
                 Vec::new()
             }
-            Phase::Sent(_) | Phase::Passed(_) if state.agrees(&tcp) => {
+            Phase::Sent(..) | Phase::Passed(_) if state.agrees(&tcp) => {
+                state.note_sent(&tcp);
                 vec![Deed::Send(vec![packet.to_vec()])]
             }
-            Phase::Sent(_) | Phase::Passed(_) => Vec::new(),
+            Phase::Sent(..) | Phase::Passed(_) => Vec::new(),
         }
     }
 
@@ -176,20 +216,38 @@ impl Hellos {
         if !tcp.payload.is_empty() || tcp.ack.is_some() {
             return Vec::new();
         }
+        if self.passing.contains(&flow) {
+            // It is said again in a second.
+            return Vec::new();
+        }
+        if tcp.multipath {
+            return vec![Deed::Send(end(tcp, tcp.sequence))];
+        }
         let start = tcp.sequence.wrapping_add(1);
-        let again = self.flows.get(&flow).is_some_and(|state| state.start == start);
+        // Said again, and not a new connection that would inherit what an old one was
+        // allowed.
+        let again = self.flows.get(&flow).is_some_and(|state| {
+            state.start == start
+                && matches!(state.phase, Phase::Hearing)
+                && state.bytes.is_empty()
+                && state.held.is_empty()
+        });
         if !again {
             self.forget(flow);
             self.make_room(now);
+            self.last_serial += 1;
             let state = State {
+                serial: self.last_serial,
                 phase: Phase::Hearing,
+                server: None,
+                sent: 0,
                 start,
                 bytes: Vec::new(),
                 held: Vec::new(),
                 heard: now,
             };
             self.flows.insert(flow, state);
-            self.order.push_back(flow);
+            self.order.push_back((flow, self.last_serial));
         }
         vec![Deed::Send(vec![packet.to_vec()])]
     }
@@ -197,7 +255,7 @@ impl Hellos {
     fn hear(&mut self, flow: Flow, tcp: &Tcp<'_>, packet: &[u8]) -> Vec<Deed> {
         let Some(state) = self.flows.get(&flow) else { return Vec::new() };
         let offset = tcp.sequence.wrapping_sub(state.start) as usize;
-        if offset + tcp.payload.len() > MAX_BYTES {
+        if offset.saturating_add(tcp.payload.len()) > MAX_BYTES {
             // Before the first byte, or longer than any hello.
             return self.hide(flow, tcp, Why::NotTls);
         }
@@ -211,16 +269,21 @@ impl Hellos {
         let said = if consistent { hello::read(&state.bytes) } else { Hello::Hides(Why::NotTls) };
         match said {
             Hello::Unfinished => Vec::new(),
+            // Too many: it is said again.
+            Hello::Names(_) if self.asked >= MOST_ASKED => Vec::new(),
             Hello::Names(name) => {
                 state.phase = Phase::Asking;
-                vec![Deed::Ask(flow, name)]
+                self.asked += 1;
+                vec![Deed::Ask(flow, state.serial, name)]
             }
             Hello::Hides(why) => self.hide(flow, tcp, why),
         }
     }
 
     fn hide(&mut self, flow: Flow, tcp: &Tcp<'_>, why: Why) -> Vec<Deed> {
-        let start = self.flows.get(&flow).map_or(tcp.sequence, |state| state.start);
+        let Some(start) = self.flows.get(&flow).map(|state| state.start) else {
+            return vec![Deed::Send(end(tcp, tcp.sequence))];
+        };
         let ends = end(tcp, start);
         self.forget(flow);
         vec![Deed::Send(ends), Deed::Hidden(flow, why)]
@@ -235,50 +298,88 @@ impl Hellos {
         state.held.push(packet.to_vec());
         self.held += packet.len();
         while self.held > MOST_HELD {
-            let Some(oldest) = self.order.pop_front() else { break };
+            let Some((oldest, serial)) = self.order.pop_front() else { break };
             if oldest == flow {
-                self.order.push_back(flow);
+                self.order.push_back((oldest, serial));
                 if self.order.len() == 1 {
                     break;
                 }
             } else {
-                self.forget(oldest);
+                self.forget_only(oldest, serial);
             }
         }
         true
     }
 
-    /// The answer to [`Deed::Ask`].
-    pub fn decided(&mut self, flow: Flow, name: Name, allowed: bool) -> Vec<Deed> {
-        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
-        if !matches!(state.phase, Phase::Asking) {
-            return Vec::new();
+    /// The answer to [`Deed::Ask`]: what the kernel knows the connection by, when its
+    /// sandbox may reach the server. `None` when the question was about a connection that
+    /// is over: its ports may be another's by now.
+    pub fn decided(
+        &mut self,
+        flow: Flow,
+        serial: Serial,
+        name: Name,
+        allowed: Option<Known>,
+    ) -> Option<Vec<Deed>> {
+        self.asked = self.asked.saturating_sub(1);
+        let state = self.flows.get_mut(&flow)?;
+        if !matches!(state.phase, Phase::Asking) || state.serial != serial {
+            return None;
         }
         let held = std::mem::take(&mut state.held);
         self.held = self.held.saturating_sub(held.iter().map(Vec::len).sum());
-        if allowed {
-            state.phase = Phase::Sent(name);
-            // What came while somebody thought may contradict the hello.
-            let agrees = |packet: &Vec<u8>| Tcp::read(packet).is_some_and(|tcp| state.agrees(&tcp));
-            return vec![Deed::Send(held.into_iter().filter(agrees).collect())];
+        if let Some(known) = allowed {
+            state.phase = Phase::Sent(known, name);
+            let mut packets = Vec::new();
+            for packet in held {
+                // What came while somebody thought may contradict the hello.
+                let Some(tcp) = Tcp::read(&packet).filter(|tcp| state.agrees(tcp)) else {
+                    continue;
+                };
+                state.note_sent(&tcp);
+                packets.push(packet);
+            }
+            return Some(vec![Deed::Send(packets)]);
         }
         let start = state.start;
         let ends = held.last().and_then(|packet| Tcp::read(packet).map(|tcp| end(&tcp, start)));
         self.forget(flow);
-        vec![Deed::Send(ends.unwrap_or_default())]
+        Some(vec![Deed::Send(ends.unwrap_or_default())])
     }
 
-    /// The server acknowledged everything before `number`.
-    pub fn acknowledged(&mut self, flow: Flow, number: u32, now: Instant) -> Option<Deed> {
+    /// The head of a packet of a server's.
+    pub fn answered(&mut self, tcp: &Tcp<'_>, now: Instant) -> Option<Deed> {
+        let flow = Flow { port: tcp.destination_port, server: tcp.source };
         let state = self.flows.get_mut(&flow)?;
-        let got = number.wrapping_sub(state.start) as usize;
-        let Phase::Sent(name) = &state.phase else { return None };
-        if got < state.bytes.len() || got >= 1 << 31 {
+        let number = tcp.ack?;
+        if tcp.syn {
+            if number == state.start && state.server.is_none() {
+                state.server = Some(tcp.sequence.wrapping_add(1));
+            }
             return None;
         }
-        let name = name.clone();
+        let Phase::Sent(known, name) = &state.phase else { return None };
+        let of_this = tcp.sequence.wrapping_sub(state.server?) < SERVER_SAYS;
+        let got = number.wrapping_sub(state.start) as usize;
+        // It cannot have what was not sent.
+        if !of_this || got < state.bytes.len() || got > state.sent {
+            return None;
+        }
+        let (known, name) = (*known, name.clone());
         state.phase = Phase::Passed(now);
-        Some(Deed::Passed(flow, name))
+        self.passing.insert(flow);
+        Some(Deed::Passed(flow, known, name))
+    }
+
+    /// The kernel was told of [`Deed::Passed`].
+    pub fn noted(&mut self, flow: Flow) {
+        self.passing.remove(&flow);
+    }
+
+    fn forget_only(&mut self, flow: Flow, serial: Serial) {
+        if self.flows.get(&flow).is_some_and(|state| state.serial == serial) {
+            self.forget(flow);
+        }
     }
 
     fn forget(&mut self, flow: Flow) {
@@ -293,13 +394,14 @@ impl Hellos {
             Phase::Passed(then) => now.duration_since(then) > LINGERS,
             _ => now.duration_since(state.heard) > IDLE,
         };
-        while let Some(oldest) = self.order.front().copied() {
-            let keep = self.flows.get(&oldest).is_some_and(|state| !over(state));
+        while let Some((oldest, serial)) = self.order.front().copied() {
+            let of_this = |state: &&State| state.serial == serial;
+            let keep = self.flows.get(&oldest).filter(of_this).is_some_and(|state| !over(state));
             if keep && self.flows.len() < MOST_FLOWS && self.order.len() < 2 * MOST_FLOWS {
                 return;
             }
             self.order.pop_front();
-            self.forget(oldest);
+            self.forget_only(oldest, serial);
         }
     }
 }
@@ -343,29 +445,60 @@ mod tests {
         build(GATE, SERVER, START.wrapping_add(offset as u32), Some(1), 0, payload)
     }
 
+    const SERVER_ISN: u32 = 4_000_000_000;
+
     struct Client {
         hellos: Hellos,
         now: Instant,
     }
 
+    fn answer(sequence: u32, ack: u32, flags: u8) -> Vec<u8> {
+        build(SERVER, GATE, sequence, Some(ack), flags, b"")
+    }
+
     impl Client {
         fn connected() -> Self {
             let mut client = Self { hellos: Hellos::default(), now: Instant::now() };
-            let syn = build(GATE, SERVER, ISN, None, SYN, b"");
-            assert_eq!(client.send(&syn), [Deed::Send(vec![syn.clone()])]);
-            let ack = data(0, b"");
-            assert_eq!(client.send(&ack), [Deed::Send(vec![ack.clone()])]);
+            client.connect(ISN);
             client
+        }
+
+        fn connect(&mut self, isn: u32) {
+            let syn = build(GATE, SERVER, isn, None, SYN, b"");
+            assert_eq!(self.send(&syn), [Deed::Send(vec![syn.clone()])]);
+            let start = isn.wrapping_add(1);
+            assert_eq!(self.hear(&answer(SERVER_ISN, start, SYN)), None);
+            let ack = build(GATE, SERVER, start, Some(SERVER_ISN + 1), 0, b"");
+            assert_eq!(self.send(&ack), [Deed::Send(vec![ack.clone()])]);
         }
 
         fn send(&mut self, packet: &[u8]) -> Vec<Deed> {
             self.hellos.packet(packet, self.now)
         }
 
+        fn hear(&mut self, packet: &[u8]) -> Option<Deed> {
+            self.hellos.answered(&Tcp::read(packet).unwrap(), self.now)
+        }
+
+        /// Sends a hello and answers the serial of the question.
+        fn hello(&mut self, packet: &[u8]) -> Serial {
+            match self.send(packet).as_slice() {
+                [Deed::Ask(FLOW, serial, _)] => *serial,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn decided(&mut self, serial: Serial, allowed: bool) -> Vec<Deed> {
+            let allowed = allowed.then_some(KNOWN);
+            self.hellos.decided(FLOW, serial, name("a.example"), allowed).unwrap()
+        }
+
         fn acknowledged(&mut self, offset: usize) -> Option<Deed> {
-            self.hellos.acknowledged(FLOW, START.wrapping_add(offset as u32), self.now)
+            self.hear(&answer(SERVER_ISN + 1, START.wrapping_add(offset as u32), 0))
         }
     }
+
+    const KNOWN: Known = 7;
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -387,15 +520,14 @@ mod tests {
         // The other way round, and one of them twice.
         assert_eq!(client.send(&data(1_200, second)), []);
         assert_eq!(client.send(&data(1_200, second)), []);
-        let asked = client.send(&data(0, first));
-        assert_eq!(asked, [Deed::Ask(FLOW, name("a.example"))]);
+        let serial = client.hello(&data(0, first));
         // The server cannot have what nobody sent.
         assert_eq!(client.acknowledged(bytes.len()), None);
-        let sent = client.hellos.decided(FLOW, name("a.example"), true);
+        let sent = client.decided(serial, true);
         let packets = vec![data(1_200, second), data(1_200, second), data(0, first)];
         assert_eq!(sent, [Deed::Send(packets)]);
         assert_eq!(client.acknowledged(bytes.len() - 1), None);
-        let passed = Deed::Passed(FLOW, name("a.example"));
+        let passed = Deed::Passed(FLOW, KNOWN, name("a.example"));
         assert_eq!(client.acknowledged(bytes.len()), Some(passed));
         assert_eq!(client.acknowledged(bytes.len()), None);
         assert_eq!(client.hellos.held, bytes.len());
@@ -406,10 +538,10 @@ mod tests {
         let mut client = Client::connected();
         let good = hello("a.example");
         let evil = hello("b.example");
-        client.send(&data(0, &good));
+        let serial = client.hello(&data(0, &good));
         // While somebody thinks, and afterwards.
         assert_eq!(client.send(&data(0, &evil)), []);
-        let sent = client.hellos.decided(FLOW, name("a.example"), true);
+        let sent = client.decided(serial, true);
         assert_eq!(sent, [Deed::Send(vec![data(0, &good)])]);
         assert_eq!(client.send(&data(0, &evil)), []);
         assert_eq!(client.send(&data(10, &evil[10..])), []);
@@ -437,8 +569,8 @@ mod tests {
     #[test]
     fn n20_what_is_refused_is_ended_on_both_sides() {
         let mut client = Client::connected();
-        client.send(&data(0, &hello("b.example")));
-        let deeds = client.hellos.decided(FLOW, name("b.example"), false);
+        let serial = client.hello(&data(0, &hello("b.example")));
+        let deeds = client.decided(serial, false);
         assert!(is_end(&deeds[0]), "{deeds:?}");
         let encrypted = records(&message(&[named(b"a.example"), encrypted()]), 1 << 14);
         for (bytes, why) in [
@@ -466,11 +598,76 @@ mod tests {
         // A new connection from the same port begins from nothing.
         let mut client = Client::connected();
         let good = hello("a.example");
-        client.send(&data(0, &good));
-        client.hellos.decided(FLOW, name("a.example"), true);
+        let serial = client.hello(&data(0, &good));
+        client.decided(serial, true);
         client.acknowledged(good.len());
-        client.send(&build(GATE, SERVER, 77, None, SYN, b""));
+        // Not while the kernel is being told of the one before (found in a review).
+        assert_eq!(client.send(&build(GATE, SERVER, 77, None, SYN, b"")), []);
+        client.hellos.noted(FLOW);
+        client.connect(77);
         assert_eq!(client.send(&build(GATE, SERVER, 78, Some(1), 0, &good[..9])), []);
+    }
+
+    /// Found in a review: the answer to a question about one connection was taken for
+    /// the next one on the same ports.
+    #[test]
+    fn n20_an_approval_is_of_one_connection() {
+        let mut client = Client::connected();
+        let first = client.hello(&data(0, &hello("a.example")));
+        client.send(&reset(GATE, SERVER, START, Some(1)));
+        client.connect(77);
+        let evil = build(GATE, SERVER, 78, Some(SERVER_ISN + 1), 0, &hello("b.example"));
+        let second = client.hello(&evil);
+        let known = Some(KNOWN);
+        assert_eq!(client.hellos.decided(FLOW, first, name("a.example"), known), None);
+        let deeds = client.hellos.decided(FLOW, second, name("b.example"), None).unwrap();
+        assert!(is_end(&deeds[0]));
+    }
+
+    /// Found in a review: a second first packet moved the place where the bytes were
+    /// counted from away from the server's.
+    #[test]
+    fn n20_bytes_are_counted_from_where_the_server_counts() {
+        let mut client = Client::connected();
+        let good = hello("a.example");
+        let before = START.wrapping_sub(100_000);
+        client.send(&build(GATE, SERVER, before.wrapping_sub(1), None, SYN, b""));
+        // The server has not agreed to that number, so nothing passes.
+        let forged = build(GATE, SERVER, before, Some(SERVER_ISN + 1), 0, &good);
+        assert_eq!(client.send(&forged), []);
+        assert_eq!(client.hear(&answer(SERVER_ISN + 1, START, 0)), None);
+        assert_eq!(client.hear(&answer(SERVER_ISN, START, SYN)), None);
+        assert_eq!(client.send(&forged), []);
+        assert_eq!(client.send(&data(0, &hello("b.example"))), []);
+    }
+
+    /// Found in a review: a connection begun with the same number inherited what the
+    /// one before was allowed.
+    #[test]
+    fn n20_a_new_connection_inherits_no_approval() {
+        let mut client = Client::connected();
+        let good = hello("a.example");
+        let serial = client.hello(&data(0, &good));
+        client.decided(serial, true);
+        assert!(client.acknowledged(good.len()).is_some());
+        client.hellos.noted(FLOW);
+        client.connect(ISN);
+        let again = client.hello(&data(0, &good));
+        assert_ne!(again, serial);
+    }
+
+    #[test]
+    fn n20_only_the_servers_own_word_counts() {
+        let mut client = Client::connected();
+        let good = hello("a.example");
+        let serial = client.hello(&data(0, &good));
+        client.decided(serial, true);
+        let end = START.wrapping_add(good.len() as u32);
+        // More than was sent, a first packet, a packet of another connection.
+        assert_eq!(client.hear(&answer(SERVER_ISN + 1, end.wrapping_add(9), 0)), None);
+        assert_eq!(client.hear(&answer(SERVER_ISN, end, SYN)), None);
+        assert_eq!(client.hear(&answer(SERVER_ISN.wrapping_sub(9), end, 0)), None);
+        assert!(client.hear(&answer(SERVER_ISN + 5_000, end, 0)).is_some());
     }
 
     #[test]
@@ -483,6 +680,8 @@ mod tests {
             let from = (GATE.0, u16::try_from(number % 60_000).unwrap());
             let to = (Ipv4Addr::from(0xcb00_7100 + number), 443);
             hellos.packet(&build(from, to, 0, None, SYN, b""), now);
+            let heard = build(to, from, 9, Some(1), SYN, b"");
+            hellos.answered(&Tcp::read(&heard).unwrap(), now);
             for piece in 0..4 {
                 let number = 1 + piece * u32::try_from(part.len()).unwrap();
                 hellos.packet(&build(from, to, number, Some(1), 0, &part), now);
@@ -512,9 +711,9 @@ mod tests {
                 deeds.extend(client.send(&data(at, piece)));
                 for deed in std::mem::take(&mut deeds) {
                     let sent = match deed {
-                        Deed::Ask(flow, asked) => {
-                            let allowed = asked == name("a.example");
-                            client.hellos.decided(flow, asked, allowed)
+                        Deed::Ask(flow, serial, asked) => {
+                            let allowed = (asked == name("a.example")).then_some(KNOWN);
+                            client.hellos.decided(flow, serial, asked, allowed).unwrap()
                         }
                         other => vec![other],
                     };

@@ -12,6 +12,8 @@ const ACK: u8 = 0x10;
 /// Says that a byte is urgent; servers leave such a byte out of what they read.
 pub const URG: u8 = 0x20;
 const HEADERS: usize = 40;
+/// RFC 8684.
+const MULTIPATH: u8 = 30;
 
 /// One packet, whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Tcp<'a> {
     pub reset: bool,
     /// Has an urgent byte somewhere.
     pub urgent: bool,
+    /// Speaks Multipath TCP, in which other packets may say what the server reads.
+    pub multipath: bool,
     /// The bytes.
     pub payload: &'a [u8],
 }
@@ -68,7 +72,26 @@ impl<'a> Tcp<'a> {
             syn: tcp[13] & SYN != 0,
             reset: tcp[13] & RST != 0,
             urgent: tcp[13] & URG != 0,
+            multipath: has_option(tcp, MULTIPATH),
             payload,
+        }
+    }
+}
+
+/// Whether a header of TCP has an option; yes when its options cannot be read.
+fn has_option(tcp: &[u8], wanted: u8) -> bool {
+    let end = usize::from(tcp[12] >> 4) * 4;
+    let Some(mut rest) = tcp.get(20..end) else { return end > 20 };
+    loop {
+        match rest {
+            // RFC 9293 3.1: the end, and padding.
+            [] | [0, ..] => return false,
+            [1, more @ ..] => rest = more,
+            [kind, ..] if *kind == wanted => return true,
+            [_, length, ..] if *length >= 2 && usize::from(*length) <= rest.len() => {
+                rest = &rest[usize::from(*length)..];
+            }
+            _ => return true,
         }
     }
 }
@@ -168,6 +191,20 @@ mod tests {
         packet[6] = 0x40;
         assert!(Tcp::read(&packet).unwrap().syn);
         assert_eq!(Tcp::read(&packet[..39]), None);
+    }
+
+    #[test]
+    fn options_are_found_or_feared() {
+        let with = |options: &[u8]| {
+            let mut packet = build(CLIENT, SERVER, 7, None, SYN, options);
+            packet[32] = u8::try_from(5 + options.len() / 4).unwrap() << 4;
+            Tcp::read(&packet).unwrap().multipath
+        };
+        assert!(!with(&[]));
+        assert!(!with(&[2, 4, 5, 0xb4, 1, 1, 4, 2]));
+        assert!(with(&[2, 4, 5, 0xb4, 30, 4, 0, 0]));
+        assert!(with(&[2, 0, 0, 0]) && with(&[2, 9, 0, 0]));
+        assert!(!with(&[0, 30, 4, 0]));
     }
 
     proptest! {

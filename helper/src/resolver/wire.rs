@@ -54,8 +54,14 @@ pub enum ToResolver {
     Whose {
         /// Which request.
         request: u64,
-        /// The sandbox; `None` when there is no such connection.
-        id: Option<u32>,
+        /// The sandbox, and what tells the connection from others with the same ports;
+        /// `None` when there is no such connection.
+        found: Option<(u32, u64)>,
+    },
+    /// What was said of a connection is done.
+    Noted {
+        /// Which request.
+        request: u64,
     },
     /// The sandbox is gone.
     Detached {
@@ -120,10 +126,14 @@ pub enum FromResolver {
     /// The server has the hello of a connection, and it names an allowed server:
     /// the kernel may pass the rest by itself.
     Passed {
+        /// Comes back when it is done.
+        request: u64,
         /// The gate's port.
         port: u16,
         /// The server.
         server: Ipv4Addr,
+        /// As it came with [`ToResolver::Whose`].
+        known: u64,
         /// The name in the hello, canonical.
         name: String,
     },

@@ -188,6 +188,84 @@ fn n20_addresses_with_a_rule_of_their_own_and_an_open_internet_are_not_looked_at
     assert!(!said(&held(&sandbox, SHARED, 443), b"plain"));
 }
 
+/// Found in a review: a connection that never rests, to a name that is taken away.
+#[test]
+fn n20_a_busy_connection_ends_with_its_name() {
+    let rule = Rule::tcp("evil.example", &[443]);
+    let Some((_lab, mut ann, sandbox)) = shared(&[]) else { return };
+    for turn in 0..10 {
+        ann.set_rules(sandbox.id, std::slice::from_ref(&rule), 0).expect("allow");
+        sandbox.resolve("evil.example").expect("allowed");
+        let busy = held(&sandbox, SHARED, 443);
+        assert!(said(&busy, &hello_for("evil.example")), "turn {turn}");
+        let mut sender = busy.try_clone().expect("clone");
+        let sending = std::thread::spawn(move || {
+            let end = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < end && sender.write_all(&[7; 64]).is_ok() {}
+        });
+        std::thread::sleep(Duration::from_millis(30));
+        ann.set_rules(sandbox.id, &[], 0).expect("take it away");
+        assert!(!echoes_fresh(&busy), "turn {turn}");
+        drop(busy);
+        sending.join().expect("no panic");
+    }
+}
+
+/// Found in a review: what was opened to another name while the internet was open.
+#[test]
+fn n20_what_was_reached_while_the_internet_was_open_ends_with_it() {
+    let Some((_lab, mut ann, sandbox)) = shared(&[]) else { return };
+    let own = held(&sandbox, SHARED, 443);
+    assert!(said(&own, &hello_for("allowed.example")));
+    ann.open_internet(sandbox.id, 60).expect("open");
+    let evil = held(&sandbox, SHARED, 443);
+    assert!(said(&evil, &hello_for("evil.example")));
+    ann.open_internet(sandbox.id, 0).expect("close");
+    assert!(!echoes(&evil));
+    assert!(echoes(&own), "what its name allows goes on");
+}
+
+/// Found in a review: the ports of a connection that was approved, used again at once.
+#[test]
+fn n20_an_approval_is_not_for_the_next_connection_of_the_same_ports() {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+    };
+    use std::os::fd::AsRawFd;
+    let Some((lab, _ann, sandbox)) = shared(&[]) else { return };
+    let (good, evil) = (hello_for("allowed.example"), hello_for("evil.example"));
+    let from = |port: u16| -> std::io::Result<TcpStream> {
+        let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        // Closing sends a reset, so that the port is free at once.
+        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&fd, sockopt::Linger, &at_once)?;
+        // A first packet that was dropped is not waited for.
+        let soon = nix::sys::time::TimeVal::new(0, 100_000);
+        setsockopt(&fd, sockopt::SendTimeout, &soon)?;
+        bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
+        let [a, b, c, d] = SHARED.octets();
+        connect(fd.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 443))?;
+        let stream = TcpStream::from(fd);
+        stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        Ok(stream)
+    };
+    sandbox.run(|| {
+        for turn in 0..100_u64 {
+            let Ok(mut first) = from(50_000) else { continue };
+            let _ = first.write_all(&good);
+            // A little later each time, so that each step of the look is hit.
+            std::thread::sleep(Duration::from_micros(turn * 20));
+            drop(first);
+            if let Ok(mut second) = from(50_000) {
+                let _ = second.write_all(&evil);
+                let _ = second.read(&mut [0; 512]);
+            }
+        }
+    });
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+}
+
 #[test]
 fn n20_many_connections_at_once_are_each_looked_at() {
     const CONNECTIONS: usize = 300;
