@@ -254,6 +254,7 @@ describe("settings", () => {
   on("", "what is not saved goes back, and says why", async (page) => {
     await goto(page, "#/settings/notifications");
     const needs = page.getByRole("switch", { name: "Claude needs you" });
+    await needs.waitFor();
     await page.evaluate(() => window.__rccFake.fail("saveSettings"));
     await needs.click();
     await page.getByRole("alert").getByText("The settings could not be saved.").waitFor();

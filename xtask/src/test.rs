@@ -129,7 +129,7 @@ impl All {
             .args(files)
             .env("PATH", path)
             .current_dir(ui);
-        self.step(NAME, tests, 10 * MINUTE)?;
+        self.step(NAME, tests, 15 * MINUTE)?;
         let text = fs::read(child::output_of(NAME)).unwrap_or_default();
         if let Some(step) = self.report.steps.last_mut() {
             step.tests = Some(report::read_tap("page", &String::from_utf8_lossy(&text)));
