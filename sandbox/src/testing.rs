@@ -25,7 +25,12 @@ pub(crate) fn host(dir: &Path) -> Host {
 /// that it did not run.
 pub(crate) fn on_a_bus(test: &str) {
     const RUN: &str = "DBUS_SYSTEM_BUS_ADDRESS=$DBUS_SESSION_BUS_ADDRESS exec \"$@\"";
+    // Without the computer's own services: a real keyring is not to be started.
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("bus.conf");
+    std::fs::write(&configuration, BUS).unwrap();
     let ran = std::process::Command::new("dbus-run-session")
+        .arg(format!("--config-file={}", configuration.display()))
         .args(["--", "/bin/sh", "-c", RUN, "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
@@ -38,6 +43,21 @@ pub(crate) fn on_a_bus(test: &str) {
     let errors = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success() && out.contains("1 passed"), "{out}\n{errors}");
 }
+
+/// A session bus that starts nothing.
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:tmpdir=/tmp</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#;
 
 /// Also in the file that `RCC_SKIPPED` names, where `cargo xtask test` looks.
 fn skipped(test: &str, why: &str) {
