@@ -245,11 +245,16 @@ fn t2_a_flood_leaves_the_window_usable(window: &Window) {
     window.click("Network");
     window.shows("Reached");
     window.click("Shell 1");
-    // What is garbage for a while comes and goes: the least of each half counts.
-    let least = |part: &[u64]| part.iter().copied().min().unwrap_or_default();
-    let grown = least(&memory[6..]).saturating_sub(least(&memory[..6])) >> 20;
+    // What is garbage for a while comes and goes by 80 MB: the middle of each
+    // half counts. Lines kept without end would be far more.
+    let middle = |part: &[u64]| {
+        let mut part = part.to_vec();
+        part.sort_unstable();
+        part[part.len() / 2]
+    };
+    let grown = middle(&memory[6..]).saturating_sub(middle(&memory[..6])) >> 20;
     assert!(slowest < Duration::from_secs(3), "the page did not answer for {slowest:?}");
-    assert!(grown < 30, "{grown} MB more after some seconds: {memory:?}");
+    assert!(grown < 60, "{grown} MB more after some seconds: {memory:?}");
     window.enter_terminal();
     let pressed = Instant::now();
     window.chord(&[CONTROL], "c");
