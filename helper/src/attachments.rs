@@ -1,15 +1,15 @@
-//! What the helper knows of the sandboxes that are attached, and its file.
+//! What the helper knows of the sandboxes that are attached.
+
+mod files;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 
 use rcc_dbus::{AttachmentInfo, Rule, StandingRule};
 use rcc_policy::{Defaults, Entry, Policy};
-use serde::{Deserialize, Serialize};
 
-use crate::layout::{SANDBOXES, STATE_FOLDER, UNCHECKED, pool_address};
+use crate::layout::{SANDBOXES, UNCHECKED, pool_address};
 use crate::netlink::Mac;
 use crate::netns::NetnsId;
 use crate::rules::{Answered, AttachmentRules};
@@ -248,134 +248,6 @@ impl Attachments {
     pub fn by_link(&self, link: u32) -> Option<&Attachment> {
         self.all.values().find(|attachment| attachment.link == link && link != 0)
     }
-
-    /// Reads the file; without one there are none. A file that does not read is
-    /// an error: the caller tears the gate down rather than guess.
-    pub fn read() -> io::Result<Self> {
-        let bytes = match std::fs::read(path()) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
-        };
-        let file: File = serde_json::from_slice(&bytes)?;
-        file.into_attachments()
-    }
-
-    /// Writes the file.
-    pub fn write(&self) -> io::Result<()> {
-        crate::state::write_atomically(&path(), &serde_json::to_vec(&File::from(self))?)
-    }
-}
-
-fn path() -> PathBuf {
-    Path::new(STATE_FOLDER).join("attachments.json")
-}
-
-/// The file. Rules stand in it as on the wire and are checked again when read.
-#[derive(Serialize, Deserialize)]
-struct File {
-    policy: String,
-    last_id: u32,
-    last_generation: u32,
-    last_revision: u64,
-    last_offset: u32,
-    resting: Vec<(Ipv4Addr, u64)>,
-    attachments: Vec<Stored>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    id: u32,
-    uid: u32,
-    netns: NetnsId,
-    link: u32,
-    address: Ipv4Addr,
-    macs: (Mac, Mac),
-    connected: bool,
-    locked: bool,
-    open_until: Option<u64>,
-    since: u64,
-    held: Vec<(Rule, Option<u64>)>,
-    generation: u32,
-    revision: u64,
-    answers: Vec<(Rule, Ipv4Addr, u64)>,
-}
-
-impl From<&Attachments> for File {
-    fn from(attachments: &Attachments) -> Self {
-        let stored = |one: &Attachment| Stored {
-            id: one.id,
-            uid: one.uid,
-            netns: one.netns,
-            link: one.link,
-            address: one.address,
-            macs: one.macs,
-            connected: one.connected,
-            locked: one.locked,
-            open_until: one.open_until,
-            since: one.since,
-            held: one.held.iter().map(|held| (Rule::from(&held.entry), held.until)).collect(),
-            generation: one.generation,
-            revision: one.revision,
-            answers: one
-                .answers
-                .iter()
-                .map(|((entry, address), until)| (Rule::from(entry), *address, *until))
-                .collect(),
-        };
-        Self {
-            policy: attachments.policy.clone(),
-            last_id: attachments.last_id,
-            last_generation: attachments.last_generation,
-            last_revision: attachments.last_revision,
-            last_offset: attachments.last_offset,
-            resting: attachments.resting.clone(),
-            attachments: attachments.all.values().map(stored).collect(),
-        }
-    }
-}
-
-impl File {
-    fn into_attachments(self) -> io::Result<Attachments> {
-        let entry = |rule: &Rule| rule.to_entry().map_err(io::Error::other);
-        let mut all = BTreeMap::new();
-        for one in self.attachments {
-            let held = one
-                .held
-                .iter()
-                .map(|(rule, until)| Ok(Held { entry: entry(rule)?, until: *until }));
-            let answers = one
-                .answers
-                .iter()
-                .map(|(rule, address, until)| Ok(((entry(rule)?, *address), *until)));
-            let attachment = Attachment {
-                id: one.id,
-                uid: one.uid,
-                netns: one.netns,
-                link: one.link,
-                address: one.address,
-                macs: one.macs,
-                connected: one.connected,
-                locked: one.locked,
-                open_until: one.open_until,
-                since: one.since,
-                held: held.collect::<io::Result<_>>()?,
-                generation: one.generation,
-                revision: one.revision,
-                answers: answers.collect::<io::Result<_>>()?,
-            };
-            all.insert(one.id, attachment);
-        }
-        Ok(Attachments {
-            all,
-            policy: self.policy,
-            last_id: self.last_id,
-            last_generation: self.last_generation,
-            last_revision: self.last_revision,
-            last_offset: self.last_offset,
-            resting: self.resting,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -383,7 +255,7 @@ mod tests {
     use super::*;
     use rcc_policy::Protocol;
 
-    fn attachment(id: u32, address: Ipv4Addr) -> Attachment {
+    pub(super) fn attachment(id: u32, address: Ipv4Addr) -> Attachment {
         let entry = Entry::new("a.example", &[443], Protocol::Tcp, false).unwrap();
         Attachment {
             id,
@@ -417,18 +289,6 @@ mod tests {
         assert_ne!(attachments.next_address(REST - 1).unwrap(), first);
         let later = (0..count).map(|_| attachments.next_address(REST).unwrap());
         assert!(later.into_iter().any(|address| address == first));
-    }
-
-    #[test]
-    fn the_file_keeps_everything() {
-        let mut attachments = Attachments::default();
-        attachments.next_id();
-        let address = attachments.next_address(0).unwrap();
-        attachments.all.insert(1, attachment(1, address));
-        let json = serde_json::to_vec(&File::from(&attachments)).unwrap();
-        let file: File = serde_json::from_slice(&json).unwrap();
-        let read = file.into_attachments().unwrap();
-        assert_eq!(format!("{read:?}"), format!("{attachments:?}"));
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Control {
         }
         self.store.clean();
         state.attachments.policy = state.policy.version.clone();
-        state.attachments.write()?;
+        state.attachments.write_all()?;
         Ok(())
     }
 

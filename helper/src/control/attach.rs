@@ -78,7 +78,7 @@ impl Control {
         id: u32,
         namespace: OwnedFd,
     ) -> Result<(), HelperError> {
-        state.attachments.write().map_err(failed)?;
+        state.attachments.write(id).map_err(failed)?;
         let one = state.attachments.all.get(&id).ok_or_else(|| failed("it is gone"))?;
         let (address, (sandbox_mac, gate_mac)) = (one.address, one.macs);
         let transaction = rules::attachment(&one.rules(&state.policy.policy, now()));
@@ -108,7 +108,7 @@ impl Control {
         if let Some(one) = state.attachments.all.get_mut(&id) {
             one.link = link;
         }
-        state.attachments.write().map_err(failed)?;
+        state.attachments.write(id).map_err(failed)?;
         self.introduce(state, id, revision, &sockets).await?;
         self.store.keep(id, &sockets);
         state.sockets.insert(id, sockets);

@@ -140,13 +140,13 @@ impl Control {
         state.attachments.all.insert(id, after);
         // Written down before it is done: a helper that is killed in between must
         // not bring back what was taken away.
-        let done = match state.attachments.write() {
+        let done = match state.attachments.write(id) {
             Ok(()) => self.commit(transaction).await,
             Err(error) => Err(failed(error)),
         };
         if let Err(error) = done {
             state.attachments.all.insert(id, before);
-            let _ = state.attachments.write();
+            let _ = state.attachments.write(id);
             return Err(error);
         }
         if narrower {
@@ -213,7 +213,7 @@ impl Control {
     /// process ends, and the next one removes every link that it does not know.
     fn give_up(&self, state: &State, id: u32, error: &str) {
         error!(attachment = id, error, "could not clear a sandbox; starting anew");
-        if let Err(error) = state.attachments.write() {
+        if let Err(error) = state.attachments.write(id) {
             error!(%error, "could not write the state");
         }
         std::process::exit(70);
@@ -248,7 +248,7 @@ impl Control {
             Ok(Err(error)) => self.give_up(state, id, &error.to_string()),
             Err(error) => self.give_up(state, id, &error.to_string()),
         }
-        if let Err(error) = state.attachments.write() {
+        if let Err(error) = state.attachments.write(id) {
             error!(%error, "could not write the state");
         }
         self.changes.notify_one();

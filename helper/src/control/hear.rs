@@ -1,6 +1,6 @@
 //! What the resolver and the kernel say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -34,7 +34,7 @@ impl Control {
         let mut changes = Elements::default();
         let mut noted = Vec::new();
         let mut results: Vec<Published> = Vec::new();
-        let mut written = false;
+        let mut written = BTreeSet::new();
         let mut begun = 0;
         for (number, publication) in publications.iter().enumerate() {
             results.push(open(&mut state, publication, now, &mut changes, &mut noted));
@@ -53,14 +53,16 @@ impl Control {
                 }
                 results[begun..].fill(Err(()));
             } else {
-                written |= !noted.is_empty();
+                written.extend(noted.into_iter().map(|(id, _)| id));
             }
             begun = results.len();
         }
         // On a memory file system, so this costs microseconds; a helper that is
         // killed now knows afterwards what is open (N11).
-        if written && let Err(error) = state.attachments.write() {
-            error!(%error, "could not write the state");
+        for id in written {
+            if let Err(error) = state.attachments.write(id) {
+                error!(%error, "could not write the state");
+            }
         }
         results
     }

@@ -54,7 +54,7 @@ impl Control {
             }
         }
         state.attachments.policy.clone_from(&version);
-        state.attachments.write().map_err(failed)?;
+        state.attachments.write_all().map_err(failed)?;
         info!(event = "policy", version, "the policy changed");
         let _ = self.events.send(Event::PolicyChanged { version });
         Ok(())
@@ -68,6 +68,6 @@ impl Control {
         let rules = one.rules(&state.policy.policy, now());
         self.commit(rules::attachment(&rules)).await?;
         self.cut(state, id, old, generation).await?;
-        state.attachments.write().map_err(failed)
+        state.attachments.write(id).map_err(failed)
     }
 }

@@ -1,0 +1,300 @@
+//! The files of what is known, under /run/rcc: one of what all sandboxes share, and
+//! one of each sandbox, so that an answer given to one does not write down all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use rcc_dbus::Rule;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Attachment, Attachments, Held};
+use crate::layout::STATE_FOLDER;
+use crate::netlink::Mac;
+use crate::netns::NetnsId;
+use crate::state::write_atomically;
+
+impl Attachments {
+    /// Reads the files; without that of all there are no sandboxes. One that does not
+    /// read is an error: the caller tears the gate down rather than guess.
+    pub fn read() -> io::Result<Self> {
+        read(Path::new(STATE_FOLDER))
+    }
+
+    /// Writes what all share, and what is known of one sandbox, or that it is gone.
+    /// What all share first: a number once given must never be given again.
+    pub fn write(&self, id: u32) -> io::Result<()> {
+        write(self, Path::new(STATE_FOLDER), id)
+    }
+
+    /// Writes everything, and removes what is of no sandbox.
+    pub fn write_all(&self) -> io::Result<()> {
+        write_all(self, Path::new(STATE_FOLDER))
+    }
+}
+
+/// What all sandboxes share.
+#[derive(Serialize, Deserialize)]
+struct Shared {
+    policy: String,
+    last_id: u32,
+    last_generation: u32,
+    last_revision: u64,
+    last_offset: u32,
+    resting: Vec<(Ipv4Addr, u64)>,
+}
+
+/// One sandbox. Rules stand in it as on the wire and are checked again when read.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: u32,
+    uid: u32,
+    netns: NetnsId,
+    link: u32,
+    address: Ipv4Addr,
+    macs: (Mac, Mac),
+    connected: bool,
+    locked: bool,
+    open_until: Option<u64>,
+    since: u64,
+    held: Vec<(Rule, Option<u64>)>,
+    generation: u32,
+    revision: u64,
+    answers: Vec<(Rule, Ipv4Addr, u64)>,
+}
+
+fn shared_file(folder: &Path) -> PathBuf {
+    folder.join("attachments.json")
+}
+
+fn sandboxes(folder: &Path) -> PathBuf {
+    folder.join("sandboxes")
+}
+
+fn file_name(id: u32) -> String {
+    format!("{id}.json")
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+    };
+    let bytes = fs::read(path).map_err(named)?;
+    serde_json::from_slice(&bytes).map_err(|error| named(error.into()))
+}
+
+/// Names of the files of sandboxes, those half written included.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(sandboxes(folder)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        }
+    }
+}
+
+fn read(folder: &Path) -> io::Result<Attachments> {
+    let path = shared_file(folder);
+    if !path.try_exists()? {
+        return Ok(Attachments::default());
+    }
+    let shared: Shared = parse(&path)?;
+    let mut all = BTreeMap::new();
+    for name in names(folder)?.iter().filter(|name| !name.starts_with('.')) {
+        let one: Stored = parse(&sandboxes(folder).join(name))?;
+        if *name != file_name(one.id) {
+            let text = format!("{name} is the file of sandbox {}", one.id);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        all.insert(one.id, one.into_attachment()?);
+    }
+    Ok(Attachments {
+        all,
+        policy: shared.policy,
+        last_id: shared.last_id,
+        last_generation: shared.last_generation,
+        last_revision: shared.last_revision,
+        last_offset: shared.last_offset,
+        resting: shared.resting,
+    })
+}
+
+fn write(attachments: &Attachments, folder: &Path, id: u32) -> io::Result<()> {
+    write_shared(attachments, folder)?;
+    match attachments.all.get(&id) {
+        Some(one) => write_one(one, folder),
+        None => remove(folder, &file_name(id)),
+    }
+}
+
+fn write_all(attachments: &Attachments, folder: &Path) -> io::Result<()> {
+    write_shared(attachments, folder)?;
+    for one in attachments.all.values() {
+        write_one(one, folder)?;
+    }
+    let known: Vec<String> = attachments.all.keys().map(|id| file_name(*id)).collect();
+    for name in names(folder)?.iter().filter(|name| !known.contains(name)) {
+        remove(folder, name)?;
+    }
+    Ok(())
+}
+
+fn write_shared(attachments: &Attachments, folder: &Path) -> io::Result<()> {
+    let shared = Shared {
+        policy: attachments.policy.clone(),
+        last_id: attachments.last_id,
+        last_generation: attachments.last_generation,
+        last_revision: attachments.last_revision,
+        last_offset: attachments.last_offset,
+        resting: attachments.resting.clone(),
+    };
+    write_atomically(&shared_file(folder), &serde_json::to_vec(&shared)?)
+}
+
+fn write_one(one: &Attachment, folder: &Path) -> io::Result<()> {
+    let folder = sandboxes(folder);
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    write_atomically(&folder.join(file_name(one.id)), &serde_json::to_vec(&Stored::from(one))?)
+}
+
+fn remove(folder: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(sandboxes(folder).join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl From<&Attachment> for Stored {
+    fn from(one: &Attachment) -> Self {
+        Self {
+            id: one.id,
+            uid: one.uid,
+            netns: one.netns,
+            link: one.link,
+            address: one.address,
+            macs: one.macs,
+            connected: one.connected,
+            locked: one.locked,
+            open_until: one.open_until,
+            since: one.since,
+            held: one.held.iter().map(|held| (Rule::from(&held.entry), held.until)).collect(),
+            generation: one.generation,
+            revision: one.revision,
+            answers: one
+                .answers
+                .iter()
+                .map(|((entry, address), until)| (Rule::from(entry), *address, *until))
+                .collect(),
+        }
+    }
+}
+
+impl Stored {
+    fn into_attachment(self) -> io::Result<Attachment> {
+        let entry = |rule: &Rule| rule.to_entry().map_err(io::Error::other);
+        let held =
+            self.held.iter().map(|(rule, until)| Ok(Held { entry: entry(rule)?, until: *until }));
+        let answers = self
+            .answers
+            .iter()
+            .map(|(rule, address, until)| Ok(((entry(rule)?, *address), *until)));
+        Ok(Attachment {
+            id: self.id,
+            uid: self.uid,
+            netns: self.netns,
+            link: self.link,
+            address: self.address,
+            macs: self.macs,
+            connected: self.connected,
+            locked: self.locked,
+            open_until: self.open_until,
+            since: self.since,
+            held: held.collect::<io::Result<_>>()?,
+            generation: self.generation,
+            revision: self.revision,
+            answers: answers.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachments::tests::attachment;
+
+    fn two() -> Attachments {
+        let mut attachments = Attachments::default();
+        for _ in 0..2 {
+            let id = attachments.next_id();
+            let address = attachments.next_address(0).unwrap();
+            attachments.all.insert(id, attachment(id, address));
+        }
+        attachments
+    }
+
+    fn shown(attachments: &Attachments) -> String {
+        format!("{attachments:?}")
+    }
+
+    #[test]
+    fn the_files_keep_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(shown(&read(folder.path()).unwrap()), shown(&Attachments::default()));
+        let mut attachments = two();
+        write_all(&attachments, folder.path()).unwrap();
+        assert_eq!(shown(&read(folder.path()).unwrap()), shown(&attachments));
+        attachments.all.get_mut(&2).unwrap().connected = false;
+        write(&attachments, folder.path(), 2).unwrap();
+        assert_eq!(shown(&read(folder.path()).unwrap()), shown(&attachments));
+        attachments.remove(1, 0);
+        write(&attachments, folder.path(), 1).unwrap();
+        assert_eq!(shown(&read(folder.path()).unwrap()), shown(&attachments));
+        assert!(attachments.resting.len() == 1 && attachments.all.len() == 1);
+    }
+
+    #[test]
+    fn a_change_of_one_leaves_the_file_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let attachments = two();
+        write_all(&attachments, folder.path()).unwrap();
+        let other = sandboxes(folder.path()).join("1.json");
+        fs::write(&other, "untouched").unwrap();
+        write(&attachments, folder.path(), 2).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"untouched");
+    }
+
+    #[test]
+    fn a_file_that_does_not_read_is_an_error_and_never_fewer_sandboxes() {
+        let folder = tempfile::tempdir().unwrap();
+        write_all(&two(), folder.path()).unwrap();
+        let path = sandboxes(folder.path()).join("1.json");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(read(folder.path()).is_err());
+        fs::write(&path, &whole).unwrap();
+        fs::copy(&path, sandboxes(folder.path()).join("3.json")).unwrap();
+        let error = read(folder.path()).unwrap_err().to_string();
+        assert_eq!(error, "3.json is the file of sandbox 1");
+    }
+
+    #[test]
+    fn what_is_of_no_sandbox_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let attachments = two();
+        write_all(&attachments, folder.path()).unwrap();
+        for name in [".2.json.new", "7.json"] {
+            fs::write(sandboxes(folder.path()).join(name), "left over").unwrap();
+        }
+        write_all(&attachments, folder.path()).unwrap();
+        let mut left = names(folder.path()).unwrap();
+        left.sort();
+        assert_eq!(left, ["1.json", "2.json"]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The table on the host.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use nftables::expr::MetaKey;
+use nftables::types::{NfChainPolicy, NfChainType, NfHook};
+
+use super::{HOST_LINK, SOURCE_NAT};
+use crate::layout::RESOLVER_MARK;
+use crate::nft::{
+    Transaction, accept, any_of, counter, ct, discard, fib_destination_type, from, has, is, is_not,
+    masquerade, meta, number, payload, text, to,
+};
+
+/// `NF_IP_PRI_RAW`.
+const RAW: i32 = -300;
+
+/// The table on the host: what comes from the gate never reaches the host
+/// itself, and leaves under the host's address.
+pub fn host_table(
+    gate: Ipv4Addr,
+    only_forwarding_is_ours: bool,
+    name_servers: &[IpAddr],
+) -> Transaction {
+    let mut t = Transaction::new();
+    t.table();
+    let pass = NfChainPolicy::Accept;
+    t.base_chain("h_arrive", NfChainType::Filter, NfHook::Prerouting, RAW, pass);
+    t.base_chain("h_forward", NfChainType::Filter, NfHook::Forward, 0, pass);
+    t.base_chain("h_nat", NfChainType::NAT, NfHook::Postrouting, SOURCE_NAT, pass);
+
+    t.base_chain("h_leave", NfChainType::Filter, NfHook::Output, 0, pass);
+    // A connected socket can send elsewhere all the same: the resolver's cannot.
+    let resolver = || is(meta(MetaKey::Mark), number(RESOLVER_MARK));
+    for server in name_servers {
+        let family = if server.is_ipv4() { "ip" } else { "ip6" };
+        let there = || is(payload(family, "daddr"), text(server.to_string()));
+        for protocol in ["udp", "tcp"] {
+            let port = is(payload(protocol, "dport"), number(53));
+            t.rule("h_leave", vec![resolver(), there(), port, accept()]);
+        }
+    }
+    t.rule("h_leave", vec![resolver(), counter(), discard()]);
+
+    let link = || from(HOST_LINK);
+    let gate_address = || text(gate.to_string());
+    t.rule(
+        "h_arrive",
+        vec![link(), is(meta(MetaKey::Nfproto), text("ipv6")), counter(), discard()],
+    );
+    let not_ours = is_not(payload("ip", "saddr"), gate_address());
+    t.rule("h_arrive", vec![link(), not_ours, counter(), discard()]);
+    // Asks the routing table, so an address that the host got a packet ago counts (N2).
+    let kinds = any_of(&["local", "broadcast", "multicast", "anycast"]);
+    t.rule("h_arrive", vec![link(), is(fib_destination_type(), kinds), counter(), discard()]);
+
+    let back = has(ct("state"), &["established", "related"]);
+    t.rule("h_forward", vec![to(HOST_LINK), back, accept()]);
+    t.rule("h_forward", vec![to(HOST_LINK), counter(), discard()]);
+    if only_forwarding_is_ours {
+        // Forwarding is on only for the gate: the computer must not become a router (N19).
+        let other = is_not(meta(MetaKey::Iifname), text(HOST_LINK));
+        t.rule("h_forward", vec![other, counter(), discard()]);
+    }
+
+    // Services that trust source ports below 1024 must not trust a sandbox (H9).
+    let ours = || is(payload("ip", "saddr"), gate_address());
+    let away = || is_not(meta(MetaKey::Oifname), text(HOST_LINK));
+    let with_ports = is(meta(MetaKey::L4proto), any_of(&["tcp", "udp"]));
+    t.rule("h_nat", vec![ours(), away(), with_ports, masquerade(Some((1024, 65535)))]);
+    t.rule("h_nat", vec![ours(), away(), masquerade(None)]);
+    t
+}
