@@ -88,7 +88,7 @@ impl Elements {
     /// Hands the changes to the kernel, in the network namespace of the calling
     /// thread.
     pub fn commit(self) -> io::Result<()> {
-        if self.messages == 0 {
+        if self.is_empty() {
             return Ok(());
         }
         // Mistakes are told in any case; that all is well, by the last message alone: an
@@ -119,6 +119,11 @@ impl Elements {
             }
         }
         Ok(())
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
     }
 
     /// Bytes so far; the kernel takes some 200 KB at once.

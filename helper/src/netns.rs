@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::privileges;
+use crate::{nft, privileges};
 
 /// The gate's namespace, where `ip netns` looks for it too.
 pub const GATE_PATH: &str = "/run/netns/rcc";
@@ -184,7 +184,11 @@ impl Room {
                 let go_on = result.is_ok();
                 let _ = ready.send(result);
                 if go_on {
-                    todo.iter().for_each(|job| job());
+                    for job in todo {
+                        job();
+                        // Whoever waited for the job does not wait for this.
+                        nft::prepare();
+                    }
                 }
             })
             .map_err(|source| NetnsError::Call { what: "start a thread".into(), source })?;

@@ -3,6 +3,7 @@
 //! kernel is replaced whole, never matched and patched.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -205,18 +206,45 @@ impl Transaction {
             return Err(error.into());
         }
         let json = serde_json::to_vec(&json!({ "nftables": self.commands }))?;
-        let mut child = Command::new(NFT)
-            .args(["-j", "-f", "-"])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = started()?;
         // nft reads all of its input before it writes a word, so this cannot deadlock.
         let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&json));
         Ok(Committing(Some((child, written))))
     }
+}
+
+/// The program, waiting for a transaction.
+fn start() -> std::io::Result<Child> {
+    let mut nft = Command::new(NFT);
+    nft.args(["-j", "-f", "-"]).env_clear().current_dir("/");
+    nft.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    crate::fd::pass_nothing_on(&mut nft).spawn()
+}
+
+thread_local! {
+    /// The one that [`prepare`] started, in the network namespace of this thread; the
+    /// outer `None` before the first transaction.
+    static PREPARED: RefCell<Option<Option<Child>>> = const { RefCell::new(None) };
+}
+
+fn started() -> std::io::Result<Child> {
+    // It looks at the kernel's tables only after it has read what it is to do.
+    if let Some(mut prepared) = PREPARED.replace(Some(None)).flatten()
+        && matches!(prepared.try_wait(), Ok(None))
+    {
+        return Ok(prepared);
+    }
+    start()
+}
+
+/// Starts the program for the next transaction of a thread that had one: starting it
+/// takes a third of an attach. It waits for its input, and ends with the helper.
+pub fn prepare() {
+    PREPARED.with_borrow_mut(|prepared| {
+        if let Some(prepared @ None) = prepared {
+            *prepared = start().ok();
+        }
+    });
 }
 
 /// A transaction under way.

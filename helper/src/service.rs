@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_arguments)]
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -247,8 +248,7 @@ impl Helper {
         self.watchers.note_activity();
         // Who it is goes into the log before anything is asked of polkit.
         let caller = Caller::of(connection, &header).await?;
-        let fresh = InForce::parse(document)
-            .map_err(|error| HelperError::new(Code::InvalidPolicy, error.to_string()))?;
+        let fresh = aside(move || InForce::parse(document)).await?;
         let before = self.control.policy().await;
         let conflict = || {
             let text = "The list of allowed hosts was changed meanwhile; look at it again.";
@@ -301,8 +301,7 @@ impl Helper {
             let text = "The firewall was refreshed a moment ago; once in ten seconds is enough.";
             return Err(HelperError::new(Code::LimitReached, text));
         }
-        let policy = InForce::read()
-            .map_err(|error| HelperError::new(Code::InvalidPolicy, error.to_string()))?;
+        let policy = aside(InForce::read).await?;
         self.control.use_policy(policy).await?;
         self.control.host_changed().await?;
         self.control.restore_host().await;
@@ -355,6 +354,16 @@ impl Helper {
 
     #[zbus(signal)]
     pub async fn policy_changed(emitter: &SignalEmitter<'_>, version: &str) -> zbus::Result<()>;
+}
+
+/// A long list takes a while to check: names are answered meanwhile.
+async fn aside<E: Display + Send + 'static>(
+    take: impl FnOnce() -> Result<InForce, E> + Send + 'static,
+) -> Result<InForce, HelperError> {
+    tokio::task::spawn_blocking(take)
+        .await
+        .map_err(|error| HelperError::new(Code::Failed, error.to_string()))?
+        .map_err(|error| HelperError::new(Code::InvalidPolicy, error.to_string()))
 }
 
 /// The methods of the interface, for the test that holds them against

@@ -43,8 +43,7 @@ impl Control {
             }
             let piece = std::mem::take(&mut changes);
             let noted = std::mem::take(&mut noted);
-            let committed = self.gate.run(move || piece.commit()).await;
-            if let Err(error) = committed.map_err(io::Error::other).and_then(|done| done) {
+            if let Err(error) = self.commit_elements(piece).await {
                 warn!(%error, "could not open addresses");
                 for (id, key) in noted {
                     if let Some(one) = state.attachments.all.get_mut(&id) {
@@ -65,6 +64,14 @@ impl Control {
             }
         }
         results
+    }
+
+    async fn commit_elements(&self, changes: Elements) -> io::Result<()> {
+        // What is open for long enough already is the usual answer.
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.gate.run(move || changes.commit()).await.map_err(io::Error::other)?
     }
 
     /// Tells a new resolver everything.
