@@ -3,9 +3,11 @@
 //! Nothing here waits for the page. A page that does not keep up, or is hidden,
 //! gives no credit back, and then the sandbox itself stops after 256 KiB.
 
-use futures_util::FutureExt;
+use std::time::Duration;
+
 use rcc_sandbox::{TerminalEvent, TerminalOutput};
 use tauri::ipc::{Channel, InvokeResponseBody};
+use tokio::time::{Instant, timeout_at};
 
 use crate::app::{Shared, locked};
 use crate::wire::Chunk;
@@ -13,11 +15,17 @@ use crate::wire::Chunk;
 /// What goes in one message, at most, unless a single frame is larger.
 const COALESCED: usize = 64 * 1024;
 
+/// For how long after a message what comes is gathered for the next one: half a frame
+/// of a 60 Hz screen. A flood comes in pieces of 4 KiB, and a message costs the page as
+/// much as drawing tens of them; what comes after a pause, a key's echo, never waits.
+const GATHERED: Duration = Duration::from_millis(8);
+
 pub type Screen = Channel<InvokeResponseBody>;
 
 /// Carries output until the terminal ends or is closed.
 pub async fn carry(app: Shared, number: u32, mut output: TerminalOutput, screen: Screen) {
     let mut waiting = None;
+    let mut gathered_until = Instant::now();
     loop {
         let event = match waiting.take() {
             Some(event) => Some(event),
@@ -27,15 +35,15 @@ pub async fn carry(app: Shared, number: u32, mut output: TerminalOutput, screen:
             Some(TerminalEvent::Output(bytes)) => {
                 let mut message = message(Chunk::Output, &bytes);
                 while message.len() < COALESCED {
-                    match output.next().now_or_never() {
-                        Some(Some(TerminalEvent::Output(bytes))) => {
+                    match timeout_at(gathered_until, output.next()).await {
+                        Ok(Some(TerminalEvent::Output(bytes))) => {
                             message.extend_from_slice(&bytes)
                         }
-                        Some(other) => {
+                        Ok(other) => {
                             waiting = other;
                             break;
                         }
-                        None => break,
+                        Err(_) => break,
                     }
                 }
                 (message, false)
@@ -46,6 +54,7 @@ pub async fn carry(app: Shared, number: u32, mut output: TerminalOutput, screen:
             }
             Some(TerminalEvent::Lost) | None => (message(Chunk::Lost, &[]), true),
         };
+        gathered_until = Instant::now() + GATHERED;
         let sent = screen.send(InvokeResponseBody::Raw(message));
         if last || sent.is_err() || locked(&app.terminals).get(number).is_none() {
             break;

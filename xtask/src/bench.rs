@@ -383,18 +383,48 @@ fn claude(workshop: &Workshop, project: &Path, lines: &mut Vec<Line>) -> anyhow:
     }
     let command = format!("{} claude --yes --image small", program("rcc"));
     let typed = ["-qfec", command.as_str(), "/dev/null"];
-    let mut raw = Vec::new();
+    let waits = |shown: &str| shown.contains(CLAUDE_WAITS);
+    let (mut fresh, mut second) = (Vec::new(), Vec::new());
     for round in 0..6 {
         ensure!(workshop.rcc(project, &["stop"])?.code == 0, "rcc stop");
-        let mut on_terminal = workshop.ann(project, "script", &typed);
-        let took = until(&mut on_terminal, |shown| shown.contains(CLAUDE_WAITS))?;
+        let new = until(&mut workshop.ann(project, "script", &typed), waits)?;
+        let another = until(&mut workshop.ann(project, "script", &typed), waits)?;
         if round > 0 {
-            raw.push(took);
+            fresh.push(new);
+            second.push(another);
         }
     }
-    lines.push(alone("rcc claude to Claude's screen, ms", raw, "at most 700"));
+    ensure!(workshop.rcc(project, &["stop"])?.code == 0, "rcc stop");
+    let ended = workshop.run(project, "sh", &["-c", WITHOUT_A_SANDBOX])?;
+    ensure!(ended.code == 0, "a home without a sandbox: {ended:?}");
+    let typed = ["-qfec", "sh ../claude-without", "/dev/null"];
+    let mut bare = Vec::new();
+    for round in 0..6 {
+        let took = until(&mut workshop.ann(project, "script", &typed), waits)?;
+        if round > 0 {
+            bare.push(took);
+        }
+    }
+    let own = "Claude Code without a sandbox";
+    lines.push(compared("rcc claude to its screen, ms", fresh, own, &bare, "at most 700 ms"));
+    let what = "rcc claude in a running sandbox, ms";
+    lines.push(compared(what, second, own, &bare, "none"));
     Ok(())
 }
+
+/// The same Claude Code with the home that it has in the sandbox, started by a shell.
+const WITHOUT_A_SANDBOX: &str = r#"
+home=$(cd .. && pwd)/home-without
+cp -r ~/.local/share/containers/storage/volumes/rcc-home-*/_data "$home" &&
+sed -i "s|\"/workspace\"|\"$PWD\"|" "$home/.claude.json" &&
+claude=$(ls -d ~/.local/share/rcc/claude/*/claude | tail -n 1) &&
+cat >../claude-without <<END
+export HOME=$home TERM=xterm-256color COLORTERM=truecolor LANG=C.UTF-8 DISABLE_AUTOUPDATER=1
+export CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL=1
+export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1
+exec $claude --dangerously-skip-permissions
+END
+"#;
 
 /// The glyph in the title of a Claude Code that waits.
 const CLAUDE_WAITS: &str = "\u{2733}";
