@@ -7,6 +7,7 @@
 //!
 //! Everything in this library is pure: no I/O, and time is passed in.
 
+pub mod filter;
 pub mod frame;
 pub mod hooks;
 pub mod probes;

@@ -55,6 +55,11 @@ pub enum Probe {
         /// The port.
         port: u16,
     },
+    /// System calls that rcc's filter refuses, whatever other filter may be there.
+    Calls {
+        /// Programs here may make namespaces of their own.
+        namespaces: bool,
+    },
     /// A mount of anything over a folder.
     Mount,
     /// Taking the view of the files apart, and unmounting what covers the host's.

@@ -1,6 +1,7 @@
 //! The program half of `inside`: what talks to the kernel.
 
 pub mod client;
+pub mod filter;
 pub mod hook;
 pub mod init;
 pub mod launch;

@@ -2,6 +2,7 @@
 
 mod api;
 mod container;
+pub(crate) mod filter;
 mod info;
 mod service;
 

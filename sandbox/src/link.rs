@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rcc_dbus::Attachment;
+use rcc_inside::filter::HELD_NAME;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -114,6 +115,20 @@ impl FirstProcess {
     /// The first process is rcc's own and stays in the folder that it is started
     /// in. Its root folder would not do: an image on FUSE is closed to the host.
     pub(crate) async fn of(engine: &Engine, container: &str) -> Result<Self> {
+        let error = match Self::look(engine, container).await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        // It ends by itself when it does not find rcc's filter, and says so.
+        let log = engine.log_tail(container).await;
+        if log.trim().is_empty() {
+            return Err(error);
+        }
+        Err(Error::new(Code::SandboxStart, "Its first program ended at once.")
+            .with_detail(format!("{log}\n{error}")))
+    }
+
+    async fn look(engine: &Engine, container: &str) -> Result<Self> {
         let held = Held::of(engine, container, Code::SandboxStart).await?;
         let workspace = held.open("cwd", OFlags::PATH | OFlags::DIRECTORY)?;
         let namespaces = Namespaces::open(&held)?;
@@ -136,8 +151,9 @@ fn check_walls(status: &str) -> Result<()> {
     let value = |name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
-    // 2: SECCOMP_MODE_FILTER.
-    let walls = [("Seccomp", "2"), ("NoNewPrivs", "1")];
+    // 2: SECCOMP_MODE_FILTER. Whether the filter is rcc's the first process finds
+    // out, and says so in its name; nothing of the agent's runs yet.
+    let walls = [("Seccomp", "2"), ("NoNewPrivs", "1"), ("Name", HELD_NAME)];
     let none = "0000000000000000";
     let capabilities = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| (name, none));
     match walls.iter().chain(&capabilities).find(|(name, wanted)| value(name) != Some(wanted)) {
@@ -234,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_container_without_a_wall_is_refused() {
-        let good = "Name:\tinside\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
+        let good = "Name:\trcc-held\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
                     CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
                     CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
         assert!(check_walls(good).is_ok());
@@ -243,6 +259,8 @@ mod tests {
             ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
             ("CapBnd:\t0000000000000000", "CapBnd:\t00000000800405fb"),
             ("CapEff", "Other"),
+            // Another filter than rcc's.
+            ("Name:\trcc-held", "Name:\tinside"),
         ] {
             assert!(check_walls(&good.replace(from, to)).is_err(), "{to}");
         }

@@ -28,6 +28,10 @@ pub struct Settings {
     /// handed in (THREATS C2).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own_login: bool,
+    /// Programs inside may make namespaces of their own, as bubblewrap and browsers
+    /// do (THREATS N18): more of the kernel is open to them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub user_namespaces: bool,
     /// Memory in MiB; none is half of the RAM, at most 8 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
@@ -52,6 +56,7 @@ impl Default for Settings {
             image: "dev".into(),
             act_without_asking: true,
             own_login: false,
+            user_namespaces: false,
             memory_mib: None,
             cores: None,
             processes: None,
@@ -210,6 +215,7 @@ mod tests {
         let mut settings = Settings::load(&project, &host).unwrap();
         assert!(settings.act_without_asking && settings.image == "dev");
         settings.memory_mib = Some(4096);
+        settings.user_namespaces = true;
         settings.packages = vec!["golang".into(), "libstdc++6".into()];
         settings.never_ask = vec!["ads.example".into()];
         settings.save(&project, &host).unwrap();

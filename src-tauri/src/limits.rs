@@ -71,6 +71,7 @@ pub async fn settings(app: &App, id: &str) -> Result<ProjectSettings, Error> {
     Ok(ProjectSettings {
         act_alone: settings.act_without_asking,
         own_login: settings.own_login,
+        user_namespaces: settings.user_namespaces,
         image: settings.image,
         memory: settings.memory_mib.map(|mib| mib << 20),
         cores: settings.cores,
@@ -99,6 +100,7 @@ pub async fn save(app: &App, id: &str, chosen: ProjectSettings) -> Result<(), Er
     Settings::update(&project, host, |settings| {
         settings.act_without_asking = chosen.act_alone;
         settings.own_login = chosen.own_login;
+        settings.user_namespaces = chosen.user_namespaces;
         settings.image = image.to_string();
         settings.memory_mib = chosen.memory.map(|bytes| bytes >> 20);
         settings.cores = chosen.cores;

@@ -204,16 +204,68 @@ fn a_container_has_no_names_or_addresses_of_the_host() {
     assert_eq!(ended.out.lines().collect::<Vec<_>>(), names);
 }
 
+/// Settings of ann's for her engine, with a runtime that changes what it was asked
+/// for: the filter of system calls is exchanged for `filter` (text in JSON, may be
+/// empty). It stands for an engine or runtime that does not do what it is told.
+fn weaker_runtime(workshop: &Workshop, filter: &str) {
+    let runtime = workshop.home().join("weaker-runtime");
+    let script = format!(
+        r#"#!/bin/sh
+case " $* " in
+  *" create "*)
+    for word in "$@"; do
+      test "$before" = --bundle && bundle=$word
+      before=$word
+    done
+    perl -0 -pi -e 's/,"seccomp":(\{{(?:[^{{}}]|(?1))*\}})/{filter}/' "$bundle/config.json" ;;
+esac
+exec crun "$@"
+"#
+    );
+    fs::write(&runtime, script).expect("write");
+    fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("chmod");
+    let settings = format!(
+        "[engine]\nruntime = \"crun\"\n[engine.runtimes]\ncrun = [\"{}\"]\n",
+        runtime.display()
+    );
+    fs::write(workshop.home().join(".config/containers/containers.conf"), settings).expect("write");
+}
+
+const NOT_OURS: &str = "the filter of system calls is not rcc's";
+
+fn refuses_to_begin(workshop: &Workshop, project: &Path, why: &[&str]) {
+    let refused = inside(workshop, project, "echo RAN");
+    assert_eq!((refused.code, refused.out.as_str()), (125, ""), "{refused:?}");
+    assert!(why.iter().any(|why| refused.err.contains(why)), "{refused:?}");
+    let left = workshop.run(project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
+    assert_eq!(left.out.trim(), "", "{left:?}");
+}
+
 #[test]
 fn a_container_that_lacks_a_wall_is_removed_before_anything_runs() {
     let Some((workshop, project)) = start("weaker") else { return };
+    weaker_runtime(&workshop, "");
+    // Whoever comes first: the host sees none, or the first process misses rcc's.
+    refuses_to_begin(&workshop, &project, &["Seccomp is 0", NOT_OURS]);
+}
+
+#[test]
+fn a_container_with_another_filter_is_removed_before_anything_runs() {
+    let Some((workshop, project)) = start("other-filter") else { return };
+    weaker_runtime(&workshop, r#","seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}"#);
+    refuses_to_begin(&workshop, &project, &[NOT_OURS]);
+}
+
+#[test]
+fn settings_of_the_engines_do_not_take_the_filter_away() {
+    let Some((workshop, project)) = start("unconfined") else { return };
     let weaker = "[containers]\nseccomp_profile = \"unconfined\"\n";
     fs::write(workshop.home().join(".config/containers/containers.conf"), weaker).expect("write");
-    let refused = inside(&workshop, &project, "echo RAN");
-    assert_eq!((refused.code, refused.out.as_str()), (125, ""), "{refused:?}");
-    assert!(refused.err.contains("Seccomp is 0"), "{refused:?}");
-    let left = workshop.run(&project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
-    assert_eq!(left.out.trim(), "", "{left:?}");
+    let ended =
+        inside(&workshop, &project, "grep Seccomp: /proc/self/status; unshare -Ur echo RAN");
+    assert_eq!(ended.out, "Seccomp:\t2\n", "{ended:?}");
+    assert!(ended.err.contains("Operation not permitted"), "{ended:?}");
 }
 
 #[test]
@@ -243,9 +295,19 @@ fn a_container_with_our_labels_and_another_name_is_no_session() {
     assert!(!listed.out.contains("labels"), "{listed:?}");
 }
 
+/// Switches on what is off by default, in ann's settings for the project.
+fn may_make_namespaces(workshop: &Workshop, project: &Path) {
+    good(workshop, &workshop.rcc(project, &["init", "--yes", "--image", "small"]).expect("init"));
+    let settings = workshop.home().join(".config/rcc/projects");
+    let file = fs::read_dir(settings).expect("settings").next().expect("one").expect("file").path();
+    let text = fs::read_to_string(&file).expect("read") + "user-namespaces = true\n";
+    fs::write(&file, text).expect("write");
+}
+
 #[test]
 fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     let Some((workshop, project)) = start("nested") else { return };
+    may_make_namespaces(&workshop, &project);
     let before = workshop.lab.in_gate("nft list ruleset | grep -v packets").expect("nft");
     // First the link is there: the rules of this sandbox are what counts.
     good(&workshop, &inside(&workshop, &project, "true"));
@@ -259,6 +321,7 @@ fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
          cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '"
     );
     let ended = inside(&workshop, &project, &script);
+    assert!(!ended.err.contains("unshare failed"), "the switch is on: {ended:?}");
     let lines: Vec<_> = ended.out.lines().collect();
     assert_eq!(lines.first(), Some(&"0"), "it sees the sandbox's link: {ended:?}");
     assert!(!ended.out.contains("CHANGED") && ended.out.contains("unreachable"), "{ended:?}");
@@ -266,6 +329,73 @@ fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     assert_eq!(workshop.lab.in_gate("ip -o addr; ip route").expect("ip"), standing);
     let reach = "timeout 5 bash -c 'exec 3<>/dev/tcp/api.anthropic.com/443' && echo reached";
     assert!(inside(&workshop, &project, reach).out.contains("reached"), "it goes on working");
+    // What it has there is a kernel with less in it than other containers have.
+    let netfilter = "unshare -Urn perl -e 'socket($s, 16, 3, 12) or die \"no: $!\"' 2>&1";
+    let ended = inside(&workshop, &project, netfilter);
+    assert!(ended.out.contains("no: Function not implemented"), "{ended:?}");
+    let verify = workshop.rcc(&project, &["verify", "--json"]).expect("rcc verify");
+    let rows: serde_json::Value = serde_json::from_str(&verify.out).expect("JSON");
+    let calls = rows.as_array().and_then(|rows| rows.iter().find(|row| row["id"] == "calls"));
+    assert_eq!(calls.expect("a row")["verdict"], "holds", "{verify:?}");
+}
+
+#[test]
+fn n18_namespaces_are_off_until_a_person_switches_them_on() {
+    let Some((workshop, project)) = start("flat") else { return };
+    let script = "for kind in U n m p i u C; do unshare -$kind true && echo MADE $kind; done
+                  perl -e 'syscall(56, 0x10000011, 0) >= 0 and print \"MADE by clone\"'; echo done";
+    let ended = inside(&workshop, &project, script);
+    assert_eq!(ended.out.trim(), "done", "{ended:?}");
+    assert_eq!(ended.err.matches("Operation not permitted").count(), 7, "{ended:?}");
+}
+
+/// One call of each kind that these tools make; each says its name when it worked.
+const TOOLS: &str = r#"set -e
+cat > t.py <<'P'
+import asyncio, multiprocessing, socket, sqlite3, subprocess, threading
+threading.Thread(target=int).start()
+subprocess.run(["true"], check=True)
+with multiprocessing.Pool(2) as pool: assert pool.map(abs, [-1]) == [1]
+socket.create_server(("127.0.0.1", 0)).close()
+asyncio.run(asyncio.sleep(0.01))
+sqlite3.connect("a.db").execute("create table x(a)")
+print("python")
+P
+python3 t.py && python3 -m venv v && v/bin/python -c 'print("venv")'
+cat > t.js <<'P'
+const { Worker } = require("worker_threads");
+require("child_process").execSync("true");
+require("fs").watch(".").close();
+require("http").createServer().listen(0, "127.0.0.1", function () { this.close(); });
+require("dns").lookup("localhost", () => {});
+new Worker("1", { eval: true }).on("exit", () => console.log("node"));
+P
+node t.js && npm --version > /dev/null && echo npm
+echo 'int main(void) { return 0; }' > m.c && printf 'm: m.c\n\tgcc -O2 -g -pthread m.c -o m\n' > Makefile
+make -s -j2 m && ./m && echo gcc
+git init -q r && cd r && cp ../m.c . && git add . && git commit -qm one && git gc -q && git clone -q . ../c
+git worktree add -q ../w HEAD && git stash -q || true; echo git
+tar cJf x.tar.xz m.c && rsync -a m.c n.c && sqlite3 b.db 'create table x(a)' && jq -n 1 > /dev/null
+sleep 0.1 & wait; mkfifo f; top -bn1 > /dev/null; echo done"#;
+
+#[test]
+fn the_tools_of_the_default_image_work_behind_the_filter() {
+    let Some((workshop, project)) = start("tools") else { return };
+    let prepared = workshop
+        .rcc_outside(&project, &["--json", "init", "--yes", "--image", "dev"])
+        .expect("rcc init");
+    if prepared.err.contains("RCC-E302") {
+        skip(&Skip(format!("the image cannot be had here: {}", prepared.err)));
+        return;
+    }
+    good(&workshop, &prepared);
+    let name = ["-c", "user.name=ann", "-c", "user.email=ann@example.org"].join(" ");
+    let script = TOOLS.replace("git commit", &format!("git {name} commit"));
+    let ended =
+        workshop.rcc(&project, &["run", "--yes", "--", "bash", "-c", &script]).expect("rcc run");
+    good(&workshop, &ended);
+    let said: Vec<_> = ended.out.split_whitespace().collect();
+    assert_eq!(said, ["python", "venv", "node", "npm", "gcc", "git", "done"], "{ended:?}");
 }
 
 /// The tests of the sandbox crate want an ordinary user, who is here.
@@ -333,6 +463,7 @@ fn verify_tries_the_walls_and_sees_a_hole() {
         "namespaces",
         "rights",
         "seccomp",
+        "calls",
         "H8",
         "N1",
         "N2",

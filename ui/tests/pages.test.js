@@ -97,6 +97,16 @@ describe("project settings and resources", () => {
     assert.equal((await calls(page, "saveProjectSettings"))[0][2].actAlone, false);
   });
 
+  on("open=warm", "namespaces of a program's own are off until a person switches them on", async (page) => {
+    await row(page, "notes").click();
+    await tab(page, "Settings").click();
+    const own = page.getByRole("switch", { name: "Programs may build sandboxes of their own" });
+    assert.equal(await own.isChecked(), false);
+    await own.click();
+    await page.getByRole("switch", { name: "Programs may build sandboxes of their own", checked: true }).waitFor();
+    assert.equal((await calls(page, "saveProjectSettings"))[0][2].userNamespaces, true);
+  });
+
   on("open=warm", "limits: default shown, set, refused, default again", async (page) => {
     await row(page, "notes").click();
     await tab(page, "Settings").click();

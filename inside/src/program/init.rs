@@ -7,12 +7,14 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::descriptors;
 use super::server::Server;
+use super::{descriptors, filter};
 
 /// Why PID 1 cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
+    #[error("the filter of system calls is not rcc's: {0}")]
+    Filter(#[source] io::Error),
     #[error("signals cannot be taken over: {0}")]
     Signals(#[source] nix::Error),
     #[error("orphans cannot be adopted: {0}")]
@@ -32,8 +34,10 @@ pub fn run(socket: &str) -> Result<(), InitError> {
         rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
     );
     limit_fault_messages();
-    // Whatever is not PID 1 (a test) gets its orphans only when it asks for them.
-    if !rustix::process::getpid().is_init() {
+    // Whatever is not PID 1 (a test) is in no sandbox, and gets its orphans only when it asks for them.
+    if rustix::process::getpid().is_init() {
+        filter::confirm().map_err(InitError::Filter)?;
+    } else {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|error| InitError::Orphans(error.into()))?;
     }

@@ -10,11 +10,24 @@ use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::personality::{self, Persona};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use rcc_inside::probes::{MAX_DOCUMENT, Outcome, Probe};
 
+use super::filter;
+
 /// How long a packet may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_millis(1_200);
+/// Families of sockets that no program here needs, and through which kernels were taken over.
+const FAMILIES: &[(AddressFamily, SockType)] = &[
+    (AddressFamily::Alg, SockType::SeqPacket),
+    (AddressFamily::Vsock, SockType::Stream),
+    (AddressFamily::Can, SockType::Raw),
+    (AddressFamily::Tipc, SockType::SeqPacket),
+    (AddressFamily::Rds, SockType::SeqPacket),
+    (AddressFamily::Key, SockType::Raw),
+    (AddressFamily::Packet, SockType::Raw),
+];
 /// Tries one probe alone: namespaces can be left only by a process with one thread.
 pub const ALONE_MODE: &str = "probe-alone";
 
@@ -59,7 +72,7 @@ fn write(value: &impl serde::Serialize) -> io::Result<()> {
 }
 
 fn is_alone(probe: &Probe) -> bool {
-    matches!(probe, Probe::OwnNetwork { .. } | Probe::Unmount)
+    matches!(probe, Probe::OwnNetwork { .. } | Probe::Unmount | Probe::Calls { .. })
 }
 
 fn apart(probe: &Probe) -> Outcome {
@@ -99,6 +112,7 @@ fn attempt(probe: &Probe) -> Outcome {
         Probe::RawSocket => raw_socket(),
         Probe::ChangeRules => change_rules(),
         Probe::OwnNetwork { address, port } => own_network(*address, *port),
+        Probe::Calls { namespaces } => Ok(calls(*namespaces)),
         Probe::Mount => mount_something(),
         Probe::Unmount => unmount(),
         Probe::ReadHost { path, word } => read_host(path, word),
@@ -282,6 +296,24 @@ fn own_network(address: IpAddr, port: u16) -> io::Result<Outcome> {
         Ok(_) => done("connected from there"),
         Err(error) => held(format!("it has a network of its own, which leads nowhere: {error}")),
     })
+}
+
+fn calls(namespaces: bool) -> Outcome {
+    if !filter::is_in_force() {
+        return done("another filter than rcc's, or none, is in force");
+    }
+    for (family, kind) in FAMILIES {
+        if socket(*family, *kind, SockFlag::empty(), None).is_ok() {
+            return done(format!("a socket of {family:?}"));
+        }
+    }
+    if personality::set(Persona::READ_IMPLIES_EXEC).is_ok() {
+        return done("data that can be executed as a program");
+    }
+    if !namespaces && unshare(CloneFlags::CLONE_NEWUSER).is_ok() {
+        return done("a user namespace of its own");
+    }
+    held("rcc's filter answered each of them")
 }
 
 fn mount_something() -> io::Result<Outcome> {

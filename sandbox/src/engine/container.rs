@@ -25,6 +25,8 @@ pub mod label {
     pub const CLAUDE: &str = "dev.rcc.claude";
     /// `1` when the person asked to start offline.
     pub const OFFLINE: &str = "dev.rcc.offline";
+    /// `1` when programs inside may make namespaces of their own.
+    pub const USER_NAMESPACES: &str = "dev.rcc.user-namespaces";
 }
 
 /// Where things are inside.
@@ -88,6 +90,8 @@ pub struct ContainerSpec {
     pub labels: HashMap<String, String>,
     /// Give the project a private SELinux label.
     pub relabel: bool,
+    /// The file with the filter of system calls, which the engine reads.
+    pub filter: String,
 }
 
 impl ContainerSpec {
@@ -149,7 +153,10 @@ impl ContainerSpec {
             privileged: Some(false),
             readonly_rootfs: Some(true),
             cap_drop: Some(vec!["ALL".into()]),
-            security_opt: Some(vec!["no-new-privileges".into()]),
+            security_opt: Some(vec![
+                "no-new-privileges".into(),
+                format!("seccomp={}", self.filter),
+            ]),
             tmpfs: Some(HashMap::from([
                 ("/tmp".to_string(), tmp("1777")),
                 ("/var/tmp".to_string(), tmp("1777")),
@@ -233,6 +240,7 @@ mod tests {
             },
             labels: HashMap::new(),
             relabel,
+            filter: "/run/user/1000/rcc/files/1/seccomp.json".into(),
         }
     }
 
@@ -251,7 +259,8 @@ mod tests {
         assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
         assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
         assert_eq!(host.cap_add, None);
-        assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+        let filter = "seccomp=/run/user/1000/rcc/files/1/seccomp.json";
+        assert_eq!(host.security_opt.unwrap(), ["no-new-privileges", filter]);
         assert_eq!(host.memory, host.memory_swap);
         assert_eq!(body.env.unwrap()[0], "HOME=/home/agent");
     }

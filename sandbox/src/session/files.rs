@@ -51,6 +51,16 @@ pub(super) async fn mounts(host: &Host, project: &Project) -> Result<Vec<MountSp
         .collect()
 }
 
+/// Writes the filter of system calls where the engine reads it. It is not mounted:
+/// no sandbox sees it, and the kernel keeps its own copy.
+pub(super) fn filter(host: &Host, project: &Project, user_namespaces: bool) -> Result<PathBuf> {
+    let path = host.runtime.join("files").join(project.id()).join("seccomp.json");
+    let profile = crate::engine::filter::profile(user_namespaces)
+        .map_err(|e| Error::io("write", &path, e))?;
+    write_atomically(&path, profile.as_bytes())?;
+    Ok(path)
+}
+
 /// Instead of the engine's: that one has the computer's own names and addresses.
 fn hosts(hostname: &str) -> String {
     format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n")

@@ -320,7 +320,8 @@ async fn describe(
         (label::PATH.to_string(), project.path().to_string_lossy().into_owned()),
         (label::IMAGE.to_string(), choice.to_string()),
         (label::CLAUDE.to_string(), claude_version.unwrap_or_default()),
-        (label::OFFLINE.to_string(), if request.offline { "1" } else { "0" }.to_string()),
+        (label::OFFLINE.to_string(), flag(request.offline)),
+        (label::USER_NAMESPACES.to_string(), flag(folder.settings.user_namespaces)),
     ]);
     Ok(ContainerSpec {
         image,
@@ -331,7 +332,12 @@ async fn describe(
         limits,
         labels,
         relabel,
+        filter: files::text(&files::filter(host, project, folder.settings.user_namespaces)?)?,
     })
+}
+
+fn flag(set: bool) -> String {
+    if set { "1" } else { "0" }.to_string()
 }
 
 fn container_name(project: &Project) -> String {

@@ -19,7 +19,7 @@ use rcc_policy::{Entry, HostPattern, Policy, Protocol, Target};
 use tokio::io::AsyncWriteExt;
 
 use super::{NetworkState, Session, Walls};
-use crate::engine::WORKSPACE;
+use crate::engine::{WORKSPACE, label};
 use crate::error::{Code, Error, Result};
 use crate::guard;
 use crate::host::Host;
@@ -233,6 +233,14 @@ impl Session {
                 ]
                 .map(|path| Probe::Write { path: path.into() })
                 .into(),
+            },
+            Tries {
+                id: "calls",
+                what: "System calls are possible that programs here do not need",
+                tried: "the mark of rcc's own filter, odd sockets, namespaces".into(),
+                probes: vec![Probe::Calls {
+                    namespaces: self.label(label::USER_NAMESPACES) == "1",
+                }],
             },
             Tries {
                 id: "F1-mount",
@@ -508,7 +516,7 @@ fn order(id: &str) -> (u8, u32, &str) {
     let place = match id {
         "works" => 0,
         _ if id.starts_with('F') => 1,
-        "namespaces" | "rights" | "seccomp" | "memory" => 2,
+        "namespaces" | "rights" | "seccomp" | "calls" | "memory" => 2,
         _ if id.starts_with('H') => 3,
         _ if id.starts_with('N') => 4,
         "firewall" => 5,

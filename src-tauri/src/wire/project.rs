@@ -33,6 +33,8 @@ pub struct ProjectSettings {
     pub act_alone: bool,
     /// The login of all projects is not handed in here.
     pub own_login: bool,
+    /// Programs inside may make namespaces of their own.
+    pub user_namespaces: bool,
     /// `dev`, `small`, or a name that the engine knows.
     pub image: String,
     /// Bytes; `null` is the default, as for the next two.

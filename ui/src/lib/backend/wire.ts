@@ -315,6 +315,10 @@ actAlone: boolean,
  */
 ownLogin: boolean,
 /**
+ * Programs inside may make namespaces of their own.
+ */
+userNamespaces: boolean,
+/**
  * `dev`, `small`, or a name that the engine knows.
  */
 image: string,

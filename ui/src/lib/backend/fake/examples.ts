@@ -117,6 +117,7 @@ export function projectSettings(): ProjectSettings {
   return {
     actAlone: true,
     ownLogin: false,
+    userNamespaces: false,
     image: "dev",
     memory: null,
     cores: null,
