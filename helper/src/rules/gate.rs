@@ -14,7 +14,7 @@ use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
     Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
     discard, dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload,
-    prefix, prohibit, reset, set_packet_mark, source, text, to, to_chain, untracked,
+    prefix, prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
 };
 
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
@@ -176,6 +176,8 @@ fn divert(t: &mut Transaction) {
             public("@never4"),
             public("@host4"),
             public("@private4"),
+            // Nobody out there is told whose it is.
+            set_packet_id(0),
             accept(),
         ],
     );
