@@ -23,6 +23,9 @@ const BEFORE_DEFRAG: i32 = -450;
 /// its true destination.
 const BEFORE_ROUTING: i32 = -150;
 
+/// `IPS_ASSURED`: both sides of a connection have agreed (linux/netfilter/nf_conntrack_common.h).
+const ASSURED: u32 = 4;
+
 /// Everything in the gate that does not belong to one sandbox. Attachments that
 /// stand already are dispatched to and otherwise left as they are.
 pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
@@ -220,15 +223,13 @@ fn forward(t: &mut Transaction) {
     let chain = "c_forward";
     let syn = is(bits(payload("tcp", "flags"), flags(&["syn", "rst"])), text("syn"));
     t.rule(chain, vec![syn, clamp_segment_size()]);
-    t.rule(
-        chain,
-        vec![
-            from(UPLINK),
-            is(ct("direction"), text("reply")),
-            has(ct("state"), &["established"]),
-            accept(),
-        ],
-    );
+    // Before a connection is agreed to a server says that it agrees, or not, and nothing
+    // else: more is of a connection that had the same ports before.
+    let not_agreed = is(bits(ct("status"), number(ASSURED)), number(0));
+    let no_answer = is(bits(payload("tcp", "flags"), flags(&["syn", "rst"])), number(0));
+    let reply = || is(ct("direction"), text("reply"));
+    t.rule(chain, vec![from(UPLINK), reply(), not_agreed, no_answer, counter(), discard()]);
+    t.rule(chain, vec![from(UPLINK), reply(), has(ct("state"), &["established"]), accept()]);
     t.rule(
         chain,
         vec![

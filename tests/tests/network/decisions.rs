@@ -147,27 +147,52 @@ fn left(heard: &(OwnedFd, usize)) -> HashSet<(Ipv4Addr, Protocol, u16)> {
 }
 
 /// The first packet of a flow, as a client's kernel sends it. The sum of IP is the
-/// kernel's to fill in, the other one is looked at by nobody on this way.
+/// kernel's to fill in.
 fn first_packet(from: Ipv4Addr, port: u16, flow: &Flow) -> Vec<u8> {
+    const SYN: u8 = 2;
     let IpAddr::V4(to) = flow.address else { panic!("IPv4 alone") };
-    let tcp = flow.protocol == Protocol::Tcp;
-    let payload: &[u8] = if tcp {
-        &[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]
-    } else {
-        &[0, 12, 0, 0, b't', b'e', b's', b't']
-    };
-    let length = u8::try_from(24 + payload.len()).expect("short");
-    let mut packet = vec![0x45, 0, 0, length, 0, 0, 0x40, 0, 64, if tcp { 6 } else { 17 }, 0, 0];
-    packet.extend(from.octets());
-    packet.extend(to.octets());
-    packet.extend(port.to_be_bytes());
-    packet.extend(flow.port.to_be_bytes());
-    packet.extend(payload);
-    if tcp {
-        let sum = tcp_sum(&packet);
-        packet[36..38].copy_from_slice(&sum.to_be_bytes());
+    match flow.protocol {
+        Protocol::Tcp => segment((from, port), (to, flow.port), SYN, (1, 0), b""),
+        Protocol::Udp => packet((from, port), (to, flow.port), 17, b"\0\x0c\0\0test"),
     }
+}
+
+/// A packet of TCP with these flags, and the numbers of its first byte and of what is
+/// expected next.
+pub(super) fn segment(
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    flags: u8,
+    numbers: (u32, u32),
+    payload: &[u8],
+) -> Vec<u8> {
+    let (sequence, next) = (numbers.0.to_be_bytes(), numbers.1.to_be_bytes());
+    let head = [&sequence[..], &next, &[0x50, flags, 0xff, 0xff, 0, 0, 0, 0], payload].concat();
+    let mut packet = packet(from, to, 6, &head);
+    let sum = tcp_sum(&packet);
+    packet[36..38].copy_from_slice(&sum.to_be_bytes());
     packet
+}
+
+/// What follows the ports is given.
+fn packet(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), protocol: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(24 + rest.len()).expect("short");
+    let mut packet = vec![0x45, 0, 0, length, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+    packet.extend(from.0.octets());
+    packet.extend(to.0.octets());
+    packet.extend(from.1.to_be_bytes());
+    packet.extend(to.1.to_be_bytes());
+    packet.extend(rest);
+    packet
+}
+
+/// Sends a packet as it is, from the namespace of the calling thread.
+pub(super) fn send_raw(packet: &[u8]) {
+    let kind = SockType::Raw;
+    let raw = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw);
+    let to = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
+    let to = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
+    sendto(raw.expect("a raw socket").as_raw_fd(), packet, &to, MsgFlags::empty()).expect("sent");
 }
 
 /// RFC 9293 3.1: without it conntrack takes a packet for a broken one.
