@@ -38,6 +38,10 @@ impl Filter {
 
 fn may_pass(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
+    // Bytes that were left out can bring two others together.
+    if text.chars().any(char::is_control) {
+        return false;
+    }
     let (number, rest) = text.split_once(';').unwrap_or((text, ""));
     match number {
         "52" => sets_clipboard(rest),
@@ -122,5 +126,11 @@ mod tests {
         assert_eq!(pass("\x1b]52;c;abc\x1b[31mred"), "\x1b[31mred");
         assert_eq!(pass("\x1b]52;c;?\x1b]52;c;?\x07x"), "x");
         assert_eq!(pass("\x1b]52;c;abc\x18x"), "x");
+        // Found by fuzzing: a question for the clipboard within a title.
+        assert_eq!(pass("\x1b]0;title\u{9d}52;c;?\x07x"), "x");
+        let split = Filter::default().pass(b"\x1b]0;title\xc2\x7f\x9d52;c;?\x07x");
+        assert_eq!(split, b"x");
+        assert_eq!(pass("\x1b]0;title\u{9b}31mred"), "\x1b[31mred");
+        assert_eq!(pass("\x1b]0;a\u{85}\u{a0}b\x07"), "\u{a0}b\x07");
     }
 }

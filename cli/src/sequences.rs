@@ -79,6 +79,8 @@ impl Sequences {
             State::StringHigh(command) => match byte {
                 // U+009C, the string's end in one character.
                 0x9c => self.end(command, token),
+                // Another control character begins something else, as an escape does.
+                0x80..=0x9f => self.begin_high(byte),
                 _ => {
                     self.state = string(command);
                     self.hold(0xc2, MAX_STRING);

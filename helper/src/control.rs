@@ -223,10 +223,10 @@ impl Control {
             self.clear(&mut state, id, "ended").await;
         }
         for id in kept {
-            self.replace_rules(&mut state, id, |_| {}).await?;
-            // The administrator's file may be another than when the helper ended.
-            if state.attachments.policy != state.policy.version {
-                self.recheck(&mut state, id).await?;
+            if let Err(error) = self.stand_again(&mut state, id).await {
+                error!(attachment = id, %error, "the rules cannot stand; the sandbox is cut off");
+                self.clear(&mut state, id, "failed").await;
+                continue;
             }
             let sockets = match self.store.take(id, self.gate_id) {
                 Some(sockets) => sockets,
@@ -240,8 +240,26 @@ impl Control {
         }
         self.store.clean();
         state.attachments.policy = state.policy.version.clone();
-        state.attachments.write_all()?;
+        // The record of before is true of all that stands, so a full disk ends nothing.
+        if let Err(error) = state.attachments.write_all() {
+            error!(%error, "could not write the state");
+        }
         Ok(())
+    }
+
+    /// Puts the rules of an attachment up as they were when the helper ended.
+    async fn stand_again(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
+        let written = self.replace_rules(state, id, |_| {}).await;
+        // The administrator's file may be another than when the helper ended.
+        if state.attachments.policy != state.policy.version {
+            written?;
+            return self.recheck(state, id).await;
+        }
+        let Err(error) = written else { return Ok(()) };
+        error!(attachment = id, %error, "could not write the state; what was written holds");
+        let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
+        let rules = rules::attachment(&one.rules(&state.policy.policy, now()));
+        self.commit(rules).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<(), HelperError> {

@@ -15,8 +15,8 @@ fn check(name: &str, problem: Option<(&str, String)>, fine: &str) -> Check {
     Check { name: name.to_owned(), state, text }
 }
 
-/// Every check of the helper.
-pub async fn checks(control: &Control) -> Vec<Check> {
+/// Every check of the helper. `connection` is to the system bus.
+pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Check> {
     let policy = control.policy().await;
     let empty = policy.policy.entries.is_empty() && !policy.policy.defaults.allow_public;
     let open = policy.policy.defaults.allow_public;
@@ -67,6 +67,10 @@ pub async fn checks(control: &Control) -> Vec<Check> {
             "",
         ),
     ];
+    if wants_login(connection).await {
+        let text = "This network wants a login before it lets anybody through (says NetworkManager): open any page in a browser of this computer, not of a sandbox.";
+        checks.push(check("network-login", Some(("bad", text.to_owned())), ""));
+    }
     checks.push(host_firewall(firewalls.as_ref()));
     if let Some(table) = firewalls.as_ref().and_then(|found| found.output.first()) {
         let text = format!(
@@ -75,6 +79,28 @@ pub async fn checks(control: &Control) -> Vec<Check> {
         checks.push(check("host-output", Some(("note", text)), ""));
     }
     checks
+}
+
+/// Whether the computer is behind a captive portal. NetworkManager knows when it runs; it
+/// is asked what it found out, so that nothing is sent anywhere for this. It is not started.
+async fn wants_login(connection: &zbus::Connection) -> bool {
+    const NAME: &str = "org.freedesktop.NetworkManager";
+    // NMConnectivityState.
+    const PORTAL: u32 = 2;
+    let ask = async {
+        let bus = zbus::fdo::DBusProxy::new(connection).await.ok()?;
+        if !bus.name_has_owner(NAME.try_into().ok()?).await.ok()? {
+            return None;
+        }
+        let path = "/org/freedesktop/NetworkManager";
+        let properties = Some("org.freedesktop.DBus.Properties");
+        let what = &(NAME, "Connectivity");
+        let reply = connection.call_method(Some(NAME), path, properties, "Get", what).await.ok()?;
+        let value: zbus::zvariant::OwnedValue = reply.body().deserialize().ok()?;
+        u32::try_from(value).ok()
+    };
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(1), ask).await;
+    answer.ok().flatten() == Some(PORTAL)
 }
 
 /// Whether another firewall holds sandboxes up.

@@ -497,6 +497,11 @@ pub fn set_packet_mark(mark: u32) -> Statement<'static> {
     Statement::Mangle(Mangle { key: meta(MetaKey::Mark), value: number(mark) })
 }
 
+/// Writes the number by which IP tells packets apart; the sums are the kernel's.
+pub fn set_packet_id(id: u16) -> Statement<'static> {
+    Statement::Mangle(Mangle { key: payload("ip", "id"), value: number(u32::from(id)) })
+}
+
 /// Lowers the segment size of a handshake to what the route carries.
 pub fn clamp_segment_size() -> Statement<'static> {
     Statement::Mangle(Mangle {

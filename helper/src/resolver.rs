@@ -7,9 +7,11 @@
 
 pub mod child;
 pub mod dns;
-mod hello;
-mod hellos;
+pub(crate) mod hello;
+pub(crate) mod hellos;
+mod index;
 mod looking;
-mod packet;
+pub(crate) mod packet;
 pub mod parent;
+mod services;
 pub mod wire;

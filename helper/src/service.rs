@@ -29,6 +29,9 @@ use crate::watchers::Watchers;
 /// How often one user may attach, and refresh, in a second and in a burst.
 const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+/// How often the computer is looked at for `Diagnose`, in a second and in a burst; who asks
+/// more often is told what was seen last.
+const DIAGNOSE_RATE: (f64, f64) = (1.0, 10.0);
 
 /// See the module.
 pub struct Helper {
@@ -36,6 +39,8 @@ pub struct Helper {
     watchers: Arc<Watchers>,
     attaching: Mutex<HashMap<u32, Bucket>>,
     refreshed: Mutex<HashMap<u32, Instant>>,
+    /// What was seen last, and when one may look again. Held while one looks.
+    diagnosed: tokio::sync::Mutex<(Bucket, Vec<Check>)>,
     /// Held by the one who edits the policy, a password prompt included.
     editing: tokio::sync::Mutex<()>,
     /// Held by the one who sets up, a password prompt included.
@@ -52,6 +57,10 @@ impl Helper {
             watchers,
             attaching: Mutex::default(),
             refreshed: Mutex::default(),
+            diagnosed: tokio::sync::Mutex::new((
+                Bucket::new(DIAGNOSE_RATE.0, DIAGNOSE_RATE.1),
+                Vec::new(),
+            )),
             editing: Default::default(),
             setting_up: Default::default(),
         }
@@ -228,7 +237,11 @@ impl Helper {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<Check>, HelperError> {
         self.admit("Diagnose", connection, &header).await?;
-        Ok(diagnose::checks(&self.control).await)
+        let mut diagnosed = self.diagnosed.lock().await;
+        if diagnosed.0.take() {
+            diagnosed.1 = diagnose::checks(&self.control, connection).await;
+        }
+        Ok(diagnosed.1.clone())
     }
 
     #[zbus(out_args("version"))]

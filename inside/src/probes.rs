@@ -83,11 +83,25 @@ pub enum Probe {
     },
 }
 
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It was possible.
+    Possible,
+    /// Something said no: the kernel, the gate, or who was asked.
+    Refused,
+    /// Nobody said anything.
+    Silent,
+    /// It was not tried, or what happened says nothing about a wall.
+    Untried,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// It was possible.
-    pub succeeded: bool,
+    /// How it ended.
+    pub end: End,
     /// In a few words, for a person.
     pub seen: String,
 }
@@ -116,10 +130,10 @@ mod tests {
 
     #[test]
     fn answers_are_counted_and_cleaned() {
-        let outcome = Outcome { succeeded: true, seen: "a\u{1b}[31m\nb".into() };
+        let outcome = Outcome { end: End::Possible, seen: "a\u{1b}[31m\nb".into() };
         let bytes = serde_json::to_vec(&[&outcome]).unwrap();
         let read = read_outcomes(&bytes, 1).unwrap();
-        assert!(read[0].succeeded && !read[0].seen.contains('\u{1b}'));
+        assert!(read[0].end == End::Possible && !read[0].seen.contains('\u{1b}'));
         assert!(read_outcomes(&bytes, 2).is_err());
         assert!(read_outcomes(&vec![b' '; MAX_DOCUMENT + 1], 0).is_err());
     }

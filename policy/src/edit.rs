@@ -131,7 +131,8 @@ pub fn comments(document: &str, entries: usize) -> Vec<Option<String>> {
         .collect()
 }
 
-/// Writes the item anew; a comment behind its first line stays.
+/// Writes the item anew; a comment behind its first line stays there, all others in it
+/// come behind it.
 fn put(
     lines: &mut Vec<String>,
     index: usize,
@@ -143,6 +144,12 @@ fn put(
     if let Some(comment) = comment_of(&lines[item.start]) {
         fresh[0] += &format!("  {comment}");
     }
+    let space = " ".repeat(fresh[0].find('-').unwrap_or(0) + 2);
+    let inner = lines[item.start + 1..item.end].iter();
+    fresh.extend(inner.filter_map(|line| match line.trim_start() {
+        whole if whole.starts_with('#') => Some(line.clone()),
+        _ => comment_of(line).map(|comment| format!("{space}{comment}")),
+    }));
     lines.splice(item, fresh);
     Ok(())
 }

@@ -36,9 +36,7 @@ pub async fn carry(app: Shared, number: u32, mut output: TerminalOutput, screen:
                 let mut message = message(Chunk::Output, &bytes);
                 while message.len() < COALESCED {
                     match timeout_at(gathered_until, output.next()).await {
-                        Ok(Some(TerminalEvent::Output(bytes))) => {
-                            message.extend_from_slice(&bytes)
-                        }
+                        Ok(Some(TerminalEvent::Output(bytes))) => message.extend_from_slice(&bytes),
                         Ok(other) => {
                             waiting = other;
                             break;

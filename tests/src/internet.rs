@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, SVCB, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::lab::in_namespace;
@@ -97,6 +97,8 @@ fn serve(listener: &TcpListener, heard: &Arc<Mutex<Vec<u8>>>) {
 pub struct Zone {
     names: HashMap<String, Vec<Vec<RData>>>,
     delay: Duration,
+    silent: bool,
+    lies: Option<Ipv4Addr>,
 }
 
 impl Zone {
@@ -126,9 +128,31 @@ impl Zone {
         self
     }
 
+    /// A name with records of the kind HTTPS beside what it has.
+    pub fn services(mut self, name: &str, services: &[SVCB]) -> Self {
+        let turns = self.names.entry(name.to_owned()).or_insert_with(|| vec![Vec::new()]);
+        for turn in turns {
+            turn.extend(services.iter().map(|one| RData::HTTPS(HTTPS(one.clone()))));
+        }
+        self
+    }
+
     /// Answers come so late.
     pub fn slow(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// There is no answer at all.
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
+    /// Before each answer somebody else's come, as he guesses them, all with this address:
+    /// one with another id, one to another name, one of another kind, and garbage.
+    pub fn forged(mut self, address: Ipv4Addr) -> Self {
+        self.lies = Some(address);
         self
     }
 }
@@ -160,8 +184,15 @@ impl DnsServer {
         std::thread::spawn(move || {
             let mut packet = [0; 4_096];
             while let Ok((length, from)) = udp.recv_from(&mut packet) {
-                let delay = one.shared.lock().map(|shared| shared.zone.delay).unwrap_or_default();
+                let Ok(zone) = one.shared.lock().map(|shared| shared.zone.clone()) else { return };
+                let delay = zone.delay;
                 let Some(answer) = one.answer(&packet[..length]) else { continue };
+                if zone.silent {
+                    continue;
+                }
+                for lie in zone.lies.iter().flat_map(|address| forgeries(&answer, *address)) {
+                    let _ = udp.send_to(&lie, from);
+                }
                 let udp = udp.try_clone();
                 let send = move || {
                     std::thread::sleep(delay);
@@ -249,8 +280,47 @@ impl DnsServer {
     }
 }
 
-/// Asks a name server from the namespace of the calling thread.
+/// Answers that are not to the question of `answer`.
+fn forgeries(answer: &[u8], address: Ipv4Addr) -> Vec<Vec<u8>> {
+    let Ok(right) = Message::from_vec(answer) else { return Vec::new() };
+    let forged = |bend: &dyn Fn(&mut Message)| {
+        let mut forged = right.clone();
+        forged.answers.clear();
+        if let Some(query) = right.queries.first() {
+            let data = RData::A(A(address));
+            forged.add_answer(Record::from_rdata(query.name.clone(), 30, data));
+        }
+        bend(&mut forged);
+        forged.to_vec().unwrap_or_default()
+    };
+    let other = Name::from_ascii("other.example.").expect("a name");
+    vec![
+        forged(&|message| message.metadata.id = message.metadata.id.wrapping_add(1)),
+        forged(&|message| message.queries[0].name = other.clone()),
+        forged(&|message| message.queries[0].query_type = RecordType::AAAA),
+        forged(&|message| message.queries.clear()),
+        forged(&|message| message.metadata.message_type = MessageType::Query),
+        answer[..answer.len() / 2].to_vec(),
+    ]
+}
+
+/// Asks a name server for addresses from the namespace of the calling thread.
 pub fn ask(server: SocketAddr, name: &str, kind: &str, tcp: bool) -> Result<Vec<IpAddr>, String> {
+    let address = |record: &Record| match &record.data {
+        RData::A(address) => Ok(IpAddr::V4(address.0)),
+        RData::AAAA(address) => Ok(IpAddr::V6(address.0)),
+        _ => Err("records of another kind".to_owned()),
+    };
+    records(server, name, kind, tcp)?.iter().map(address).collect()
+}
+
+/// Asks a name server from the namespace of the calling thread.
+pub fn records(
+    server: SocketAddr,
+    name: &str,
+    kind: &str,
+    tcp: bool,
+) -> Result<Vec<Record>, String> {
     let text = |error: io::Error| error.kind().to_string();
     let kind: RecordType = kind.parse().map_err(|_| "no such kind".to_owned())?;
     let name =
@@ -285,14 +355,5 @@ pub fn ask(server: SocketAddr, name: &str, kind: &str, tcp: bool) -> Result<Vec<
         ResponseCode::NoError => {}
         code => return Err(format!("{code:?}")),
     }
-    let address = |record: &Record| match &record.data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-        _ => None,
-    };
-    let others = answer.answers.iter().any(|record| address(record).is_none());
-    if others {
-        return Err("records of another kind".into());
-    }
-    Ok(answer.answers.iter().filter_map(address).collect())
+    Ok(answer.answers)
 }

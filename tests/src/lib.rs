@@ -14,7 +14,8 @@ mod window;
 
 pub use actor::{Actor, Watched};
 pub use containers::{CACHE, Ended, Workshop};
-pub use internet::{DnsServer, Echo, Zone, ask};
+pub use hickory_proto::rr;
+pub use internet::{DnsServer, Echo, Zone, ask, records};
 pub use lab::{
     ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, skip, wait_for, world, zone,
 };

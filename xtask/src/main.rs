@@ -4,6 +4,7 @@
 
 mod bench;
 mod child;
+mod fuzz;
 mod mutate;
 mod package;
 mod report;
@@ -54,6 +55,8 @@ enum Command {
         /// Only rows with these words; all without one
         rows: Vec<String>,
     },
+    /// Search for inputs that break what parses hostile bytes, with libFuzzer
+    Fuzz(fuzz::Wanted),
     /// Make a Debian package: target/package/rcc-sandbox_VERSION_ARCHITECTURE.deb
     Package(package::Wanted),
     /// Take back what `run` did
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),
         Command::Mutate { rows } => mutate::run(&rows),
+        Command::Fuzz(wanted) => fuzz::run(&wanted),
         Command::Package(wanted) => package::run(&wanted),
         Command::Screenshots { to, pages } => screenshots::run(to, &pages),
         Command::Uninstall { yes } => run::uninstall(yes),

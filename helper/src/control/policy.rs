@@ -54,7 +54,10 @@ impl Control {
             }
         }
         state.attachments.policy.clone_from(&version);
-        state.attachments.write_all().map_err(failed)?;
+        // It holds, and the next helper finds out anew what it holds for.
+        if let Err(error) = state.attachments.write_all() {
+            error!(%error, "could not write the state");
+        }
         info!(event = "policy", version, "the policy changed");
         let _ = self.events.send(Event::PolicyChanged { version });
         Ok(())
@@ -65,9 +68,11 @@ impl Control {
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
         let old = std::mem::replace(&mut one.generation, generation);
         let one = one.clone();
+        // First: a generation that nobody wrote down would be given again, and flows of
+        // this one pass by that one's rules then.
+        state.attachments.write(id).map_err(failed)?;
         let rules = one.rules(&state.policy.policy, now());
         self.commit(rules::attachment(&rules)).await?;
-        self.cut(state, id, old, generation).await?;
-        state.attachments.write(id).map_err(failed)
+        self.cut(state, id, old, generation).await
     }
 }

@@ -1,15 +1,17 @@
 //! The resolver's process: parses hostile bytes, and has no rights.
 
+mod answers;
+mod upstream;
+
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hickory_proto::rr::RecordType;
-use rcc_policy::{Entry, HostPattern, Name, Target};
+use rcc_policy::Name;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -17,11 +19,11 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
-use super::dns::{Question, Reply, Unusable, Upstream, question, upstream_answer, upstream_query};
+use super::dns::{Unusable, question};
 use super::hellos::{Flow, Known};
+use super::index::Index;
 use super::looking::Looking;
 use super::wire::{self, FromResolver, ToResolver};
-use crate::rules::{allows_tls, answer_may_open};
 use crate::{privileges, seccomp};
 
 /// Questions a sandbox may ask in a second, and in one burst.
@@ -35,13 +37,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const WAITING: usize = 256;
 /// TCP connections of one sandbox at once.
 const CONNECTIONS: usize = 16;
-/// How long one name server gets, how many there may be, and how long a TCP
-/// client may be silent.
-const PATIENCE: Duration = Duration::from_millis(1_500);
-const SERVERS: u8 = 3;
+/// How long a TCP client may be silent.
 const IDLE: Duration = Duration::from_secs(10);
-/// Firefox asks for this name; "no such name" keeps it from DNS over HTTPS.
-const DOH_CANARY: &str = "use-application-dns.net";
 
 /// Runs until the helper is gone. The socket to it is standard input.
 pub fn run() -> io::Result<()> {
@@ -72,61 +69,6 @@ pub fn run() -> io::Result<()> {
             }
         }
     })
-}
-
-/// Entries of one level, found by name.
-#[derive(Default)]
-struct Index {
-    exact: HashMap<Name, Vec<u32>>,
-    below: HashMap<Name, Vec<u32>>,
-    /// Names above allowed ones: they exist, with no records of their own.
-    above: HashSet<String>,
-    /// Entries whose answers may be private.
-    private: HashSet<u32>,
-    /// Entries that allow TLS.
-    tls: HashSet<u32>,
-}
-
-impl Index {
-    fn new(entries: &[Entry]) -> Self {
-        let mut index = Self::default();
-        for (number, entry) in entries.iter().enumerate() {
-            let Target::Host(pattern) = entry.target() else { continue };
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            match pattern {
-                HostPattern::Exact(name) => index.exact.entry(name.clone()).or_default(),
-                HostPattern::Below(name) => {
-                    index.above.insert(name.as_str().to_owned());
-                    index.below.entry(name.clone()).or_default()
-                }
-            }
-            .push(number);
-            let mut rest = pattern.base().as_str();
-            while let Some((_, parent)) = rest.split_once('.') {
-                index.above.insert(parent.to_owned());
-                rest = parent;
-            }
-            if entry.private() {
-                index.private.insert(number);
-            }
-            if allows_tls(entry) {
-                index.tls.insert(number);
-            }
-        }
-        index
-    }
-
-    fn matching(&self, name: &Name) -> Vec<u32> {
-        let mut found = self.exact.get(name).cloned().unwrap_or_default();
-        let mut rest = name.as_str();
-        while let Some((_, parent)) = rest.split_once('.') {
-            if let Ok(parent) = parent.parse::<Name>() {
-                found.extend(self.below.get(&parent).into_iter().flatten());
-            }
-            rest = parent;
-        }
-        found
-    }
 }
 
 struct Sandbox {
@@ -192,23 +134,6 @@ pub(super) struct Resolver {
     waiting: RefCell<HashMap<u64, oneshot::Sender<Heard>>>,
     next_request: RefCell<u64>,
     looking: RefCell<Vec<AbortHandle>>,
-}
-
-/// What the policy says of a question.
-enum Decision {
-    Look {
-        revision: u64,
-        administrators: Vec<u32>,
-        users: Vec<u32>,
-        private: bool,
-    },
-    Answer(Reply),
-    Refuse {
-        limit: bool,
-    },
-    /// More names by a wildcard than a minute has.
-    TooWild,
-    Silent,
 }
 
 impl Resolver {
@@ -394,140 +319,16 @@ impl Resolver {
         }
     }
 
-    async fn reply(self: &Rc<Self>, id: u32, question: &Question) -> Option<Reply> {
-        // A rule that was allowed before this question was asked holds for it:
-        // whatever the helper has said is heard first.
-        if !self.catch_up() {
-            return None;
-        }
-        // Twice: the rules may change while a name server thinks.
-        for _ in 0..2 {
-            let (revision, administrators, users, private) = match self.decide(id, question) {
-                Decision::Look { revision, administrators, users, private } => {
-                    (revision, administrators, users, private)
-                }
-                Decision::Answer(reply) => return Some(reply),
-                Decision::Refuse { limit } => {
-                    self.report(id, &question.name, limit).await;
-                    return (!limit).then_some(Reply::NoName);
-                }
-                Decision::TooWild => {
-                    self.report(id, &question.name, true).await;
-                    return Some(Reply::Failed);
-                }
-                Decision::Silent => return None,
-            };
-            self.count(id, 1);
-            let found = self.look_up(&question.name).await;
-            let reply = match found {
-                Upstream::Found(found) => {
-                    let ttl = found.ttl;
-                    let addresses: Vec<IpAddr> = found
-                        .addresses
-                        .into_iter()
-                        .filter(|address| answer_may_open(*address, private))
-                        .collect();
-                    if addresses.is_empty() {
-                        Some(Reply::NoData)
-                    } else if administrators.is_empty() && users.is_empty() {
-                        // Open by `allow_public` or for a time: no set decides.
-                        Some(Reply::Addresses(only_v4(addresses), ttl))
-                    } else {
-                        let publish = |request| FromResolver::Publish {
-                            request,
-                            id,
-                            revision,
-                            administrators,
-                            users,
-                            addresses,
-                            ttl,
-                        };
-                        match self.ask(publish).await {
-                            Some(Heard::Published(_, true)) => None,
-                            Some(Heard::Published(addresses, false)) if addresses.is_empty() => {
-                                Some(Reply::NoData)
-                            }
-                            Some(Heard::Published(addresses, false)) => {
-                                Some(Reply::Addresses(only_v4(addresses), ttl))
-                            }
-                            _ => Some(Reply::Failed),
-                        }
-                    }
-                }
-                Upstream::NoData => Some(Reply::NoData),
-                Upstream::NoName => Some(Reply::NoName),
-                Upstream::Failed | Upstream::Truncated => Some(Reply::Failed),
-            };
-            self.count(id, -1);
-            if let Some(Reply::Addresses(addresses, _)) = &reply {
-                let name = question.name.as_str().to_owned();
-                let addresses = addresses.iter().copied().map(IpAddr::V4).collect();
-                let _ = self.tell(&FromResolver::Answered { id, name, addresses }).await;
-            }
-            if reply.is_some() {
-                return reply;
-            }
-        }
-        Some(Reply::Failed)
-    }
-
-    fn count(&self, id: u32, change: isize) {
-        if let Some(sandbox) = self.sandboxes.borrow_mut().get_mut(&id) {
-            sandbox.waiting = sandbox.waiting.saturating_add_signed(change);
-        }
-    }
-
-    fn decide(&self, id: u32, question: &Question) -> Decision {
-        let mut sandboxes = self.sandboxes.borrow_mut();
-        let Some(sandbox) = sandboxes.get_mut(&id) else { return Decision::Silent };
-        let name = &question.name;
-        if name.as_str() == DOH_CANARY {
-            return Decision::Answer(Reply::NoName);
-        }
-        if !sandbox.may_ask() {
-            return Decision::Refuse { limit: true };
-        }
-        if !sandbox.connected {
-            return Decision::Answer(Reply::NoName);
-        }
-        let policy = self.policy.borrow();
-        let administrators = policy.index.matching(name);
-        let users = sandbox.users.matching(name);
-        let allowed = !administrators.is_empty() || !users.is_empty();
-        if !allowed && !policy.allow_public && !sandbox.open {
-            let above = |index: &Index| index.above.contains(name.as_str());
-            if above(&policy.index) || above(&sandbox.users) {
-                // "No such name" would make clients give up on the names below.
-                return Decision::Answer(Reply::NoData);
-            }
-            return Decision::Refuse { limit: false };
-        }
-        // Addresses of IPv4 and nothing else: a TXT record can carry anything.
-        if question.kind != RecordType::A {
-            return Decision::Answer(Reply::NoData);
-        }
-        let public = policy.allow_public || sandbox.open;
-        let exact = |index: &Index| index.exact.contains_key(name);
-        if !public
-            && !exact(&policy.index)
-            && !exact(&sandbox.users)
-            && !sandbox.may_ask_wildly(name, Instant::now())
-        {
-            return Decision::TooWild;
-        }
-        let private = administrators.iter().any(|n| policy.index.private.contains(n))
-            || users.iter().any(|n| sandbox.users.private.contains(n));
-        Decision::Look { revision: sandbox.revision, administrators, users, private }
-    }
-
     /// The sandbox may reach a TLS server of this name.
     pub(super) fn may_reach(&self, id: u32, name: &Name) -> bool {
         let sandboxes = self.sandboxes.borrow();
         let Some(sandbox) = sandboxes.get(&id) else { return false };
         let policy = self.policy.borrow();
-        let by = |index: &Index| index.matching(name).iter().any(|n| index.tls.contains(n));
         sandbox.connected
-            && (policy.allow_public || sandbox.open || by(&policy.index) || by(&sandbox.users))
+            && (policy.allow_public
+                || sandbox.open
+                || policy.index.allows_tls(name)
+                || sandbox.users.allows_tls(name))
     }
 
     /// Whose connection it is that leaves the gate by this port, and which one.
@@ -551,77 +352,12 @@ impl Resolver {
     pub(super) fn catch_up(self: &Rc<Self>) -> bool {
         matches!(self.hear(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
-
-    async fn report(&self, id: u32, name: &Name, limit: bool) {
-        // Programs ask for the names of addresses all the time; nobody can allow those.
-        if !name.as_str().ends_with(".arpa") {
-            let name = name.as_str().to_owned();
-            let _ = self.tell(&FromResolver::Refused { id, name, limit }).await;
-        }
-    }
-
-    async fn look_up(&self, name: &Name) -> Upstream {
-        for server in 0..SERVERS {
-            match timeout(PATIENCE, self.look_up_at(name, server)).await {
-                Ok(Ok(Some(Upstream::Failed))) | Ok(Err(_)) | Err(_) => {}
-                // No such server: all have been asked.
-                Ok(Ok(None)) => break,
-                Ok(Ok(Some(answer))) => return answer,
-            }
-        }
-        Upstream::Failed
-    }
-
-    async fn look_up_at(&self, name: &Name, server: u8) -> io::Result<Option<Upstream>> {
-        let id = random_id()?;
-        let query = upstream_query(name, id).ok_or(io::ErrorKind::InvalidInput)?;
-        let Some(socket) = self.connect(server, false).await? else { return Ok(None) };
-        let socket = UdpSocket::from_std(socket.into())?;
-        socket.send(&query).await?;
-        let mut packet = [0; 4096];
-        loop {
-            let length = socket.recv(&mut packet).await?;
-            match upstream_answer(&packet[..length], name, id) {
-                Some(Upstream::Truncated) => break,
-                Some(answer) => return Ok(Some(answer)),
-                // Somebody guessing: the right answer may still come.
-                None => {}
-            }
-        }
-        let Some(socket) = self.connect(server, true).await? else { return Ok(None) };
-        let mut stream = TcpStream::from_std(socket.into())?;
-        stream.writable().await?;
-        write_framed(&mut stream, &query).await?;
-        let packet = read_framed(&mut stream).await?;
-        Ok(Some(upstream_answer(&packet, name, id).unwrap_or(Upstream::Failed)))
-    }
-
-    async fn connect(&self, server: u8, tcp: bool) -> io::Result<Option<OwnedFd>> {
-        match self.ask(|request| FromResolver::Connect { request, server, tcp }).await {
-            Some(Heard::Upstream(socket)) => Ok(socket),
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
 }
 
 fn read_index(file: OwnedFd) -> io::Result<Index> {
     let rules = wire::read_entries(file)?;
     let entries = rules.iter().map(|rule| rule.to_entry().map_err(io::Error::other));
     Ok(Index::new(&entries.collect::<io::Result<Vec<_>>>()?))
-}
-
-fn only_v4(addresses: Vec<IpAddr>) -> Vec<Ipv4Addr> {
-    let v4 = |address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    addresses.into_iter().filter_map(v4).collect()
-}
-
-fn random_id() -> io::Result<u16> {
-    let mut bytes = [0; 2];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(u16::from_ne_bytes(bytes))
 }
 
 async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
@@ -637,34 +373,4 @@ async fn write_framed(stream: &mut TcpStream, packet: &[u8]) -> io::Result<()> {
     bytes.extend(length.to_be_bytes());
     bytes.extend(packet);
     stream.write_all(&bytes).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rcc_policy::Protocol;
-
-    #[test]
-    fn the_index_agrees_with_the_policy() {
-        let entry = |target: &str| Entry::new(target, &[443], Protocol::Tcp, false).unwrap();
-        let entries = [
-            entry("a.example.com"),
-            entry("*.example.com"),
-            entry("*.b.example.com"),
-            entry("198.51.100.1"),
-        ];
-        let index = Index::new(&entries);
-        for name in
-            ["a.example.com", "x.example.com", "x.b.example.com", "example.com", "other.org"]
-        {
-            let name: Name = name.parse().unwrap();
-            let mut found = index.matching(&name);
-            found.sort_unstable();
-            let expected: Vec<u32> =
-                rcc_policy::match_name(&entries, &name).map(|n| n as u32).collect();
-            assert_eq!(found, expected, "{name}");
-        }
-        assert!(index.above.contains("example.com") && index.above.contains("com"));
-        assert!(!index.above.contains("a.example.com"));
-    }
 }

@@ -4,9 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, SOA};
+use hickory_proto::rr::rdata::{A, HTTPS, SOA};
 use hickory_proto::rr::{DNSClass, Name as DnsName, RData, Record, RecordType};
 use rcc_policy::Name;
+
+use super::services::{MAX_SERVICES, Service};
 
 /// Largest answer over UDP, in bytes (DNS flag day 2020).
 pub const MAX_UDP: usize = 1232;
@@ -95,20 +97,25 @@ fn canonical(name: &DnsName) -> Option<Name> {
     text.parse().ok()
 }
 
-/// Addresses that a name server gave for a name.
+/// Kinds of records that are looked up; a TXT record, for one, can carry anything.
+pub fn is_looked_up(kind: RecordType) -> bool {
+    matches!(kind, RecordType::A | RecordType::HTTPS | RecordType::SVCB)
+}
+
+/// What a name server has for a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// At least one, at most [`MAX_ADDRESSES`], in the server's order.
-    pub addresses: Vec<IpAddr>,
-    /// The lowest time to live on the way, in seconds.
-    pub ttl: u32,
+pub enum Found {
+    /// At least one address, at most [`MAX_ADDRESSES`], in the server's order.
+    Addresses(Vec<IpAddr>),
+    /// At least one record of HTTPS or SVCB, at most [`MAX_SERVICES`].
+    Services(Vec<Service>),
 }
 
 /// What a name server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upstream {
-    /// Addresses.
-    Found(Found),
+    /// Records, and the lowest time to live on the way, in seconds.
+    Found(Found, u32),
     /// The name exists and has no such record.
     NoData,
     /// The name does not exist.
@@ -120,12 +127,12 @@ pub enum Upstream {
 }
 
 /// A query for upstream, built anew: nothing of the sandbox's packet is in it
-/// but the name in lower case (N4).
-pub fn upstream_query(name: &Name, id: u16) -> Option<Vec<u8>> {
+/// but the name in lower case and the kind (N4).
+pub fn upstream_query(name: &Name, kind: RecordType, id: u16) -> Option<Vec<u8>> {
     let name = DnsName::from_ascii(format!("{name}.")).ok()?;
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
-    message.add_query(Query::query(name, RecordType::A));
+    message.add_query(Query::query(name, kind));
     let mut edns = Edns::new();
     edns.set_max_payload(MAX_UDP as u16);
     message.set_edns(edns);
@@ -134,13 +141,13 @@ pub fn upstream_query(name: &Name, id: u16) -> Option<Vec<u8>> {
 
 /// Reads what a server sent. `None` when it is not the answer to this query; the
 /// right one may still come.
-pub fn upstream_answer(packet: &[u8], name: &Name, id: u16) -> Option<Upstream> {
+pub fn upstream_answer(packet: &[u8], name: &Name, kind: RecordType, id: u16) -> Option<Upstream> {
     let message = Message::from_vec(packet).ok()?;
     let [query] = message.queries.as_slice() else { return None };
     let same = message.metadata.id == id
         && message.metadata.message_type == MessageType::Response
         && message.metadata.op_code == OpCode::Query
-        && query.query_type == RecordType::A
+        && query.query_type == kind
         && query.query_class == DNSClass::IN
         && canonical(&query.name).as_ref() == Some(name);
     if !same {
@@ -150,7 +157,7 @@ pub fn upstream_answer(packet: &[u8], name: &Name, id: u16) -> Option<Upstream> 
         return Some(Upstream::Truncated);
     }
     Some(match message.metadata.response_code {
-        ResponseCode::NoError => follow(&message, &query.name),
+        ResponseCode::NoError => follow(&message, &query.name, kind),
         ResponseCode::NXDomain => Upstream::NoName,
         _ => Upstream::Failed,
     })
@@ -158,34 +165,51 @@ pub fn upstream_answer(packet: &[u8], name: &Name, id: u16) -> Option<Upstream> 
 
 /// Follows the aliases from the name that was asked for; records that are not on
 /// that way are not looked at.
-fn follow(message: &Message, asked: &DnsName) -> Upstream {
-    let mut owner = asked.clone();
+fn follow(message: &Message, asked: &DnsName, kind: RecordType) -> Upstream {
+    let mut chain = vec![asked.clone()];
     let mut ttl = u32::MAX;
     for _ in 0..MAX_CHAIN {
-        let mut addresses = Vec::new();
-        for record in message.answers.iter().filter(|record| record.name == owner) {
-            if let RData::A(A(address)) = record.data
-                && addresses.len() < MAX_ADDRESSES
-            {
-                ttl = ttl.min(record.ttl);
-                addresses.push(IpAddr::V4(address));
-            }
+        let Some(owner) = chain.last() else { break };
+        let own = || message.answers.iter().filter(|record| record.name == *owner);
+        let of_kind = || own().filter(|record| record.data.record_type() == kind);
+        if let Some(life) = of_kind().map(|record| record.ttl).min() {
+            let ttl = ttl.min(life);
+            let records = of_kind().map(|record| &record.data);
+            return read(records, &chain, kind)
+                .map_or(Upstream::NoData, |found| Upstream::Found(found, ttl));
         }
-        if !addresses.is_empty() {
-            return Upstream::Found(Found { addresses, ttl });
-        }
-        let alias =
-            message.answers.iter().filter(|record| record.name == owner).find_map(|record| {
-                match &record.data {
-                    RData::CNAME(target) => Some((target.0.clone(), record.ttl)),
-                    _ => None,
-                }
-            });
+        let alias = own().find_map(|record| match &record.data {
+            RData::CNAME(target) => Some((target.0.clone(), record.ttl)),
+            _ => None,
+        });
         let Some((target, life)) = alias else { return Upstream::NoData };
         ttl = ttl.min(life);
-        owner = target;
+        chain.push(target);
     }
     Upstream::Failed
+}
+
+/// Reads records of one kind, whose owner is the last of `chain`; `None` when nothing of
+/// them can be told on.
+fn read<'a>(
+    records: impl Iterator<Item = &'a RData>,
+    chain: &[DnsName],
+    kind: RecordType,
+) -> Option<Found> {
+    if kind == RecordType::A {
+        let address = |data: &RData| match data {
+            RData::A(A(address)) => Some(IpAddr::V4(*address)),
+            _ => None,
+        };
+        let addresses: Vec<IpAddr> = records.filter_map(address).take(MAX_ADDRESSES).collect();
+        return (!addresses.is_empty()).then_some(Found::Addresses(addresses));
+    }
+    let service = |data| match data {
+        &RData::HTTPS(HTTPS(ref record)) | &RData::SVCB(ref record) => Service::read(record, chain),
+        _ => None,
+    };
+    let services: Vec<Service> = records.filter_map(service).take(MAX_SERVICES).collect();
+    (!services.is_empty()).then_some(Found::Services(services))
 }
 
 /// How a question is answered.
@@ -193,6 +217,8 @@ fn follow(message: &Message, asked: &DnsName) -> Upstream {
 pub enum Reply {
     /// With addresses, under the name that was asked for.
     Addresses(Vec<Ipv4Addr>, u32),
+    /// With records of HTTPS or SVCB.
+    Services(Vec<Service>, u32),
     /// The name is fine, but there is no such record.
     NoData,
     /// There is no such name. Nobody remembers it: it may be allowed in a moment (N7).
@@ -213,6 +239,11 @@ impl Question {
             Reply::Addresses(addresses, ttl) => {
                 for address in addresses {
                     let data = RData::A(A(*address));
+                    message.add_answer(Record::from_rdata(self.query.name.clone(), *ttl, data));
+                }
+            }
+            Reply::Services(services, ttl) => {
+                for data in services.iter().filter_map(|one| one.data(self.kind)) {
                     message.add_answer(Record::from_rdata(self.query.name.clone(), *ttl, data));
                 }
             }
@@ -249,7 +280,8 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_proto::rr::rdata::CNAME;
+    use hickory_proto::rr::rdata::svcb::{SvcParamKey, SvcParamValue};
+    use hickory_proto::rr::rdata::{CNAME, SVCB};
     use proptest::prelude::*;
 
     fn name(text: &str) -> Name {
@@ -283,10 +315,15 @@ mod tests {
         Record::from_rdata(dns(owner), ttl, RData::CNAME(CNAME(dns(target))))
     }
 
+    fn read_answer(packet: &[u8]) -> Option<Upstream> {
+        upstream_answer(packet, &name("a.example"), RecordType::A, 9)
+    }
+
     #[test]
     fn n4_nothing_of_the_question_goes_upstream_but_the_name() {
         let question = question(&asked("A.ExAmPlE.", RecordType::A)).unwrap();
-        let query = Message::from_vec(&upstream_query(&question.name, 3).unwrap()).unwrap();
+        let query =
+            Message::from_vec(&upstream_query(&question.name, RecordType::A, 3).unwrap()).unwrap();
         assert_eq!(query.queries[0].name.to_ascii(), "a.example.");
         assert_eq!(query.metadata.id, 3);
         assert!(query.additionals.is_empty() && query.edns.unwrap().options().as_ref().is_empty());
@@ -310,16 +347,16 @@ mod tests {
             a("c.example.", 60, [203, 0, 113, 1]),
             a("c.example.", 90, [203, 0, 113, 2]),
         ]);
-        let found =
-            Found { addresses: vec![[203, 0, 113, 1].into(), [203, 0, 113, 2].into()], ttl: 20 };
-        assert_eq!(upstream_answer(&packet, &name("a.example"), 9), Some(Upstream::Found(found)));
+        let found = Found::Addresses(vec![[203, 0, 113, 1].into(), [203, 0, 113, 2].into()]);
+        assert_eq!(read_answer(&packet), Some(Upstream::Found(found, 20)));
     }
 
     #[test]
     fn answers_to_other_questions_are_not_taken() {
         let packet = response(vec![a("a.example.", 60, [203, 0, 113, 1])]);
-        assert_eq!(upstream_answer(&packet, &name("a.example"), 8), None);
-        assert_eq!(upstream_answer(&packet, &name("b.example"), 9), None);
+        assert_eq!(upstream_answer(&packet, &name("a.example"), RecordType::A, 8), None);
+        assert_eq!(upstream_answer(&packet, &name("b.example"), RecordType::A, 9), None);
+        assert_eq!(upstream_answer(&packet, &name("a.example"), RecordType::HTTPS, 9), None);
     }
 
     #[test]
@@ -328,7 +365,7 @@ mod tests {
             cname("a.example.", 1, "b.example."),
             cname("b.example.", 1, "a.example."),
         ]);
-        assert_eq!(upstream_answer(&packet, &name("a.example"), 9), Some(Upstream::Failed));
+        assert_eq!(read_answer(&packet), Some(Upstream::Failed));
     }
 
     #[test]
@@ -345,6 +382,37 @@ mod tests {
     }
 
     #[test]
+    fn records_of_services_follow_the_chain_and_are_flat() {
+        let service = |target: &str| {
+            RData::HTTPS(HTTPS(SVCB::new(
+                1,
+                dns(target),
+                vec![(SvcParamKey::Port, SvcParamValue::Port(443))],
+            )))
+        };
+        let mut message = Message::response(9, OpCode::Query);
+        message.add_query(Query::query(dns("a.example."), RecordType::HTTPS));
+        message.add_answer(cname("a.example.", 50, "b.example."));
+        for (owner, target) in [
+            ("b.example.", "."),
+            ("b.example.", "a.example."),
+            ("b.example.", "evil.example."),
+            ("evil.example.", "."),
+        ] {
+            message.add_answer(Record::from_rdata(dns(owner), 70, service(target)));
+        }
+        let packet = message.to_vec().unwrap();
+        let answer = upstream_answer(&packet, &name("a.example"), RecordType::HTTPS, 9).unwrap();
+        let Upstream::Found(Found::Services(services), 50) = answer else { panic!("{answer:?}") };
+        assert_eq!(services.len(), 2);
+        let question = question(&asked("a.example.", RecordType::HTTPS)).unwrap();
+        let reply = question.answer(&Reply::Services(services, 50), true);
+        let reply = Message::from_vec(&reply).unwrap();
+        let expected = Record::from_rdata(dns("a.example."), 50, service("."));
+        assert_eq!(reply.answers, [expected.clone(), expected]);
+    }
+
+    #[test]
     fn n7_a_refusal_is_not_remembered() {
         let question = question(&asked("a.example.", RecordType::A)).unwrap();
         let reply = Message::from_vec(&question.answer(&Reply::NoName, true)).unwrap();
@@ -357,7 +425,7 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = question(&bytes);
-            let _ = upstream_answer(&bytes, &name("a.example"), 1);
+            let _ = upstream_answer(&bytes, &name("a.example"), RecordType::A, 1);
         }
 
         #[test]
@@ -365,7 +433,7 @@ mod tests {
             let mut packet = response(vec![cname("a.example.", 1, "b.example."), a("b.example.", 1, [1, 2, 3, 4])]);
             let at = at % packet.len();
             packet[at] = byte;
-            let _ = upstream_answer(&packet, &name("a.example"), 9);
+            let _ = read_answer(&packet);
             let _ = question(&packet);
         }
     }

@@ -163,10 +163,10 @@ impl<'a> Reader<'a> {
 }
 
 /// Hellos for tests.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub mod samples {
     fn long(content: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(content.len()).unwrap();
+        let length = u16::try_from(content.len()).expect("short");
         [&length.to_be_bytes(), content].concat()
     }
 
@@ -180,11 +180,13 @@ pub mod samples {
     }
 
     /// An extension that encrypts the hello.
+    #[cfg(test)]
     pub fn encrypted() -> Vec<u8> {
         extension(0xfe0d, &[0; 40])
     }
 
     /// A large key, as for the time after quantum computers.
+    #[cfg(test)]
     pub fn large_key() -> Vec<u8> {
         extension(51, &[7; 1_250])
     }
@@ -197,7 +199,7 @@ pub mod samples {
         body.extend(long(&[0x13, 0x01]));
         body.extend([1, 0]);
         body.extend(long(&extensions.concat()));
-        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        let length = u32::try_from(body.len()).expect("short").to_be_bytes();
         [&[1, length[1], length[2], length[3]], &body[..]].concat()
     }
 

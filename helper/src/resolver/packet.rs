@@ -26,6 +26,10 @@ pub struct Tcp<'a> {
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
+    /// The number by which IP tells packets apart.
+    pub id: u16,
+    /// Routers may cut it into pieces.
+    pub may_be_cut: bool,
     /// Number of the first byte.
     pub sequence: u32,
     /// What the sender expects next, when it says so.
@@ -65,6 +69,8 @@ impl<'a> Tcp<'a> {
         Self {
             source: address(12),
             destination: address(16),
+            id: u16::from_be_bytes([packet[4], packet[5]]),
+            may_be_cut: packet[6] & 0x40 == 0,
             source_port: short(0),
             destination_port: short(2),
             sequence: long(4),

@@ -16,8 +16,8 @@ use crate::elements::Elements;
 use crate::layout::{HELLO_MARK, UNCHECKED};
 use crate::nft::{
     Transaction, accept, at_most, beyond, bits, concat, counter, ct, discard, flows_over, goto,
-    has, is, is_not, jump, log, meta, number, payload, prefix, set_mark, set_packet_mark, text,
-    timed, to, to_chain,
+    has, is, is_not, jump, log, meta, number, payload, prefix, set_mark, set_packet_id,
+    set_packet_mark, text, timed, to, to_chain,
 };
 
 /// Flows that one sandbox may hold at once, and open in a second (step 0).
@@ -212,8 +212,10 @@ fn hellos_of(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     for reach in [Reach::Private, Reach::Public] {
         t.rule(&chain, vec![set(false, reach), accept()]);
     }
+    // Whose it is, for who must wait when there is too much.
+    let whose = || set_packet_id(u16::try_from(id & 0xffff).unwrap_or_default());
     for reach in [Reach::Private, Reach::Public] {
-        t.rule(&chain, vec![set(true, reach), set_packet_mark(HELLO_MARK), accept()]);
+        t.rule(&chain, vec![set(true, reach), set_packet_mark(HELLO_MARK), whose(), accept()]);
     }
 }
 

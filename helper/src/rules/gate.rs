@@ -14,7 +14,7 @@ use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
     Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
     discard, dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload,
-    prefix, prohibit, reset, set_packet_mark, source, text, to, to_chain, untracked,
+    prefix, prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
 };
 
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
@@ -22,6 +22,9 @@ const BEFORE_DEFRAG: i32 = -450;
 /// `NF_IP_PRI_MANGLE`: after conntrack, before a route is chosen and a reply gets
 /// its true destination.
 const BEFORE_ROUTING: i32 = -150;
+
+/// `IPS_ASSURED`: both sides of a connection have agreed (linux/netfilter/nf_conntrack_common.h).
+const ASSURED: u32 = 4;
 
 /// Everything in the gate that does not belong to one sandbox. Attachments that
 /// stand already are dispatched to and otherwise left as they are.
@@ -176,6 +179,8 @@ fn divert(t: &mut Transaction) {
             public("@never4"),
             public("@host4"),
             public("@private4"),
+            // Nobody out there is told whose it is.
+            set_packet_id(0),
             accept(),
         ],
     );
@@ -218,15 +223,13 @@ fn forward(t: &mut Transaction) {
     let chain = "c_forward";
     let syn = is(bits(payload("tcp", "flags"), flags(&["syn", "rst"])), text("syn"));
     t.rule(chain, vec![syn, clamp_segment_size()]);
-    t.rule(
-        chain,
-        vec![
-            from(UPLINK),
-            is(ct("direction"), text("reply")),
-            has(ct("state"), &["established"]),
-            accept(),
-        ],
-    );
+    // Before a connection is agreed to a server says that it agrees, or not, and nothing
+    // else: more is of a connection that had the same ports before.
+    let not_agreed = is(bits(ct("status"), number(ASSURED)), number(0));
+    let no_answer = is(bits(payload("tcp", "flags"), flags(&["syn", "rst"])), number(0));
+    let reply = || is(ct("direction"), text("reply"));
+    t.rule(chain, vec![from(UPLINK), reply(), not_agreed, no_answer, counter(), discard()]);
+    t.rule(chain, vec![from(UPLINK), reply(), has(ct("state"), &["established"]), accept()]);
     t.rule(
         chain,
         vec![

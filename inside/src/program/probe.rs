@@ -8,11 +8,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::personality::{self, Persona};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-use rcc_inside::probes::{MAX_DOCUMENT, Outcome, Probe};
+use rcc_inside::probes::{End, MAX_DOCUMENT, Outcome, Probe};
 
 use super::filter;
 
@@ -38,14 +39,17 @@ pub const ALONE_MODE: &str = "probe-alone";
 pub fn run() -> io::Result<()> {
     let probes: Vec<Probe> = serde_json::from_slice(&input()?)?;
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
-        let tries: Vec<_> = probes
-            .iter()
-            .map(|probe| {
-                scope.spawn(move || if is_alone(probe) { apart(probe) } else { attempt(probe) })
-            })
-            .collect();
-        let lost = || Outcome { succeeded: false, seen: "the try ended early".to_owned() };
-        tries.into_iter().map(|one| one.join().unwrap_or_else(|_| lost())).collect()
+        let start = |probe| {
+            let job = move || if is_alone(probe) { apart(probe) } else { attempt(probe) };
+            thread::Builder::new().spawn_scoped(scope, job)
+        };
+        let tries: Vec<_> = probes.iter().map(start).collect();
+        let wait = |one: io::Result<thread::ScopedJoinHandle<'_, Outcome>>| match one {
+            Ok(one) => one.join().unwrap_or_else(|_| untried("the try ended early")),
+            // The sandbox may have as many processes and threads as it is allowed.
+            Err(error) => untried(error.to_string()),
+        };
+        tries.into_iter().map(wait).collect()
     });
     write(&outcomes)
 }
@@ -87,19 +91,47 @@ fn apart(probe: &Probe) -> Outcome {
         child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(&bytes)?;
         Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
     };
-    ask().unwrap_or_else(|error| refused(&error))
+    ask().unwrap_or_else(|error| untried(error.to_string()))
 }
 
-fn refused(error: &impl ToString) -> Outcome {
-    Outcome { succeeded: false, seen: error.to_string() }
+/// What an error says of a wall. One that a wall cannot cause (no memory, no
+/// descriptors, a full disk) says nothing.
+fn failed(error: &io::Error) -> Outcome {
+    if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
+        return Outcome { end: End::Silent, seen: "no answer".to_owned() };
+    }
+    let said_no = [
+        Errno::EPERM,
+        Errno::EACCES,
+        Errno::EROFS,
+        Errno::ENOENT,
+        Errno::ENOTDIR,
+        Errno::ENOSYS,
+        Errno::ECONNREFUSED,
+        Errno::ECONNRESET,
+        Errno::ECONNABORTED,
+        Errno::EPIPE,
+        Errno::ENETDOWN,
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::EADDRNOTAVAIL,
+        Errno::EAFNOSUPPORT,
+        Errno::EPROTONOSUPPORT,
+    ];
+    let refused = error.raw_os_error().is_some_and(|code| said_no.contains(&Errno::from_raw(code)));
+    if refused { held(error.to_string()) } else { untried(error.to_string()) }
 }
 
 fn done(seen: impl Into<String>) -> Outcome {
-    Outcome { succeeded: true, seen: seen.into() }
+    Outcome { end: End::Possible, seen: seen.into() }
 }
 
 fn held(seen: impl Into<String>) -> Outcome {
-    Outcome { succeeded: false, seen: seen.into() }
+    Outcome { end: End::Refused, seen: seen.into() }
+}
+
+fn untried(seen: impl Into<String>) -> Outcome {
+    Outcome { end: End::Untried, seen: seen.into() }
 }
 
 fn attempt(probe: &Probe) -> Outcome {
@@ -117,9 +149,9 @@ fn attempt(probe: &Probe) -> Outcome {
         Probe::Unmount => unmount(),
         Probe::ReadHost { path, word } => read_host(path, word),
         Probe::Write { path } => write_file(path),
-        Probe::Exists { path } => Ok(exists(path)),
+        Probe::Exists { path } => exists(path),
     };
-    result.unwrap_or_else(|error| refused(&error))
+    result.unwrap_or_else(|error| failed(&error))
 }
 
 fn other_link() -> io::Result<Outcome> {
@@ -201,7 +233,7 @@ fn ask(server: IpAddr, name: &str, kind: u16) -> io::Result<Outcome> {
     let mut answer = [0; 1_500];
     let length = socket.recv(&mut answer)?;
     if length < 12 || answer[..2] != packet[..2] {
-        return Ok(held("no answer"));
+        return Ok(untried("no answer to this question"));
     }
     let records = u16::from_be_bytes([answer[6], answer[7]]);
     // RFC 1035 4.1.1.
@@ -243,8 +275,10 @@ fn raw_socket() -> io::Result<Outcome> {
     for (family, protocol) in
         [(AddressFamily::Inet, SockProtocol::Icmp), (AddressFamily::Packet, SockProtocol::EthAll)]
     {
-        if socket(family, SockType::Raw, SockFlag::empty(), protocol).is_ok() {
-            return Ok(done("made one"));
+        match socket(family, SockType::Raw, SockFlag::empty(), protocol) {
+            Ok(_) => return Ok(done("made one")),
+            Err(Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(held("not permitted"))
@@ -284,12 +318,15 @@ fn change_rules() -> io::Result<Outcome> {
     Ok(match code.map(i32::from_ne_bytes) {
         Some(0) => done("a rule table was made"),
         Some(code) => held(io::Error::from_raw_os_error(-code).to_string()),
-        None => held("no answer"),
+        None => untried("the kernel did not answer"),
     })
 }
 
 fn own_network(address: IpAddr, port: u16) -> io::Result<Outcome> {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET) {
+        if error == Errno::ENOMEM {
+            return Err(error.into());
+        }
         return Ok(held(format!("no namespaces of its own: {error}")));
     }
     Ok(match connect(address, port) {
@@ -363,6 +400,24 @@ fn write_file(path: &str) -> io::Result<Outcome> {
     Ok(done("opened for writing"))
 }
 
-fn exists(path: &str) -> Outcome {
-    if Path::new(path).exists() { done("it is there") } else { held("it is not there") }
+fn exists(path: &str) -> io::Result<Outcome> {
+    let there = Path::new(path).try_exists()?;
+    Ok(if there { done("it is there") } else { held("it is not there") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_no_wall_causes_is_no_wall() {
+        let end = |errno: Errno| failed(&errno.into()).end;
+        assert_eq!(end(Errno::EPERM), End::Refused);
+        assert_eq!(end(Errno::ENETUNREACH), End::Refused);
+        assert_eq!(end(Errno::EAGAIN), End::Silent);
+        for errno in [Errno::ENOMEM, Errno::EMFILE, Errno::ENOSPC, Errno::EIO, Errno::EINVAL] {
+            assert_eq!(end(errno), End::Untried, "{errno}");
+        }
+        assert_eq!(failed(&io::Error::other("odd")).end, End::Untried);
+    }
 }

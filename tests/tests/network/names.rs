@@ -42,6 +42,73 @@ fn n4_dns_is_not_a_channel() {
     assert!(sandbox.run(|| rcc_tests::ask(gate, "allowed.example", "A", true)).is_ok());
 }
 
+/// Records that say how to reach a server: nothing in them may lead to a name or an
+/// address that is not allowed, or carry what nobody reads.
+#[test]
+fn n4_n6_records_of_services_carry_what_is_open_and_no_more() {
+    use rcc_tests::rr::rdata::svcb::{
+        Alpn, EchConfigList, IpHint, SvcParamKey as Key, SvcParamValue as Value, Unknown,
+    };
+    use rcc_tests::rr::rdata::{A, AAAA, HTTPS, SVCB};
+    use rcc_tests::rr::{Name, RData};
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let [own, hinted, ..] = world::SERVERS;
+    let alpn = |names: &[&str]| {
+        (Key::Alpn, Value::Alpn(Alpn(names.iter().map(ToString::to_string).collect())))
+    };
+    let hints = |addresses: &[Ipv4Addr]| {
+        (Key::Ipv4Hint, Value::Ipv4Hint(IpHint(addresses.iter().copied().map(A).collect())))
+    };
+    let name = |text| Name::from_ascii(text).expect("a name");
+    let bad = [world::HOST, world::NEIGHBOUR, Ipv4Addr::new(169, 254, 169, 254)];
+    let full = vec![
+        alpn(&["h3", "h2", "c2VjcmV0"]),
+        hints(&[bad[0], hinted, bad[1], bad[2]]),
+        (Key::EchConfigList, Value::EchConfigList(EchConfigList(b"secret".to_vec()))),
+        (Key::Ipv6Hint, Value::Ipv6Hint(IpHint(vec![AAAA("2001:db8::1".parse().expect("six"))]))),
+        (Key::Key(65_333), Value::Unknown(Unknown(b"secret".to_vec()))),
+    ];
+    let port = |port| vec![(Key::Port, Value::Port(port))];
+    lab.dns.set(Zone::default().name("allowed.example", &[own]).services(
+        "allowed.example",
+        &[
+            SVCB::new(1, Name::root(), full),
+            SVCB::new(0, name("other.example."), vec![]),
+            SVCB::new(2, name("other.example."), vec![alpn(&["h2"])]),
+            SVCB::new(3, Name::root(), port(22)),
+            SVCB::new(4, name("allowed.example."), port(9_999)),
+        ],
+    ));
+    let gate = SocketAddr::from(([169, 254, 1, 1], 53));
+    let told = |name: &str| {
+        let records = sandbox.run(|| rcc_tests::records(gate, name, "HTTPS", false))?;
+        let service = |data: &RData| match data {
+            RData::HTTPS(HTTPS(service)) => service.clone(),
+            other => panic!("{other:?}"),
+        };
+        Ok::<_, String>(records.iter().map(|record| service(&record.data)).collect::<Vec<_>>())
+    };
+    assert!(sandbox.tcp(hinted, 9_999).is_err(), "nobody asked yet");
+    let tcp_alone = [
+        SVCB::new(1, Name::root(), vec![alpn(&["h2"]), hints(&[hinted])]),
+        SVCB::new(4, Name::root(), port(9_999)),
+    ];
+    assert_eq!(told("allowed.example"), Ok(tcp_alone.to_vec()));
+    // The hint was open before anybody heard of it, and the others are not.
+    assert!(sandbox.tcp(hinted, 9_999).is_ok());
+    assert!(bad.iter().all(|address| sandbox.tcp(*address, 9_999).is_err()));
+    // QUIC is told of where an entry opens it.
+    let quic = Rule { protocol: "udp".into(), ..Rule::tcp("allowed.example", &[443]) };
+    ann.set_rules(sandbox.id, &[quic], 0).expect("allow");
+    let mut both = tcp_alone;
+    both[0].svc_params[0] = alpn(&["h2", "h3"]);
+    assert_eq!(told("allowed.example"), Ok(both.to_vec()));
+    // Refused is refused, and goes nowhere.
+    assert_eq!(told("other.example"), Err("NXDomain".into()));
+    let asked = lab.dns.asked_names();
+    assert!(asked.iter().all(|name| name == "allowed.example."), "{asked:?}");
+}
+
 #[test]
 fn n4_a_wildcard_lets_few_names_a_minute_out() {
     let policy = "version: 1\nwhitelist:\n  - host: \"*.zone.example\"\n    ports: [443]\n  - host: exact.zone.example\n    ports: [443]\n";
@@ -183,6 +250,41 @@ fn an_upstream_on_loopback_works() {
     let mut ann = lab.person(ANN).expect("a person");
     let sandbox = lab.sandbox(&mut ann, &[]).expect("a sandbox");
     assert!(sandbox.reach("allowed.example", 443).is_ok());
+}
+
+/// A name server that somebody speaks for, that is slow, that dies and comes back.
+#[test]
+fn n6_name_servers_that_lie_are_slow_or_die() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    let right = Ok(vec![IpAddr::from(world::SERVERS[0])]);
+    let forged = world::SERVERS[1];
+    lab.dns.set(rcc_tests::zone().forged(forged));
+    for _ in 0..20 {
+        assert_eq!(sandbox.resolve("allowed.example"), right, "the right one counts");
+    }
+    assert!(sandbox.tcp(forged, 9_999).is_err());
+    lab.dns.set(rcc_tests::zone().slow(Duration::from_millis(700)));
+    assert_eq!(sandbox.resolve("allowed.example"), right, "a slow one is waited for");
+    // Many wait at once, and nobody for another.
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let ask = |_| scope.spawn(|| sandbox.resolve("allowed.example"));
+        let all: Vec<_> = (0..20).map(ask).collect();
+        assert!(all.into_iter().all(|one| one.join().expect("it ends") == right));
+    });
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    lab.dns.set(rcc_tests::zone().silent());
+    let begun = Instant::now();
+    // "There is no such name" would be believed.
+    assert_eq!(sandbox.resolve("allowed.example"), Err("ServFail".into()));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_ok(), "what was open stays open");
+    lab.dns.set(rcc_tests::zone());
+    assert_eq!(sandbox.resolve("allowed.example"), right, "it is back at once");
+    // The first of two is dead.
+    let servers = format!("nameserver {}\nnameserver {}\n", world::SERVERS[2], world::ROUTER);
+    std::fs::write("/etc/resolv.conf", servers).expect("write");
+    wait_for(|| sandbox.resolve("allowed.example") == right).expect("the second one answers");
 }
 
 #[test]

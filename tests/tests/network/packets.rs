@@ -260,3 +260,71 @@ fn h9_source_ports_are_never_privileged() {
         .unwrap_or_else(|| panic!("{greeting:?} {}", lab.log()));
     assert!(port >= 1_024, "{greeting}");
 }
+
+/// What a server sends for a connection that is over does not reach the next one that
+/// has its ports: before it has agreed, it says that it agrees or not, and nothing else.
+#[test]
+fn n9_nothing_is_heard_of_a_connection_before_the_server_agreed() {
+    use super::decisions::{segment, send_raw};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
+    use std::os::fd::AsRawFd;
+    // Flags of TCP.
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const PUSH: u8 = 8;
+    const ACK: u8 = 16;
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    let server = world::SERVERS[3];
+    // A server that is slow to answer.
+    let quiet = "ip netns exec internet nft 'add table ip quiet; add chain ip quiet in { type filter hook input priority 0; }; add rule ip quiet in tcp dport 443 drop'";
+    lab.on_host(quiet).expect("nft");
+    let heard = sandbox.run(|| {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        socket(AddressFamily::Packet, SockType::Datagram, flags, SockProtocol::EthAll)
+    });
+    let heard = heard.expect("a socket");
+    // Its kernel knows nothing of what is sent here by hand.
+    sandbox
+        .shell("nft 'add table ip quiet; add chain ip quiet out { type filter hook output priority 0; }; add rule ip quiet out tcp flags rst drop'")
+        .expect("nft");
+    let own = (sandbox.address, 41_000);
+    sandbox.run(|| send_raw(&segment(own, (server, 443), SYN, (7_000, 0), b"")));
+    // The port behind the host's address.
+    let flow = "conntrack -L -p tcp --orig-port-dst 443 -o extended 2>/dev/null";
+    let mut port = None;
+    wait_for(|| {
+        let text = lab.on_host(flow).unwrap_or_default();
+        port = text
+            .rsplit("dport=")
+            .next()
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u16>().ok());
+        port.is_some()
+    })
+    .expect("the flow");
+    let client = (world::HOST, port.expect("a port"));
+    let from_server = |flags, numbers, payload: &'static [u8]| {
+        let packet = segment((server, 443), client, flags, numbers, payload);
+        in_namespace(Path::new("/run/netns/internet"), || send_raw(&packet)).expect("enter");
+    };
+    let arrived = |what: &[u8]| {
+        let mut packet = [0; 2_048];
+        let mut found = false;
+        while let Ok(length) =
+            recv(heard.as_raw_fd(), &mut packet, nix::sys::socket::MsgFlags::empty())
+        {
+            found |= packet[..length].windows(what.len()).any(|window| window == what);
+        }
+        found
+    };
+    from_server(PUSH | ACK, (9_000, 7_001), b"of the one before");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!arrived(b"of the one before"));
+    // That it agrees is heard, and after the client has answered all else is.
+    from_server(SYN | ACK, (10_000, 7_001), b"");
+    wait_for(|| arrived(&10_000_u32.to_be_bytes())).expect("the server's answer");
+    sandbox.run(|| send_raw(&segment(own, (server, 443), ACK, (7_001, 10_001), b"")));
+    std::thread::sleep(Duration::from_millis(100));
+    from_server(PUSH | ACK, (10_001, 7_001), b"of this one");
+    wait_for(|| arrived(b"of this one")).expect("what the server says");
+    from_server(RST | ACK, (10_012, 7_001), b"");
+}
