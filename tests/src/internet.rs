@@ -237,6 +237,15 @@ impl DnsServer {
         self.asked().iter().filter_map(name).collect()
     }
 
+    /// The kinds of records that were asked for.
+    pub fn asked_kinds(&self) -> Vec<String> {
+        let kind = |packet: &Vec<u8>| {
+            let message = Message::from_vec(packet).ok()?;
+            Some(message.queries.first()?.query_type.to_string())
+        };
+        self.asked().iter().filter_map(kind).collect()
+    }
+
     fn answer(&self, packet: &[u8]) -> Option<Vec<u8>> {
         let mut shared = self.shared.lock().ok()?;
         shared.asked.push(packet.to_vec());

@@ -284,19 +284,24 @@ fn diagnose_says_what_works() {
     let Some((lab, mut ann, _)) = start() else { return };
     wait_for(|| ann.diagnose().is_ok_and(|checks| checks.iter().all(|check| check.state != "bad")))
         .unwrap_or_else(|_| panic!("{:?}", ann.diagnose()));
-    lab.on_host("ip link set rcc0 down").expect("down");
     let mut is_bad = |name: &str| {
         let checks = ann.diagnose().expect("diagnose");
         checks.iter().any(|check| check.name == name && check.state == "bad")
     };
-    wait_for(|| is_bad("host-table")).expect("it is said");
-    // Whoever asks without a pause makes nobody wait: the computer is not looked at anew.
-    for _ in 0..50 {
-        is_bad("gate");
-    }
-    lab.on_host("ip link set rcc0 up").expect("up");
-    assert!(is_bad("host-table"), "what was seen last");
-    wait_for(|| !is_bad("host-table")).expect("and a moment later what is");
+    // Whoever asks without a pause makes nobody wait: the computer is not looked at anew,
+    // but once a second, which is now and then just here.
+    let seen_last = (0..5).any(|_| {
+        lab.on_host("ip link set rcc0 down").expect("down");
+        wait_for(|| is_bad("host-table")).expect("it is said");
+        for _ in 0..50 {
+            is_bad("gate");
+        }
+        lab.on_host("ip link set rcc0 up").expect("up");
+        let old = is_bad("host-table");
+        wait_for(|| !is_bad("host-table")).expect("a moment later what is");
+        old
+    });
+    assert!(seen_last);
 }
 
 struct NetworkManager;

@@ -25,6 +25,8 @@ const FLAGS: [&str; 7] = [
 /// Longest input, in bytes, that is tried, and that is kept.
 const LONGEST: &str = "8192";
 const LONGEST_KEPT: &str = "2048";
+/// Most inputs that are stored for one target.
+const MOST_KEPT: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub struct Wanted {
@@ -172,6 +174,27 @@ fn keep(program: &Path, target: &str) -> anyhow::Result<usize> {
     let log = outputs().join(format!("{target}-merge.log"));
     let end = child::run(&mut command, &log, Duration::from_secs(600))?;
     ensure!(end == End::Good, "nothing was taken over:\n{}", child::tail(&log, 20));
+    // Of those that libFuzzer names by their sums; names of people's stay.
+    let mut files: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(&stored)? {
+        let entry = entry?;
+        files.push((entry.metadata()?.len(), entry.path()));
+    }
+    files.sort();
+    let is_sum = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let by_sum: Vec<&PathBuf> =
+        files.iter().map(|(_, path)| path).filter(|path| is_sum(path)).collect();
+    let room = MOST_KEPT.saturating_sub(files.len() - by_sum.len());
+    // Short and long ones alike.
+    let step = by_sum.len().div_ceil(room.max(1)).max(1);
+    for (number, path) in by_sum.iter().enumerate() {
+        if room == 0 || number % step != 0 {
+            fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
     Ok(fs::read_dir(&stored)?.count())
 }
 

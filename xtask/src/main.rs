@@ -57,7 +57,7 @@ enum Command {
     },
     /// Search for inputs that break what parses hostile bytes, with libFuzzer
     Fuzz(fuzz::Wanted),
-    /// Make a Debian package: target/package/rcc-sandbox_VERSION_ARCHITECTURE.deb
+    /// Make a package, in target/package: Debian's when no kind is named
     Package(package::Wanted),
     /// Take back what `run` did
     Uninstall {

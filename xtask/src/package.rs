@@ -1,24 +1,51 @@
-//! `cargo xtask package`: a Debian package of everything that
-//! `packaging/files.toml` names.
+//! `cargo xtask package`: a package of everything that `packaging/files.toml` names.
 
+mod arch;
 mod deb;
 mod generate;
+mod rpm;
+mod tree;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::run::plan::{self, File};
 use crate::{test, workspace};
 
 pub use generate::write as generate;
 
+/// Kinds of packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// For Debian and Ubuntu
+    Deb,
+    /// For Fedora and its like
+    Rpm,
+    /// A folder for makepkg, which builds from the source of the last commit
+    Arch,
+    /// The files in a folder `tree`, as Arch places them
+    Tree,
+}
+
+/// How the contents are packed.
+#[derive(Debug, Clone, Copy)]
+enum Compression {
+    /// To be published.
+    Small,
+    /// To be tried.
+    Fast,
+}
+
 /// What can be asked for.
 #[derive(Debug, Clone, Args)]
 pub struct Wanted {
+    /// What kind of package
+    #[arg(long, value_enum, default_value = "deb")]
+    pub kind: Kind,
     /// Take the programs of a debug build that are there, and build nothing: for tests
     #[arg(long)]
     pub debug: bool,
@@ -29,25 +56,41 @@ pub struct Wanted {
 
 /// See the module; answers the exit code.
 pub fn run(wanted: &Wanted) -> anyhow::Result<u8> {
-    for (program, package) in [
-        ("dpkg-deb", "dpkg"),
-        ("dpkg-shlibdeps", "dpkg-dev"),
-        ("strip", "binutils"),
-        ("gzip", "gzip"),
-    ] {
+    let needed: &[(&str, &str)] = match wanted.kind {
+        Kind::Deb => &[("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev")],
+        Kind::Rpm => &[("rpmbuild", "rpm; rpm-build on Fedora"), ("rpm", "rpm")],
+        Kind::Arch => &[("git", "git"), ("sha256sum", "coreutils")],
+        Kind::Tree => &[],
+    };
+    let always = [("strip", "binutils"), ("gzip", "gzip")];
+    for (program, package) in needed.iter().chain(&always) {
         ensure!(
             workspace::find(program).is_some(),
             "a package cannot be made here: {program} is missing (package {package})"
         );
     }
-    let programs = if wanted.debug { workspace::programs() } else { build()? };
-    generate()?;
     let version = env!("CARGO_PKG_VERSION");
-    let compression = if wanted.debug { deb::Compression::Fast } else { deb::Compression::Small };
     let folder =
         wanted.output.clone().unwrap_or_else(|| workspace::outputs().with_file_name("package"));
-    let package = deb::make(&files()?, &programs, version, &folder, compression)?;
-    println!("{}", package.display());
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    if wanted.kind == Kind::Arch {
+        println!("{}", arch::make(version, &folder)?.display());
+        return Ok(0);
+    }
+    let programs = if wanted.debug { workspace::programs() } else { build()? };
+    generate()?;
+    let compression = if wanted.debug { Compression::Fast } else { Compression::Small };
+    let files = files()?;
+    let made = match wanted.kind {
+        Kind::Rpm => rpm::make(&files, &programs, version, &folder, compression)?,
+        Kind::Tree | Kind::Arch => {
+            let tree = folder.join("tree");
+            tree::fill(&files, &programs, &tree, tree::Family::Arch)?;
+            tree
+        }
+        Kind::Deb => deb::make(&files, &programs, version, &folder, compression)?,
+    };
+    println!("{}", made.display());
     Ok(0)
 }
 

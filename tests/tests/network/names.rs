@@ -37,6 +37,8 @@ fn n4_dns_is_not_a_channel() {
     let asked = lab.dns.asked_names();
     assert!(!asked.is_empty());
     assert!(asked.iter().all(|name| name == "allowed.example."), "{asked:?}");
+    let kinds = lab.dns.asked_kinds();
+    assert!(kinds.iter().all(|kind| kind == "A" || kind == "HTTPS"), "{kinds:?}");
     // Over TCP the gate answers the same.
     let gate = SocketAddr::from(([169, 254, 1, 1], 53));
     assert!(sandbox.run(|| rcc_tests::ask(gate, "allowed.example", "A", true)).is_ok());

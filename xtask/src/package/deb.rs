@@ -6,22 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
+use super::Compression;
+use super::tree::{self, Family, tool};
 use crate::run::plan::File;
-use crate::{child, workspace};
+use crate::workspace;
 
 /// Maintainer scripts, as they are.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
-
-/// How its contents are packed.
-#[derive(Debug, Clone, Copy)]
-pub enum Compression {
-    /// To be published.
-    Small,
-    /// To be tried.
-    Fast,
-}
 
 /// Makes the package of these files and answers where it is.
 pub fn make(
@@ -33,34 +26,13 @@ pub fn make(
 ) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let tree = folder.join(format!("tree-{version}-{}", std::process::id()));
-    let made = fill(files, programs, &tree)
+    let made = tree::fill(files, programs, &tree, Family::Debian)
         .and_then(|()| control(files, version, &tree))
         .and_then(|architecture| pack(&tree, folder, version, &architecture, compression));
     let removed = fs::remove_dir_all(&tree);
     let package = made?;
     removed.with_context(|| format!("remove {}", tree.display()))?;
     Ok(package)
-}
-
-fn fill(files: &[File], programs: &Path, tree: &Path) -> anyhow::Result<()> {
-    for file in files {
-        let from = super::source(file, programs)?;
-        let to = tree.join(file.to.trim_start_matches('/'));
-        let above = to.parent().context("a file without a folder")?;
-        fs::create_dir_all(above)?;
-        fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
-        if file.is_program() {
-            // What dh_strip takes out.
-            let strip = ["--strip-unneeded", "--remove-section=.comment", "--remove-section=.note"];
-            tool(Command::new("strip").args(strip).arg(&to))?;
-        }
-        let mode = u32::from_str_radix(&file.mode, 8)?;
-        fs::set_permissions(&to, fs::Permissions::from_mode(mode))?;
-        if file.is_compressed() {
-            tool(Command::new("gzip").args(["-9", "-n"]).arg(&to))?;
-        }
-    }
-    Ok(())
 }
 
 /// Writes what dpkg reads; answers the architecture.
@@ -177,15 +149,4 @@ fn pack(
             .arg(&package),
     )?;
     Ok(package)
-}
-
-/// Runs it and answers what it writes.
-fn tool(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}",
-        child::last_lines(&String::from_utf8_lossy(&output.stderr), 10)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
