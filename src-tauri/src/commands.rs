@@ -7,7 +7,7 @@ use tauri::ipc::{Channel, InvokeBody, Request};
 use tauri::{AppHandle, State};
 use tauri_plugin_dialog::DialogExt;
 
-use crate::app::{Shared, locked};
+use crate::app::{Shared, again, locked};
 use crate::screen::Screen;
 use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
 use crate::{clipboard, opening, projects, setup, watching, window};
@@ -184,11 +184,12 @@ pub fn cancel_opening(app: State<'_, Shared>, project: &str) {
 
 #[tauri::command]
 pub async fn stop_session(app: State<'_, Shared>, project: String) -> Answer<()> {
+    let host = app.host().map_err(again)?;
     let engine = app.engine().await?;
     // The folder may be gone: the session is found by the id alone.
     let sessions = Session::all(&engine).await?;
     for session in sessions.iter().filter(|session| session.project_id() == project) {
-        session.stop().await?;
+        session.stop(host).await?;
     }
     Ok(())
 }

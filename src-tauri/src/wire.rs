@@ -338,6 +338,7 @@ fn hint_in_window(code: Code) -> &'static str {
         Code::Inside => {
             "Stop the session and open it again; the project and the conversation are kept."
         }
+        Code::Review => "Look again at what changed.",
         other => other.hint(),
     }
 }
