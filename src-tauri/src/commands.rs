@@ -17,6 +17,7 @@ mod hosts;
 #[cfg(test)]
 mod names;
 mod network;
+mod review;
 mod settings;
 #[cfg(test)]
 pub use names::NAMES;
@@ -40,6 +41,11 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         network::never_ask,
         network::set_network,
         network::open_internet,
+        review::review_view,
+        review::review_diff,
+        review::review_keep,
+        review::review_put_back,
+        review::review_undo,
         hosts::hosts,
         hosts::change_hosts,
         hosts::check_host,
@@ -340,6 +346,7 @@ mod tests {
             include_str!("commands/desk.rs"),
             include_str!("commands/hosts.rs"),
             include_str!("commands/network.rs"),
+            include_str!("commands/review.rs"),
             include_str!("commands/settings.rs"),
         ]
         .concat();
