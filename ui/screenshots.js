@@ -126,6 +126,16 @@ const PAGES = [
     await opened(page);
     await tab(page, "Resources").click();
   }],
+  ["review", "review=some", async (page) => {
+    await opened(page);
+    await button(page, "Review").click();
+    await button(page, "Show what changed in .git/config").click();
+    await page.getByRole("region", { name: "What changed in .git/config" }).waitFor();
+  }],
+  ["review-bar", "review=some", async (page) => {
+    await opened(page);
+    await page.getByRole("status", { name: "Changed files" }).waitFor();
+  }],
   ["project-settings", "", async (page) => {
     await opened(page);
     await tab(page, "Settings").click();

@@ -136,6 +136,14 @@ pub enum Command {
     /// Look at a list of allowed hosts before it is put in force
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show what changed of the files that this computer would run: hooks of Git's, settings of editors, builds
+    Review {
+        #[command(subcommand)]
+        command: Option<ReviewCommand>,
+        /// Show each change line by line
+        #[arg(long)]
+        diff: bool,
+    },
     /// Try the ways out of the running sandbox, and say which walls hold (`doctor` looks at this computer)
     Verify,
 }
@@ -148,6 +156,31 @@ pub enum PolicyCommand {
         /// The file; without one, this computer's
         file: Option<PathBuf>,
     },
+}
+
+/// What is done with a change.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ReviewCommand {
+    /// It is to be so: what is there now counts from now on
+    Keep {
+        /// Ids as `rcc review` shows them
+        #[arg(required_unless_present = "all", value_name = "ID")]
+        which: Vec<String>,
+        /// Everything, while no sandbox runs
+        #[arg(long, conflicts_with = "which")]
+        all: bool,
+    },
+    /// Put back what was there before; a new file is removed
+    PutBack {
+        /// Ids as `rcc review` shows them
+        #[arg(required_unless_present = "all", value_name = "ID")]
+        which: Vec<String>,
+        /// Everything that can be put back
+        #[arg(long, conflicts_with = "which")]
+        all: bool,
+    },
+    /// Undo what was put back last
+    Undo,
 }
 
 /// Off or on.

@@ -2,6 +2,7 @@
 
 mod hosts;
 mod list;
+mod review;
 mod setup;
 mod verify;
 
@@ -67,6 +68,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Doctor { report } => setup::doctor(&call, report).await,
         Command::Setup { steps } => setup::setup(&steps).await,
         Command::Policy(PolicyCommand::Check { file }) => hosts::check(&call, file).await,
+        Command::Review { command, diff } => review::review(&call, command, diff).await,
         Command::Verify => verify::verify(&call).await,
     }
 }
@@ -111,6 +113,9 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
         tty::show(&session, terminal).await
     };
     recording.abort();
+    if let Ok(project) = call.project() {
+        review::remind(call, &project).await;
+    }
     result
 }
 
@@ -164,8 +169,11 @@ async fn stop(call: &Call, all: bool) -> anyhow::Result<u8> {
         vec![call.session().await?.2]
     };
     for session in &sessions {
-        session.stop().await?;
+        session.stop(&call.host).await?;
         show::note(&format!("{} is stopped; project and conversation are kept.", session.id()));
+        if let Ok(project) = Project::open(&session.path(), &call.host) {
+            review::remind(call, &project).await;
+        }
     }
     if sessions.is_empty() {
         show::note("no sandbox runs.");

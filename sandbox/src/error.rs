@@ -57,6 +57,9 @@ codes! {
     /// A guarded path cannot be guarded.
     Guard => "RCC-E103", "The project's guarded files cannot be protected.",
         "Remove or rename what the message names, then try again.";
+    /// What was there before a session is not known, or cannot be put back.
+    Review => "RCC-E105", "The review of the project's files cannot be done.",
+        "Look again with `rcc review`.";
     /// A settings file of rcc's cannot be read.
     Settings => "RCC-E104", "A settings file cannot be used.",
         "Correct the file; nothing of it is in force until then.";

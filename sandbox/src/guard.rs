@@ -26,6 +26,8 @@ const GUARDED: &[&str] = &[
     ".git/config",
     ".git/config.worktree",
     ".git/info/attributes",
+    // Names another folder from which Git takes config and hooks.
+    ".git/commondir",
     ".vscode",
     ".idea",
     ".zed",
@@ -45,7 +47,8 @@ const GUARDED: &[&str] = &[
 
 /// Files of each repository below `.git/modules` (submodules) and of each
 /// working tree below `.git/worktrees`.
-const PER_REPOSITORY: &[&str] = &["hooks", "config", "config.worktree", "info/attributes"];
+const PER_REPOSITORY: &[&str] =
+    &["hooks", "config", "config.worktree", "info/attributes", "commondir"];
 
 /// Repositories below `.git` that are looked at; more are named in a note.
 const MAX_REPOSITORIES: usize = 64;
@@ -83,27 +86,10 @@ pub fn plan(project: &Path) -> Result<Plan> {
     let unreadable = |e: Errno| {
         Error::new(Code::Guard, format!("The project {} cannot be read: {e}.", project.display()))
     };
-    let root = rustix::fs::open(
-        project,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(unreadable)?;
+    let root = open_root(project).map_err(unreadable)?;
     let mut plan = Plan { root: identity(&root).map_err(unreadable)?, ..Plan::default() };
     let mut guarded = BTreeSet::new();
-    let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
-    match kind(&root, Path::new(".git")) {
-        Kind::Folder => wanted.extend(repositories(&root, &mut plan.notes)),
-        // A worktree's or submodule's pointer: it names the folder whose hooks run.
-        Kind::File => {
-            wanted.push(".git".into());
-            plan.notes.push(
-                "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
-            );
-        }
-        _ => {}
-    }
-    for path in wanted {
+    for path in wanted(&root, &mut plan.notes) {
         match kind(&root, &path) {
             Kind::File | Kind::Folder => {
                 guarded.insert(path);
@@ -147,6 +133,28 @@ pub fn plan(project: &Path) -> Result<Plan> {
     Ok(plan)
 }
 
+pub(crate) fn open_root(project: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(project, flags, Mode::empty())
+}
+
+/// Every path that is to be guarded, there or not. What is odd is said in `notes`.
+pub(crate) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
+    let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
+    match kind(root, Path::new(".git")) {
+        Kind::Folder => wanted.extend(repositories(root, notes)),
+        // A worktree's or submodule's pointer: it names the folder whose hooks run.
+        Kind::File => {
+            wanted.push(".git".into());
+            notes.push(
+                "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
+            );
+        }
+        _ => {}
+    }
+    wanted
+}
+
 /// Compares what a sandbox got with the plan. `workspace` is the project as the
 /// sandbox's first process sees it.
 ///
@@ -178,8 +186,8 @@ fn identity(file: &OwnedFd) -> rustix::io::Result<Identity> {
     fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
     File,
     Folder,
     Symlink,
@@ -187,7 +195,11 @@ enum Kind {
     Missing,
 }
 
-fn open_beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_beneath(
+    root: &OwnedFd,
+    path: &Path,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     openat2(
         root,
         path,
@@ -197,7 +209,7 @@ fn open_beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Resul
     )
 }
 
-fn kind(root: &OwnedFd, path: &Path) -> Kind {
+pub(crate) fn kind(root: &OwnedFd, path: &Path) -> Kind {
     match open_beneath(root, path, OFlags::PATH) {
         Ok(found) => match fstat(&found).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(FileType::RegularFile) => Kind::File,

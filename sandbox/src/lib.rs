@@ -46,6 +46,7 @@ pub mod preferences;
 pub mod progress;
 pub mod project;
 pub mod registries;
+pub mod review;
 pub mod secrets;
 pub mod session;
 pub mod settings;

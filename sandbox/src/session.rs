@@ -29,6 +29,7 @@ use crate::network::Network;
 use crate::preferences::Preferences;
 use crate::project::Project;
 use crate::registries::Registries;
+use crate::review;
 use crate::secrets::Handed;
 use crate::settings::Settings;
 use crate::terminal::{Client, Size, Start, Terminal, Watch, environment};
@@ -503,11 +504,17 @@ impl Session {
     }
 
     /// Ends every program and removes the container. Project, home and image stay.
+    /// What is in the folder then is the last of this session's (see [`review`]).
     ///
     /// # Errors
     /// [`Code::Engine`].
-    pub async fn stop(&self) -> Result<()> {
-        self.engine.remove(&self.found.id, STOP_PATIENCE_S).await
+    pub async fn stop(&self, host: &Host) -> Result<()> {
+        self.engine.remove(&self.found.id, STOP_PATIENCE_S).await?;
+        // Without it what the person changes from now on is shown in the review, too.
+        if let Ok(project) = Project::open(&self.path(), host) {
+            let _ = review::end(&project, host).await;
+        }
+        Ok(())
     }
 
     async fn client(&self) -> Result<Client> {

@@ -16,7 +16,7 @@ use bollard::container::LogOutput;
 use futures_util::StreamExt;
 use rcc_sandbox::{
     Cancel, Code, Engine, Handed, Host, ImageChoice, OpenRequest, Program, Progress, Project,
-    Reporter, Session, Size, Step, TerminalEvent, image, session,
+    Reporter, Session, Size, Step, TerminalEvent, image, review, session,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -101,7 +101,7 @@ impl Place {
 
     async fn end(&self, session: &Session, folder: &Path) {
         let project = Project::open(folder, &self.host).unwrap();
-        session.stop().await.unwrap();
+        session.stop(&self.host).await.unwrap();
         assert!(Session::find(&self.engine, &project).await.unwrap().is_none());
         let volume = format!("rcc-home-{}", project.id());
         assert!(
@@ -449,5 +449,64 @@ socket.create_server(("127.0.0.1", 0))'; echo python; fi
         sleep 0.1 & wait; mkfifo f; seq 3 | sort -n | tail -1; echo done"#;
     let (said, code) = place.sh(&session, script, &Handed::default()).await;
     assert!(code == 0 && said.ends_with("3\ndone"), "{code}: {said}");
+    place.end(&session, &folder).await;
+}
+
+#[tokio::test]
+async fn the_review_sees_what_an_agent_did_and_puts_it_back() {
+    let Some(place) = place().await else { return };
+    let folder = place.project("review");
+    fs::create_dir(folder.join(".git")).unwrap();
+    fs::write(folder.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    fs::write(folder.join(".git/config"), "[core]\n").unwrap();
+    let project = Project::open(&folder, &place.host).unwrap();
+    let paths = async || {
+        let found = review::look(&project, &place.host).await.unwrap();
+        found.changes.into_iter().map(|one| one.path).collect::<Vec<_>>()
+    };
+    let session = place.open(&folder).await;
+    assert_eq!(paths().await, Vec::<String>::new());
+    let secret = place.folder.path().join("secret");
+    fs::write(&secret, "a secret of ann's").unwrap();
+    // A guard for what does not exist there is none.
+    let attack = format!(
+        "mkdir .git/hooks && echo evil > .git/hooks/pre-commit && chmod 755 .git/hooks/pre-commit
+         ln -s {} .envrc; mkdir .vscode; echo evil > .vscode/tasks.json; echo evil > .git/commondir
+         echo evil > package.json; mkfifo .mcp.json",
+        secret.display()
+    );
+    assert_eq!(place.sh(&session, &attack, &Handed::default()).await.1, 0);
+    // The host replaces a guarded file by rename, which takes the guard away.
+    fs::write(folder.join("new"), "[core]\n").unwrap();
+    fs::rename(folder.join("new"), folder.join(".git/config")).unwrap();
+    assert_eq!(place.sh(&session, "echo '[evil]' >> .git/config", &Handed::default()).await.1, 0);
+    let expected = [
+        ".envrc",
+        ".git/commondir",
+        ".git/config",
+        ".git/hooks/pre-commit",
+        ".mcp.json",
+        ".vscode/tasks.json",
+        "package.json",
+    ];
+    assert_eq!(paths().await, expected);
+    let found = review::look(&project, &place.host).await.unwrap();
+    for change in &found.changes {
+        let shown = review::diff(&project, &place.host, &change.id).await.unwrap();
+        assert!(!format!("{shown:?}").contains("a secret"), "{change:?}");
+    }
+    // While the sandbox runs, too.
+    let ids: Vec<String> = found.changes.into_iter().map(|one| one.id).collect();
+    review::put_back(&project, &place.host, &ids).await.unwrap();
+    assert_eq!(paths().await, Vec::<String>::new());
+    assert_eq!(fs::read_to_string(folder.join(".git/config")).unwrap(), "[core]\n");
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "a secret of ann's");
+    let again = "mkdir -p .git/hooks && echo evil > .git/hooks/pre-push";
+    assert_eq!(place.sh(&session, again, &Handed::default()).await.1, 0);
+    session.stop(&place.host).await.unwrap();
+    // What the person does now is the person's; the hook stays to be looked at.
+    fs::write(folder.join(".envrc"), "use nix\n").unwrap();
+    let session = place.open(&folder).await;
+    assert_eq!(paths().await, [".git/hooks/pre-push"]);
     place.end(&session, &folder).await;
 }

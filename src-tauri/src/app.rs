@@ -37,6 +37,10 @@ pub struct App {
     pub seen: Mutex<Seen>,
     engine: tokio::sync::Mutex<Option<Engine>>,
     network: tokio::sync::Mutex<Option<Network>>,
+    /// What the last look at each project's guarded files found.
+    pub reviewed: Mutex<HashMap<String, crate::review::Seen>>,
+    /// Somebody looks at them every second.
+    pub reviewing: AtomicBool,
     /// What of the first run is being done.
     pub mending: Mutex<HashMap<SetupId, Cancel>>,
     /// The last looks at what each sandbox computes.
@@ -92,6 +96,8 @@ impl App {
             seen: Mutex::default(),
             engine: tokio::sync::Mutex::default(),
             network: tokio::sync::Mutex::default(),
+            reviewed: Mutex::default(),
+            reviewing: AtomicBool::default(),
             mending: Mutex::default(),
             looks: Mutex::default(),
             tray_online: Arc::default(),

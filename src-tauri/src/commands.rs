@@ -7,7 +7,7 @@ use tauri::ipc::{Channel, InvokeBody, Request};
 use tauri::{AppHandle, State};
 use tauri_plugin_dialog::DialogExt;
 
-use crate::app::{Shared, locked};
+use crate::app::{Shared, again, locked};
 use crate::screen::Screen;
 use crate::wire::{Event, Hello, OpenSandbox, Opened, Problem, Progress, Project};
 use crate::{clipboard, opening, projects, setup, watching, window};
@@ -17,6 +17,7 @@ mod hosts;
 #[cfg(test)]
 mod names;
 mod network;
+mod review;
 mod settings;
 #[cfg(test)]
 pub use names::NAMES;
@@ -40,6 +41,11 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         network::never_ask,
         network::set_network,
         network::open_internet,
+        review::review_view,
+        review::review_diff,
+        review::review_keep,
+        review::review_put_back,
+        review::review_undo,
         hosts::hosts,
         hosts::change_hosts,
         hosts::check_host,
@@ -184,11 +190,12 @@ pub fn cancel_opening(app: State<'_, Shared>, project: &str) {
 
 #[tauri::command]
 pub async fn stop_session(app: State<'_, Shared>, project: String) -> Answer<()> {
+    let host = app.host().map_err(again)?;
     let engine = app.engine().await?;
     // The folder may be gone: the session is found by the id alone.
     let sessions = Session::all(&engine).await?;
     for session in sessions.iter().filter(|session| session.project_id() == project) {
-        session.stop().await?;
+        session.stop(host).await?;
     }
     Ok(())
 }
@@ -339,6 +346,7 @@ mod tests {
             include_str!("commands/desk.rs"),
             include_str!("commands/hosts.rs"),
             include_str!("commands/network.rs"),
+            include_str!("commands/review.rs"),
             include_str!("commands/settings.rs"),
         ]
         .concat();

@@ -37,9 +37,10 @@ async fn perform(handle: &AppHandle, app: &Shared, action: Action) -> Result<(),
         }
         Action::DisconnectAll => disconnect_all(app).await?,
         Action::Stop(project) => {
+            let host = app.host().map_err(again)?;
             for session in sessions(app).await? {
                 if session.project_id() == project {
-                    session.stop().await?;
+                    session.stop(host).await?;
                 }
             }
             app.tell(Event::Projects);
@@ -60,8 +61,10 @@ async fn sessions(app: &Shared) -> Result<Vec<Session>, Error> {
 
 /// Ends every session; the first error is told after all were tried.
 pub async fn stop_all(app: &Shared) -> Result<(), Error> {
+    let host = app.host().map_err(again)?;
     let sessions = sessions(app).await?;
-    let stopped = futures_util::future::join_all(sessions.iter().map(Session::stop)).await;
+    let stops = sessions.iter().map(|session| session.stop(host));
+    let stopped = futures_util::future::join_all(stops).await;
     stopped.into_iter().collect()
 }
 

@@ -50,6 +50,10 @@ impl Live {
         self.0.remove(project);
     }
 
+    pub fn projects(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

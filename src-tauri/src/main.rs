@@ -14,6 +14,7 @@ mod notify;
 mod opening;
 mod projects;
 mod remembered;
+mod review;
 mod screen;
 mod seen;
 mod setup;

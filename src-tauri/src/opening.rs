@@ -90,7 +90,7 @@ async fn start(
         .await;
     if terminal.is_err() && session.new {
         // What was made for this opening goes with it; the first error is the one to tell.
-        let _ = session.stop().await;
+        let _ = session.stop(host).await;
     }
     Ok((session, terminal?))
 }

@@ -9,7 +9,7 @@ use rcc_sandbox::{Engine, Error, Host, Network, Session, Settings, display};
 
 use crate::app::{App, Shared, again, locked};
 use crate::remembered::Folder;
-use crate::wire;
+use crate::{review, wire};
 
 /// It answers in milliseconds, or is being started; then the next list has it.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         if folder.hidden && session.is_none() {
             continue;
         }
-        list.push(entry(app, host, folder, session));
+        list.push(entry(app, host, folder, session).await);
     }
     for settings in Settings::all(host)? {
         let Ok(project) = rcc_sandbox::Project::open(settings.path.as_ref(), host) else {
@@ -37,13 +37,14 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         };
         if remembered.iter().all(|folder| folder.id != project.id()) {
             let session = sessions.remove(project.id()).map(|(_, session)| session);
-            list.push(entry(app, host, &Folder::new(project.id(), project.path()), session));
+            let folder = Folder::new(project.id(), project.path());
+            list.push(entry(app, host, &folder, session).await);
         }
     }
     // Opened by the command line in a folder that the window never saw.
     for (id, (path, session)) in sessions {
         locked(&app.remembered).add(&id, &path);
-        list.push(entry(app, host, &Folder::new(&id, &path), Some(session)));
+        list.push(entry(app, host, &Folder::new(&id, &path), Some(session)).await);
     }
     Ok(list)
 }
@@ -99,7 +100,13 @@ pub async fn network_if_sessions(app: &App) -> Option<Network> {
     if runs { network(app).await } else { None }
 }
 
-fn entry(app: &App, host: &Host, folder: &Folder, session: Option<wire::Session>) -> wire::Project {
+async fn entry(
+    app: &App,
+    host: &Host,
+    folder: &Folder,
+    session: Option<wire::Session>,
+) -> wire::Project {
+    let reviewed = review::seen(app, &folder.id).await;
     let path = folder.path.as_path();
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     wire::Project {
@@ -111,6 +118,8 @@ fn entry(app: &App, host: &Host, folder: &Folder, session: Option<wire::Session>
         session,
         blocked: locked(&app.seen).unseen(&folder.id),
         resumable: folder.conversation,
+        changed: reviewed.alarming,
+        changed_build: reviewed.built,
         offer_login: app.offers_login(folder),
     }
 }

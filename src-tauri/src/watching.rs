@@ -7,15 +7,17 @@ use rcc_sandbox::blocked_log::{self, Record};
 
 use crate::app::{Shared, locked};
 use crate::live::Change;
-use crate::network;
 use crate::wire::Event;
+use crate::{network, review};
 
 /// Wait before the firewall service is asked again.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Looks for sessions that run and watches each that is not watched yet.
+/// Looks for sessions that run, and at what changed elsewhere; watches each that is not watched yet.
 /// Called at the start, when the window gets the focus, and after an opening.
 pub async fn begin(app: Shared) {
+    // A person may have looked at changes on the command line meanwhile.
+    locked(&app.reviewed).clear();
     let Ok(engine) = app.engine().await else { return };
     let Ok(sessions) = Session::all(&engine).await else {
         app.forget_engine().await;
@@ -30,6 +32,7 @@ pub async fn begin(app: Shared) {
             live.len() == 1
         };
         tauri::async_runtime::spawn(states(app.clone(), session));
+        tauri::async_runtime::spawn(review::watch(app.clone()));
         // The first session that is seen begins to listen for blocked hosts.
         if first {
             tauri::async_runtime::spawn(blocked(app.clone()));
@@ -58,7 +61,9 @@ async fn states(app: Shared, session: Session) {
         }
     }
     locked(&app.live).end(&project);
+    locked(&app.reviewed).remove(&project);
     app.tell(Event::Projects);
+    app.tell(Event::Review { project });
 }
 
 /// Asks a sandbox for its terminals and tells what is there.

@@ -5,6 +5,7 @@ mod desk;
 pub mod hosts;
 mod network;
 mod project;
+mod review;
 mod settings;
 mod setup;
 
@@ -15,6 +16,7 @@ pub use desk::{DroppedFile, Ending, LoginState};
 pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel};
 pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
 pub use project::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
+pub use review::{ReviewLine, ReviewView, WhatWord};
 pub use settings::WindowSettings;
 pub use setup::{About, SetupId, SetupLine, Tried, Wall, WallId, WallState};
 
@@ -70,6 +72,10 @@ pub struct Project {
     pub blocked: u32,
     /// A conversation is kept that could go on.
     pub resumable: bool,
+    /// Files that this computer would run, which changed and were not looked at.
+    pub changed: u32,
+    /// The same of files that are part of a build.
+    pub changed_build: u32,
     /// Its login could be one for all projects: ask once.
     pub offer_login: bool,
 }
@@ -259,6 +265,8 @@ pub enum Event {
     Blocked(Blocked),
     /// The network page of a project changed: ask again.
     Network { project: String },
+    /// Something changed in the review of a project: ask again.
+    Review { project: String },
     /// A list changed elsewhere: `computer`, `allProjects` or a project's id.
     Hosts { level: String },
     /// From the tray, a notification or `rcc-desktop PATH`: show this page.
@@ -338,6 +346,7 @@ fn hint_in_window(code: Code) -> &'static str {
         Code::Inside => {
             "Stop the session and open it again; the project and the conversation are kept."
         }
+        Code::Review => "Look again at what changed.",
         other => other.hint(),
     }
 }
@@ -431,6 +440,9 @@ mod tests {
             NetworkView::decl(&config),
             NetworkLine::decl(&config),
             Outcome::decl(&config),
+            ReviewView::decl(&config),
+            ReviewLine::decl(&config),
+            WhatWord::decl(&config),
             HostsLevel::decl(&config),
             HostsDocument::decl(&config),
             HostLine::decl(&config),

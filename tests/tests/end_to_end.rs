@@ -349,6 +349,46 @@ fn n18_namespaces_are_off_until_a_person_switches_them_on() {
     assert_eq!(ended.err.matches("Operation not permitted").count(), 7, "{ended:?}");
 }
 
+#[test]
+fn f2_a_hook_of_the_agents_is_told_shown_and_put_back() {
+    let Some((workshop, project)) = start("review") else { return };
+    let rcc = |arguments: &[&str]| workshop.rcc(&project, arguments).expect("rcc");
+    assert_eq!(rcc(&["review"]).code, 0, "nothing ran in it yet");
+    let attack = "git init -q . && echo evil > .git/hooks/pre-commit && echo '{}' > package.json";
+    let ended = inside(&workshop, &project, attack);
+    good(&workshop, &ended);
+    assert!(ended.err.contains("that this computer would run changed"), "{ended:?}");
+    let list = rcc(&["--json", "review", "--diff"]);
+    assert_eq!(list.code, 1, "{list:?}");
+    let found: serde_json::Value = serde_json::from_str(&list.out).expect("JSON");
+    let changes = found["changes"].as_array().expect("changes");
+    let of = |path: &str| {
+        let change = changes.iter().find(|one| one["path"] == path).expect(path);
+        (change["id"].as_str().expect("an id").to_owned(), change)
+    };
+    let (hook, shown) = of(".git/hooks/pre-commit");
+    assert_eq!(shown["diff"], serde_json::json!(["+ evil"]));
+    assert_eq!(shown["why"], "Git would run this at the next commit.");
+    assert_eq!(of("package.json").1["runs_by_itself"], false);
+    // While the agent works there, a name could stand for another content.
+    let refused = rcc(&["review", "keep", ".git/hooks/pre-commit"]);
+    assert!(refused.code == 125 && refused.err.contains("The sandbox runs"), "{refused:?}");
+    good(&workshop, &inside(&workshop, &project, "echo worse >> .git/hooks/pre-commit"));
+    let refused = rcc(&["review", "keep", &hook]);
+    assert!(refused.code == 125 && refused.err.contains("RCC-E105"), "{refused:?}");
+    let stopped = rcc(&["stop"]);
+    assert!(stopped.err.contains("`rcc review` shows them"), "{stopped:?}");
+    good(&workshop, &rcc(&["review", "put-back", ".git/hooks/pre-commit"]));
+    assert!(!project.join(".git/hooks/pre-commit").exists());
+    good(&workshop, &rcc(&["review", "undo"]));
+    assert_eq!(
+        fs::read_to_string(project.join(".git/hooks/pre-commit")).expect("read"),
+        "evil\nworse\n"
+    );
+    good(&workshop, &rcc(&["review", "keep", "--all"]));
+    assert_eq!(rcc(&["review"]).code, 0);
+}
+
 /// One call of each kind that these tools make; each says its name when it worked.
 const TOOLS: &str = r#"set -e
 cat > t.py <<'P'

@@ -72,6 +72,16 @@ const PAGES = {
     assert.ok((await menu.getByRole("menuitem").count()) >= 5);
     assert.ok(await menu.evaluate((e) => e.scrollWidth <= e.clientWidth && e.clientHeight > 150));
   }],
+  review: ["review=some", async (page) => {
+    await opened(page);
+    await button(page, "Review").click();
+    await button(page, "Show what changed in .git/config").click();
+    await page.getByRole("region", { name: "What changed in .git/config" }).waitFor();
+  }],
+  "review bar": ["review=some", async (page) => {
+    await opened(page);
+    await page.getByRole("status", { name: "Changed files" }).waitFor();
+  }],
   resources: ["limits=none", async (page) => {
     await opened(page);
     await tab(page, "Resources").click();

@@ -26,7 +26,7 @@ use crate::registries::Registries;
 use crate::secrets::Handed;
 use crate::settings::Settings;
 use crate::terminal::Client;
-use crate::{guard, home, levels};
+use crate::{guard, home, levels, review};
 
 /// How long PID 1 may take until it answers.
 const INSIDE_PATIENCE: Duration = Duration::from_secs(15);
@@ -131,6 +131,7 @@ async fn steps(
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
             // Only now: while an older sandbox ran, its agent could change everything in here.
             let guard = guard::plan(folder.project.path())?;
+            review::begin(&folder.project, host).await?;
             for note in &guard.notes {
                 report.report(Progress::Note(note.clone()));
             }

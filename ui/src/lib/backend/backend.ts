@@ -20,6 +20,7 @@ import type {
   Project,
   ProjectSettings,
   Resources,
+  ReviewView,
   SetupId,
   SetupLine,
   Tried,
@@ -59,6 +60,15 @@ export interface Backend {
   changeHosts(level: HostsLevel, version: string, change: HostsChange): Promise<HostsDocument>;
   /** Asked while the person types. */
   checkHost(level: HostsLevel, fields: HostFields): Promise<FieldProblem | null>;
+
+  /** What changed of the files that this computer would run. */
+  review(project: string): Promise<ReviewView>;
+  /** Its lines, each after `-`, `+` or a space, or `…`; nothing where there is none to show. */
+  reviewDiff(project: string, change: string): Promise<string[] | null>;
+  /** Fails with `RCC-E105` when one changed again since it was shown; nothing is kept then. */
+  reviewKeep(project: string, changes: string[]): Promise<void>;
+  reviewPutBack(project: string, changes: string[]): Promise<void>;
+  reviewUndo(project: string): Promise<void>;
 
   resources(project: string): Promise<Resources>;
   projectSettings(project: string): Promise<ProjectSettings>;

@@ -62,6 +62,14 @@ blocked: number,
  */
 resumable: boolean,
 /**
+ * Files that this computer would run, which changed and were not looked at.
+ */
+changed: number,
+/**
+ * The same of files that are part of a build.
+ */
+changedBuild: number,
+/**
  * Its login could be one for all projects: ask once.
  */
 offerLogin: boolean, };
@@ -140,7 +148,7 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, files: boolean, } | { "kind": "dropped", project: string, } | { "kind": "files", files: Array<DroppedFile>, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "review", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, files: boolean, } | { "kind": "dropped", project: string, } | { "kind": "files", files: Array<DroppedFile>, } | { "kind": "refused" } & Problem;
 
 export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
@@ -208,6 +216,32 @@ last: number,
 quiet: boolean, };
 
 export type Outcome = "reached" | "blocked";
+
+export type ReviewView = { changes: Array<ReviewLine>,
+/**
+ * Sentences about what could not be compared.
+ */
+notes: Array<string>,
+/**
+ * Something was put back that can be undone.
+ */
+canUndo: boolean, };
+
+export type ReviewLine = {
+/**
+ * Of this very change: another content has another.
+ */
+id: string, path: string, what: WhatWord,
+/**
+ * Without being asked to; else it is part of a build.
+ */
+runsByItself: boolean,
+/**
+ * Who would run it, and when.
+ */
+why: string, canPutBack: boolean, };
+
+export type WhatWord = "new" | "changed" | "removed";
 
 export type HostsLevel = { "level": "computer" } | { "level": "allProjects" } | { "level": "project", project: string, };
 
@@ -433,6 +467,11 @@ export type Command =
   | "never_ask"
   | "set_network"
   | "open_internet"
+  | "review_view"
+  | "review_diff"
+  | "review_keep"
+  | "review_put_back"
+  | "review_undo"
   | "hosts"
   | "change_hosts"
   | "check_host"

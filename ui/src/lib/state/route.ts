@@ -2,7 +2,7 @@
 
 import type { PageWord } from "../backend/backend";
 
-export const PROJECT_VIEWS = ["terminal", "network", "resources", "settings"] as const;
+export const PROJECT_VIEWS = ["terminal", "network", "review", "resources", "settings"] as const;
 export type ProjectView = (typeof PROJECT_VIEWS)[number];
 
 export const SECTIONS = ["general", "hosts", "image", "terminal", "notifications", "about"] as const;

@@ -346,6 +346,9 @@ export class WindowState {
       case "network":
         this.#changed(`network ${event.project}`);
         break;
+      case "review":
+        this.#changed(`review ${event.project}`);
+        break;
       case "hosts":
         this.#changed(`hosts ${event.level}`);
         break;

@@ -22,7 +22,7 @@ export function seconds(): number {
 }
 
 export function project(id: string, name: string, path: string, opened: number | null): Project {
-  return { id, name, path, exists: true, opened, session: null, blocked: 0, resumable: opened !== null, offerLogin: false };
+  return { id, name, path, exists: true, opened, session: null, blocked: 0, resumable: opened !== null, changed: 0, changedBuild: 0, offerLogin: false };
 }
 
 export function session(activity: Activity, terminals: TerminalTab[] = []): Session {

@@ -2,7 +2,7 @@
  * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
  * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open`,
  * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`, `?answer=late`,
- * `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
+ * `?review=some`, `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
  */
 
 import type {
@@ -28,6 +28,7 @@ import type {
 import * as examples from "./examples";
 import { seconds } from "./examples";
 import { FakeHosts } from "./hosts";
+import { FakeReview } from "./review";
 import * as problems from "./problems";
 import { Program } from "./programs";
 
@@ -66,6 +67,7 @@ class Fake implements Backend {
   readonly #lines = new Map<string, NetworkLine[]>();
   readonly #projectSettings = new Map<string, ProjectSettings>();
   readonly #hosts: FakeHosts;
+  readonly #reviews = new Map<string, FakeReview>();
   #settings: WindowSettings;
   #setup;
   #tell: (event: Event) => void = () => undefined;
@@ -83,6 +85,7 @@ class Fake implements Backend {
     this.#speed = Number(options.get("speed") ?? "1");
     this.#projects = examples.projects(options.get("projects") ?? "few");
     this.#hosts = new FakeHosts(options.get("hosts") ?? "few");
+    if (options.get("review") === "some") this.#reviews.set("0000000000000002", new FakeReview());
     this.#setup = examples.setup(options.get("setup") ?? "good");
     if (options.get("login") === "offered") for (const project of this.#projects) project.offerLogin = project.session !== null;
     this.#settings = { ...examples.SETTINGS, theme: (options.get("theme") ?? "system") as WindowSettings["theme"] };
@@ -101,6 +104,13 @@ class Fake implements Backend {
         },
         /** A session that ends elsewhere. */
         lose: (project: string) => this.stop(project).then(() => this.#tell({ kind: "projects" })),
+        /** The agent writes a hook in the project. */
+        hook: (project: string) => {
+          this.#reviewOf(project).add();
+          this.#reviewed(project);
+        },
+        /** What is shown changed again meanwhile. */
+        changeAgain: (project: string) => this.#reviewOf(project).changeAgain(),
         block: (project: string, target: string) => this.#block(project, target),
         /** The person mended the rest in a terminal. */
         mended: () => (this.#setup = examples.setup("good")),
@@ -120,6 +130,7 @@ class Fake implements Backend {
   }
 
   async projects() {
+    for (const project of this.#projects) Object.assign(project, this.#reviews.get(project.id)?.counts());
     return structuredClone(this.#projects);
   }
 
@@ -247,6 +258,33 @@ class Fake implements Backend {
 
   async checkHost(_level: HostsLevel, fields: HostFields) {
     return this.#hosts.check(fields);
+  }
+
+  async review(id: string) {
+    return this.#reviewOf(id).view();
+  }
+
+  async reviewDiff(id: string, change: string) {
+    await this.#wait(20);
+    return this.#reviewOf(id).diff(change);
+  }
+
+  async reviewKeep(id: string, changes: string[]) {
+    this.calls.push(["reviewKeep", id, changes]);
+    this.#reviewOf(id).keep(changes);
+    this.#reviewed(id);
+  }
+
+  async reviewPutBack(id: string, changes: string[]) {
+    this.calls.push(["reviewPutBack", id, changes]);
+    this.#reviewOf(id).putBack(changes);
+    this.#reviewed(id);
+  }
+
+  async reviewUndo(id: string) {
+    this.calls.push(["reviewUndo", id]);
+    this.#reviewOf(id).undo();
+    this.#reviewed(id);
   }
 
   async resources(_project: string) {
@@ -409,6 +447,17 @@ class Fake implements Backend {
     },
     blocked: (program: Program, target: string) => this.#block(program.project, target),
   };
+
+  #reviewOf(id: string): FakeReview {
+    const review = this.#reviews.get(id) ?? new FakeReview([]);
+    this.#reviews.set(id, review);
+    return review;
+  }
+
+  #reviewed(project: string): void {
+    this.#tell({ kind: "review", project });
+    this.#tell({ kind: "projects" });
+  }
 
   #block(project: string, target: string): void {
     const isPrivate = target.startsWith("db.");

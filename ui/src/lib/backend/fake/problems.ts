@@ -70,6 +70,13 @@ export const NOT_SAVED = problem(
   "Make room and try again.",
 );
 
+export const CHANGED_AGAIN = problem(
+  "RCC-E105",
+  "The review of the project's files cannot be done.",
+  "There is no change a1b2c3d4e5f6: it is another one by now.",
+  "Look at what is there now.",
+);
+
 export const NO_TOKEN = problem(
   "RCC-E005",
   "The login cannot be kept.",

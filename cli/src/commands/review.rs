@@ -1,0 +1,165 @@
+//! `rcc review`.
+
+use rcc_sandbox::review::{self, Change, DiffLine, Review};
+use rcc_sandbox::{Code, Engine, Error, Session};
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::arguments::ReviewCommand;
+use crate::show;
+
+/// Lists what changed, or does what was asked; 1 when something is to be looked at.
+pub async fn review(
+    call: &Call,
+    command: Option<ReviewCommand>,
+    with_diff: bool,
+) -> anyhow::Result<u8> {
+    let project = call.project()?;
+    let host = &call.host;
+    match command {
+        None => return list(call, with_diff).await,
+        Some(ReviewCommand::Keep { which, all }) => {
+            let ids = if all { all_at_rest(call).await? } else { named(call, &which).await? };
+            review::keep(&project, host, &ids).await?;
+            show::note(&format!("{} kept as they are.", files(ids.len())));
+        }
+        Some(ReviewCommand::PutBack { which, all }) => {
+            let ids = if all { every(call, true).await? } else { named(call, &which).await? };
+            review::put_back(&project, host, &ids).await?;
+            let count = files(ids.len());
+            show::note(&format!("{count} are as they were; `rcc review undo` takes that back."));
+        }
+        Some(ReviewCommand::Undo) => {
+            review::undo(&project, host).await?;
+            show::note("what was put back last is undone.");
+        }
+    }
+    let left = review::look(&project, host).await?;
+    if let Some(line) = left.line() {
+        show::note(&line);
+    }
+    Ok(0)
+}
+
+/// One line when something in the folder is to be looked at. It must not hide how
+/// a session went: what fails here is told by `rcc review`.
+pub async fn remind(call: &Call, project: &rcc_sandbox::Project) {
+    if let Ok(review) = review::look(project, &call.host).await
+        && let Some(line) = review.line()
+    {
+        show::note(&line);
+    }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
+}
+
+async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
+    let project = call.project()?;
+    let found = review::look(&project, &call.host).await?;
+    let mut values = Vec::new();
+    for change in &found.changes {
+        let diff = match with_diff {
+            true => review::diff(&project, &call.host, &change.id).await?,
+            false => None,
+        };
+        if call.json {
+            values.push(value(change, with_diff, diff.as_deref()));
+        } else {
+            print(change, with_diff, diff.as_deref());
+        }
+    }
+    if call.json {
+        println!("{:#}", json!({"changes": values, "notes": found.notes}));
+    } else {
+        for note in &found.notes {
+            show::note(note);
+        }
+        say_what_can_be_done(&found);
+    }
+    Ok(u8::from(!found.changes.is_empty()))
+}
+
+fn say_what_can_be_done(found: &Review) {
+    if found.changes.is_empty() {
+        show::note("nothing that this computer would run changed.");
+    } else {
+        show::note("`rcc review keep ID` accepts one, `rcc review put-back ID` takes it back.");
+    }
+}
+
+fn print(change: &Change, with_diff: bool, diff: Option<&[DiffLine]>) {
+    println!("{:<8} {:<12} {}", change.what.word(), change.id, change.path);
+    println!("{:21} {}", "", change.why);
+    if !with_diff {
+        return;
+    }
+    match diff {
+        None => println!("{:21} (its content is no text, too large, or was not kept)", ""),
+        Some(lines) => lines.iter().for_each(|line| println!("{:21} {}", "", written(line))),
+    }
+}
+
+fn written(line: &DiffLine) -> String {
+    match line {
+        DiffLine::Same(text) => format!("  {text}"),
+        DiffLine::Old(text) => format!("- {text}"),
+        DiffLine::New(text) => format!("+ {text}"),
+        DiffLine::Gap => "  …".into(),
+    }
+}
+
+fn value(change: &Change, with_diff: bool, diff: Option<&[DiffLine]>) -> Value {
+    let mut value = json!({
+        "id": change.id, "path": change.path, "what": change.what.word(), "why": change.why,
+        "runs_by_itself": change.runs_by_itself, "can_put_back": change.can_put_back,
+    });
+    if with_diff {
+        let lines = diff.map(|lines| lines.iter().map(written).collect::<Vec<_>>());
+        value["diff"] = json!(lines);
+    }
+    value
+}
+
+/// What a person names: the id that was shown, or a path while nobody can change
+/// what is there between the look and the choice.
+async fn named(call: &Call, which: &[String]) -> anyhow::Result<Vec<String>> {
+    let found = review::look(&call.project()?, &call.host).await?.changes;
+    let mut ids = Vec::new();
+    for word in which {
+        match found.iter().find(|change| change.id == *word || change.path == *word) {
+            Some(change) if change.id == *word => ids.push(change.id.clone()),
+            Some(change) => {
+                nobody_works_there(call).await?;
+                ids.push(change.id.clone());
+            }
+            None => ids.push(word.clone()),
+        }
+    }
+    Ok(ids)
+}
+
+async fn all_at_rest(call: &Call) -> anyhow::Result<Vec<String>> {
+    nobody_works_there(call).await?;
+    every(call, false).await
+}
+
+async fn every(call: &Call, that_can_be_put_back: bool) -> anyhow::Result<Vec<String>> {
+    let found = review::look(&call.project()?, &call.host).await?.changes;
+    let wanted = |change: &Change| change.can_put_back || !that_can_be_put_back;
+    Ok(found.into_iter().filter(wanted).map(|change| change.id).collect())
+}
+
+async fn nobody_works_there(call: &Call) -> anyhow::Result<()> {
+    let engine = Engine::connect(&call.host).await?;
+    if Session::find(&engine, &call.project()?).await?.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Review,
+        "The sandbox runs: what is there may be another content than the one that you saw.",
+    )
+    .hint_is("Name the changes by their ids, as `rcc review` shows them, or run `rcc stop` first.")
+    .into())
+}

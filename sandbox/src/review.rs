@@ -1,0 +1,430 @@
+//! The review of guarded files: what this computer would run, compared by content
+//! with what was there before a session (DESIGN 5, THREATS F2 to F4). The guard
+//! ([`crate::guard`]) is the hurdle, this is the wall: a path that did not exist, one
+//! that was replaced from the host, and one behind a renamed folder are all seen.
+//!
+//! What was there is recorded when a session begins. What differs from it stays a
+//! change until a person keeps it or puts back what was there: another session
+//! does not make it the new record.
+
+mod diff;
+mod look;
+mod put_back;
+mod record;
+mod words;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use look::{Entry, Files};
+use record::{Place, Record};
+
+use crate::display;
+use crate::error::{Code, Error, Result};
+use crate::guard::open_root;
+use crate::host::Host;
+use crate::lock::Lock;
+use crate::project::Project;
+
+pub use diff::DiffLine;
+
+/// Changes that are told; more are counted.
+const MAX_CHANGES: usize = 500;
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It was not there.
+    New,
+    /// It was there, and is another.
+    Changed,
+    /// It is not there any more.
+    Removed,
+}
+
+impl What {
+    /// The word on the command line and in the window.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// One path that differs from the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Of this very change: another content has another. Twelve hexadecimal digits.
+    pub id: String,
+    /// Relative to the project, harmless for display.
+    pub path: String,
+    /// What became of it.
+    pub what: What,
+    /// This computer would run it without being asked to; otherwise it is part of a
+    /// build, which agents change every day.
+    pub runs_by_itself: bool,
+    /// Who would run it, and when: a sentence.
+    pub why: String,
+    /// What was there is known, so that it can be put back.
+    pub can_put_back: bool,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Review {
+    /// By path.
+    pub changes: Vec<Change>,
+    /// Sentences about what could not be compared.
+    pub notes: Vec<String>,
+    /// Something was put back, and what was there instead is kept.
+    pub can_undo: bool,
+}
+
+impl Review {
+    /// Changes that a person should see before using the folder.
+    pub fn alarming(&self) -> usize {
+        self.changes.iter().filter(|change| change.runs_by_itself).count()
+    }
+
+    /// One line, or none when there is nothing to look at.
+    pub fn line(&self) -> Option<String> {
+        let (alarming, all) = (self.alarming(), self.changes.len());
+        let files =
+            |count: usize| if count == 1 { "1 file".into() } else { format!("{count} files") };
+        let more = if all > alarming {
+            format!("{} of the build changed", files(all - alarming))
+        } else {
+            String::new()
+        };
+        match (alarming, all) {
+            (_, 0) => None,
+            (0, _) => Some(format!("{more}: `rcc review` shows them.")),
+            (_, _) => {
+                let and = if more.is_empty() { more } else { format!(", and {more}") };
+                let files = files(alarming);
+                Some(format!(
+                    "{files} that this computer would run changed{and}: `rcc review` shows them."
+                ))
+            }
+        }
+    }
+}
+
+/// Compares what is there with the record. A project without a record has no
+/// changes: nothing ran in it yet.
+///
+/// # Errors
+/// [`Code::Review`], [`Code::Io`].
+pub async fn look(project: &Project, host: &Host) -> Result<Review> {
+    if Place::of(project, host).load()?.is_none() {
+        return Ok(Review::default());
+    }
+    let state = State::read(project, host).await?;
+    Ok(state.review())
+}
+
+/// The difference of one change; `None` where it is not text, or was not kept.
+///
+/// # Errors
+/// [`Code::Review`] when there is no such change (any more), [`Code::Io`].
+pub async fn diff(project: &Project, host: &Host, id: &str) -> Result<Option<Vec<DiffLine>>> {
+    let state = State::read(project, host).await?;
+    let found = state.found(id)?;
+    let before = match &found.before {
+        Some(entry) => state.content_before(entry),
+        None => Some(Vec::new()),
+    };
+    let mut now = Vec::new();
+    let entry = look::look_at(&state.root, &found.path, &mut |_, bytes| now = bytes.to_vec());
+    if entry != found.now {
+        return Err(gone(id));
+    }
+    let readable = match &found.now {
+        Some(Entry::File { size, .. }) => *size == now.len() as u64,
+        Some(Entry::Link { to }) => {
+            now.clone_from(to);
+            true
+        }
+        Some(_) => false,
+        None => true,
+    };
+    Ok(before.filter(|_| readable).and_then(|before| diff::diff(&before, &now)))
+}
+
+/// What is there now is what is to be there.
+///
+/// # Errors
+/// [`Code::Review`] when one is no change (any more): nothing is kept then.
+pub async fn keep(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
+    let mut state = State::read(project, host).await?;
+    let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
+    for one in chosen {
+        // Its content, and that it still is what the person saw.
+        let mut failed = None;
+        let place = &state.place;
+        let entry = look::look_at(&state.root, &one.path, &mut |sha256, bytes| {
+            failed = place.keep(sha256, bytes).err();
+        });
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        if entry != one.now {
+            return Err(gone(&one.id()));
+        }
+        state.record.before.remove(&one.path);
+        if let Some(entry) = entry {
+            state.record.before.insert(one.path, entry);
+        }
+    }
+    state.record.undo.clear();
+    state.place.save(&state.record)
+}
+
+/// What was there is there again; what was put in its place is kept for [`undo`].
+///
+/// # Errors
+/// [`Code::Review`] names the one that could not be put back; those before it are.
+pub async fn put_back(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
+    let mut state = State::read(project, host).await?;
+    let mut chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
+    // What is new may stand in the way of what was there.
+    chosen.sort_by_key(|one| one.before.is_some());
+    state.record.undo.clear();
+    for one in &chosen {
+        let place = &state.place;
+        let mut failed = None;
+        let entry = look::look_at(&state.root, &one.path, &mut |sha256, bytes| {
+            failed = place.keep(sha256, bytes).err();
+        });
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        if entry != one.now {
+            return Err(gone(&one.id()));
+        }
+        state.restore(&one.path, one.before.as_ref())?;
+        state.record.undo.push((one.path.clone(), one.now.clone()));
+    }
+    state.place.save(&state.record)
+}
+
+/// Takes the last [`put_back`] back.
+///
+/// # Errors
+/// [`Code::Review`] when there is none, or something cannot be put there.
+pub async fn undo(project: &Project, host: &Host) -> Result<()> {
+    let mut state = State::read(project, host).await?;
+    if state.record.undo.is_empty() {
+        return Err(Error::new(Code::Review, "Nothing was put back that can be undone."));
+    }
+    let mut undo = std::mem::take(&mut state.record.undo);
+    undo.sort_by_key(|(_, entry)| entry.is_some());
+    for (path, entry) in &undo {
+        state.restore(path, entry.as_ref())?;
+    }
+    state.place.save(&state.record)
+}
+
+/// Before anything of a new session runs. What an earlier session changed and
+/// nobody looked at stays a change; what the person changed since then does not
+/// become one.
+pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
+    let _lock = Lock::take(&Place::lock(project, host)).await?;
+    let place = Place::of(project, host);
+    let old = place.load()?;
+    let root = root(project)?;
+    let mut failed = None;
+    let now = look::look(&root, &mut Vec::new(), &mut |sha256, bytes| {
+        if let Err(e) = place.keep(sha256, bytes) {
+            failed = Some(e);
+        }
+    });
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
+    let path = project.path().to_string_lossy().into_owned();
+    let before = match old {
+        None => now,
+        Some(old) => carried_over(old, now),
+    };
+    place.save(&Record { path, before, ended: None, undo: Vec::new() })
+}
+
+/// The record for the next session: of what the last one left alone, what is there
+/// now; of the rest, what was there before it.
+fn carried_over(old: Record, now: Files) -> Files {
+    let Some(ended) = old.ended else {
+        // Who changed what nobody knows.
+        return old.before;
+    };
+    let paths: std::collections::BTreeSet<PathBuf> =
+        [&old.before, &ended, &now].into_iter().flat_map(|files| files.keys().cloned()).collect();
+    let entry = |path: &PathBuf| {
+        let left_alone = old.before.get(path) == ended.get(path);
+        if left_alone { now.get(path) } else { old.before.get(path) }.cloned()
+    };
+    paths.into_iter().filter_map(|path| Some((path.clone(), entry(&path)?))).collect()
+}
+
+/// After the last program of a session ended.
+pub(crate) async fn end(project: &Project, host: &Host) -> Result<()> {
+    let _lock = Lock::take(&Place::lock(project, host)).await?;
+    let place = Place::of(project, host);
+    let Some(mut record) = place.load()? else { return Ok(()) };
+    let root = root(project)?;
+    record.ended = Some(look::look(&root, &mut Vec::new(), &mut |_, _| ()));
+    place.save(&record)
+}
+
+fn root(project: &Project) -> Result<OwnedFd> {
+    open_root(project.path()).map_err(|e| {
+        let shown = project.path().display();
+        Error::new(Code::Review, format!("The project {shown} cannot be read: {e}."))
+    })
+}
+
+fn gone(id: &str) -> Error {
+    let id = display::line(id, 20);
+    Error::new(Code::Review, format!("There is no change {id}: it is another one by now."))
+}
+
+/// The record and what is there, while nobody else writes the record.
+struct State {
+    place: Place,
+    record: Record,
+    root: OwnedFd,
+    now: Files,
+    notes: Vec<String>,
+    _lock: Lock,
+}
+
+struct Found {
+    path: PathBuf,
+    before: Option<Entry>,
+    now: Option<Entry>,
+}
+
+impl Found {
+    fn id(&self) -> String {
+        let described = serde_json::to_vec(&(&self.before, &self.now)).unwrap_or_default();
+        let mut bytes = self.path.as_os_str().as_bytes().to_vec();
+        bytes.push(0);
+        bytes.extend(described);
+        look::hash(&bytes)[..12].to_string()
+    }
+}
+
+impl State {
+    async fn read(project: &Project, host: &Host) -> Result<Self> {
+        let lock = Lock::take(&Place::lock(project, host)).await?;
+        let place = Place::of(project, host);
+        let root = root(project)?;
+        let mut notes = Vec::new();
+        let now = look::look(&root, &mut notes, &mut |_, _| ());
+        let record = match place.load()? {
+            Some(record) => record,
+            None => Record { before: now.clone(), ..Record::default() },
+        };
+        Ok(Self { place, record, root, now, notes, _lock: lock })
+    }
+
+    fn all_found(&self) -> Vec<Found> {
+        let paths: std::collections::BTreeSet<&PathBuf> =
+            self.record.before.keys().chain(self.now.keys()).collect();
+        paths
+            .into_iter()
+            .filter(|path| !same(self.record.before.get(*path), self.now.get(*path)))
+            .map(|path| Found {
+                path: path.clone(),
+                before: self.record.before.get(path).cloned(),
+                now: self.now.get(path).cloned(),
+            })
+            .collect()
+    }
+
+    fn found(&self, id: &str) -> Result<Found> {
+        self.all_found().into_iter().find(|one| one.id() == id).ok_or_else(|| gone(id))
+    }
+
+    fn review(mut self) -> Review {
+        let found = self.all_found();
+        if found.len() > MAX_CHANGES {
+            let left = found.len() - MAX_CHANGES;
+            self.notes.push(format!("{left} more changed than are listed here."));
+        }
+        let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
+        self.notes.extend(crowds.map(|(path, _)| {
+            let shown = display::line(&path.to_string_lossy(), 200);
+            format!("{shown} has more files than are compared: look at it yourself.")
+        }));
+        let change = |one: &Found| Change {
+            id: one.id(),
+            path: display::line(&one.path.to_string_lossy(), 200),
+            what: match (&one.before, &one.now) {
+                (None, _) => What::New,
+                (_, None) => What::Removed,
+                _ => What::Changed,
+            },
+            runs_by_itself: !look::is_built(&one.path),
+            why: words::why(&one.path, one.now.as_ref()),
+            can_put_back: self.can_put_back(one),
+        };
+        let mut changes: Vec<Change> = found.iter().map(change).collect();
+        // A flood of harmless ones must not hide the others.
+        changes.sort_by_key(|change| !change.runs_by_itself);
+        changes.truncate(MAX_CHANGES);
+        Review { changes, notes: self.notes, can_undo: !self.record.undo.is_empty() }
+    }
+
+    fn can_put_back(&self, one: &Found) -> bool {
+        let removable = !matches!(one.now, Some(Entry::Crowd));
+        match &one.before {
+            None => removable,
+            Some(Entry::File { .. }) => {
+                removable && one.before.as_ref().and_then(|e| self.content_before(e)).is_some()
+            }
+            Some(Entry::Link { .. }) => removable,
+            Some(_) => false,
+        }
+    }
+
+    fn content_before(&self, entry: &Entry) -> Option<Vec<u8>> {
+        match entry {
+            Entry::File { sha256, .. } => self.place.kept(sha256),
+            Entry::Link { to } => Some(to.clone()),
+            _ => None,
+        }
+    }
+
+    fn restore(&self, path: &Path, entry: Option<&Entry>) -> Result<()> {
+        let failed = |why: String| {
+            let shown = display::line(&path.to_string_lossy(), 200);
+            Error::new(Code::Review, format!("{shown} could not be put back: {why}."))
+        };
+        let bytes = match entry {
+            Some(entry) => self
+                .content_before(entry)
+                .ok_or_else(|| failed("its content was too large to be kept".into()))?,
+            None => Vec::new(),
+        };
+        put_back::put_back(&self.root, path, entry, &bytes).map_err(|e| failed(e.to_string()))
+    }
+}
+
+/// A file that may be read by others or not is the same; one that can be executed
+/// or not is another: Git runs hooks that can.
+fn same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
+    match (before, now) {
+        (
+            Some(Entry::File { sha256: a, mode: x, .. }),
+            Some(Entry::File { sha256: b, mode: y, .. }),
+        ) => a == b && (x & 0o111 == 0) == (y & 0o111 == 0),
+        (before, now) => before == now,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! What is there now. The project is the agent's to write, while this looks: no
+//! symlink is followed, nothing is opened that could block, everything is bounded.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, FileType, OFlags, fstat, readlinkat};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::guard::{self, Kind, kind, open_beneath};
+
+/// What a build or a person's own command runs. Shown, not guarded: an agent is
+/// asked to change these every day (THREATS F3).
+pub(super) const BUILT: &[&str] = &[
+    ".cargo/config",
+    ".cargo/config.toml",
+    ".circleci",
+    ".github/workflows",
+    ".gitlab-ci.yml",
+    ".mise.toml",
+    ".npmrc",
+    ".pnpmfile.cjs",
+    ".pre-commit-config.yaml",
+    ".tool-versions",
+    ".travis.yml",
+    ".yarnrc",
+    ".yarnrc.yml",
+    "CMakeLists.txt",
+    "Dockerfile",
+    "GNUmakefile",
+    "Jenkinsfile",
+    "Justfile",
+    "Makefile",
+    "Rakefile",
+    "Taskfile.yml",
+    "azure-pipelines.yml",
+    "build.gradle",
+    "build.gradle.kts",
+    "build.rs",
+    "compose.yaml",
+    "conftest.py",
+    "docker-compose.yml",
+    "gradlew",
+    "justfile",
+    "makefile",
+    "mise.toml",
+    "mvnw",
+    "noxfile.py",
+    "package.json",
+    "pyproject.toml",
+    "rust-toolchain.toml",
+    "setup.py",
+    "tox.ini",
+];
+
+/// Contents up to this size are kept, so that they can be shown and put back.
+pub(super) const MAX_KEPT: u64 = 1 << 20;
+/// Contents up to this size are read; larger files are known by their stamps.
+const MAX_READ: u64 = 16 << 20;
+/// Contents of one look together that are kept.
+const MAX_KEPT_TOGETHER: u64 = 32 << 20;
+/// Files below one guarded path; more are told as one thing.
+const MAX_FILES: usize = 1_000;
+/// Folders in folders below one guarded path.
+const MAX_DEPTH: usize = 8;
+
+/// One path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub(super) enum Entry {
+    File {
+        sha256: String,
+        size: u64,
+        mode: u32,
+    },
+    /// Too large to be read.
+    Large {
+        size: u64,
+        stamp: String,
+    },
+    Link {
+        to: Vec<u8>,
+    },
+    /// A pipe, a socket, or what cannot be opened.
+    Other,
+    /// More files, or deeper ones, than are looked at.
+    Crowd,
+}
+
+/// By path, relative to the project; folders themselves do not matter.
+pub(super) type Files = BTreeMap<PathBuf, Entry>;
+
+/// Takes the contents that are read: hash and bytes.
+pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
+
+/// Everything that is guarded or shown.
+pub(super) fn look(root: &OwnedFd, notes: &mut Vec<String>, keep: Keep<'_>) -> Files {
+    let mut look = Look { root, files: Files::new(), kept: 0, keep };
+    for path in guard::wanted(root, notes) {
+        look.at(&path);
+    }
+    for path in BUILT {
+        look.at(Path::new(path));
+    }
+    look.files
+}
+
+/// The one path, as [`look`] sees it.
+pub(super) fn look_at(root: &OwnedFd, path: &Path, keep: Keep<'_>) -> Option<Entry> {
+    let mut look = Look { root, files: Files::new(), kept: 0, keep };
+    look.at(path);
+    look.files.remove(path)
+}
+
+struct Look<'a> {
+    root: &'a OwnedFd,
+    files: Files,
+    kept: u64,
+    keep: Keep<'a>,
+}
+
+impl Look<'_> {
+    /// A part of the path that is no folder stands for everything below it: a link
+    /// in the place of `.git` is what has to be shown.
+    fn at(&mut self, path: &Path) {
+        let mut part = PathBuf::new();
+        for component in path.components() {
+            part.push(component);
+            match kind(self.root, &part) {
+                Kind::Folder => {}
+                Kind::Missing => return,
+                found => return self.leaf(part, found),
+            }
+        }
+        let mut left = MAX_FILES;
+        self.folder(path, path, 0, &mut left);
+    }
+
+    fn folder(&mut self, top: &Path, path: &Path, depth: usize, left: &mut usize) {
+        let Some(names) = names(self.root, path).filter(|_| depth < MAX_DEPTH) else {
+            return self.crowd(top);
+        };
+        for name in names {
+            if *left == 0 {
+                return self.crowd(top);
+            }
+            *left -= 1;
+            let path = path.join(name);
+            match kind(self.root, &path) {
+                Kind::Folder => self.folder(top, &path, depth + 1, left),
+                Kind::Missing => {}
+                found => self.leaf(path, found),
+            }
+        }
+    }
+
+    fn crowd(&mut self, top: &Path) {
+        self.files.insert(top.into(), Entry::Crowd);
+    }
+
+    fn leaf(&mut self, path: PathBuf, kind: Kind) {
+        let entry = match kind {
+            Kind::Symlink => link(self.root, &path),
+            Kind::File => self.file(&path),
+            _ => None,
+        };
+        self.files.insert(path, entry.unwrap_or(Entry::Other));
+    }
+
+    fn file(&mut self, path: &Path) -> Option<Entry> {
+        let opened = open_beneath(self.root, path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+        let stat = fstat(&opened).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return None;
+        }
+        let size = u64::try_from(stat.st_size).ok()?;
+        if size > MAX_READ {
+            let stamp = format!("{} {}.{}", stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
+            return Some(Entry::Large { size, stamp });
+        }
+        let mut bytes = Vec::new();
+        // It may grow while it is read.
+        File::from(opened).take(MAX_READ + 1).read_to_end(&mut bytes).ok()?;
+        let sha256 = hash(&bytes);
+        let size = bytes.len() as u64;
+        if size <= MAX_KEPT && self.kept + size <= MAX_KEPT_TOGETHER {
+            self.kept += size;
+            (self.keep)(&sha256, &bytes);
+        }
+        Some(Entry::File { sha256, size, mode: stat.st_mode & 0o777 })
+    }
+}
+
+pub(super) fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The folder that a path is in, and its name there.
+pub(super) fn parent<'a>(root: &OwnedFd, path: &'a Path) -> Option<(OwnedFd, &'a OsStr)> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    let folder = open_beneath(root, above, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    Some((folder, path.file_name()?))
+}
+
+fn link(root: &OwnedFd, path: &Path) -> Option<Entry> {
+    let (folder, name) = parent(root, path)?;
+    let to = readlinkat(&folder, name, Vec::new()).ok()?;
+    Some(Entry::Link { to: to.into_bytes() })
+}
+
+/// Names in a folder, sorted; one more than are looked at.
+fn names(root: &OwnedFd, path: &Path) -> Option<Vec<OsString>> {
+    let folder = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+    let mut names: Vec<OsString> = Dir::read_from(&folder)
+        .ok()?
+        .filter_map(|entry| entry.ok())
+        .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
+        .filter(|name| name != "." && name != "..")
+        .take(MAX_FILES + 1)
+        .collect();
+    names.sort();
+    Some(names)
+}
+
+/// Whether a path is one of those that are only shown.
+pub(super) fn is_built(path: &Path) -> bool {
+    BUILT
+        .iter()
+        .any(|built| path.as_os_str().as_bytes() == built.as_bytes() || path.starts_with(built))
+}

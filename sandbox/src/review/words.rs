@@ -1,0 +1,104 @@
+//! What a changed file would do, in words for a person.
+
+use std::path::Path;
+
+use super::look::{self, Entry};
+
+/// Who would run it, and when.
+pub(super) fn why(path: &Path, now: Option<&Entry>) -> String {
+    let text = path.to_string_lossy();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match now {
+        Some(Entry::Link { .. }) => {
+            return format!("It is a link now, and leads elsewhere. {}", reader(&text, &name));
+        }
+        Some(Entry::Crowd) => {
+            return "There are more files than rcc compares: look at the folder yourself.".into();
+        }
+        _ => {}
+    }
+    reader(&text, &name)
+}
+
+fn reader(path: &str, name: &str) -> String {
+    if look::is_built(Path::new(path)) {
+        return built(name, path).into();
+    }
+    let hooks = path.contains("/hooks/") || path.ends_with("/hooks");
+    match path {
+        _ if path.starts_with(".git/") && hooks => hook(name),
+        ".git" => "Git would take its settings and hooks from where this leads.".into(),
+        _ if path.starts_with(".git/") && name == "commondir" => {
+            "Git would take its settings and hooks from the folder that this names.".into()
+        }
+        _ if path.starts_with(".git/") && name == "attributes" => {
+            "Git would use it to choose programs that change files as they are checked out.".into()
+        }
+        _ if path.starts_with(".git/") => {
+            "Git reads it at every command; it can name programs that Git then runs.".into()
+        }
+        _ if path.starts_with(".husky") => "Git would run it through husky, at a commit.".into(),
+        ".envrc" => "direnv would run it when you enter the folder.".into(),
+        ".mcp.json" => "Claude Code on this computer would start the servers that it names.".into(),
+        _ if path.starts_with(".claude") => {
+            "Claude Code on this computer would run the hooks that it names.".into()
+        }
+        _ if path.starts_with(".devcontainer") => {
+            "An editor would build and start the container that it describes.".into()
+        }
+        ".exrc" | ".nvimrc" | ".nvim.lua" | ".vimrc" => "Vim would run it in this folder.".into(),
+        ".dir-locals.el" => "Emacs would read it in this folder.".into(),
+        _ => "An editor reads it when the folder is opened; it can name programs to run.".into(),
+    }
+}
+
+/// githooks(5).
+fn hook(name: &str) -> String {
+    let when = match name {
+        _ if name.ends_with(".sample") => {
+            return "An example of Git's, which is not run under this name.".into();
+        }
+        "pre-commit" | "prepare-commit-msg" | "commit-msg" | "post-commit" => "at the next commit",
+        "pre-push" => "at the next push",
+        "post-checkout" => "when a branch is checked out",
+        "pre-merge-commit" | "post-merge" => "at the next merge or pull",
+        "pre-rebase" | "post-rewrite" => "at the next rebase",
+        "fsmonitor-watchman" => "at every command",
+        "pre-auto-gc" => "when it tidies up",
+        _ => return "A hook of Git's would run it, or Git itself.".into(),
+    };
+    format!("Git would run this {when}.")
+}
+
+fn built(name: &str, path: &str) -> &'static str {
+    match name {
+        _ if path.starts_with(".github/") || path.starts_with(".circleci") => {
+            "Your project's build server runs it, with what it may do there."
+        }
+        ".gitlab-ci.yml" | ".travis.yml" | "Jenkinsfile" | "azure-pipelines.yml" => {
+            "Your project's build server runs it, with what it may do there."
+        }
+        "package.json" => "npm runs its scripts, some of them at every install.",
+        _ => "What it names is run when you build, test or install.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_says_who_would_run_it() {
+        let why = |path: &str| super::why(Path::new(path), None);
+        assert_eq!(why(".git/hooks/pre-commit"), "Git would run this at the next commit.");
+        assert!(why(".git/hooks/update.sample").contains("not run under this name"));
+        assert!(why(".git/modules/lib/hooks/pre-push").contains("at the next push"));
+        assert!(why(".git/config").contains("at every command"));
+        assert!(why(".envrc").contains("direnv"));
+        assert!(why(".vscode/tasks.json").contains("An editor"));
+        assert!(why("package.json").contains("npm"));
+        assert!(why(".github/workflows/ci.yml").contains("build server"));
+        let link = Entry::Link { to: b"/tmp".to_vec() };
+        assert!(super::why(Path::new(".git"), Some(&link)).starts_with("It is a link now"));
+    }
+}
