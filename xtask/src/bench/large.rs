@@ -154,7 +154,8 @@ fn turns(pid: i32) -> anyhow::Result<HashMap<OsString, u64>> {
     let mut turns = HashMap::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = thread?;
-        let status = fs::read_to_string(thread.path().join("status"))?;
+        // One that has just ended has no status any more.
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
         let given_up = field(&status, "voluntary_ctxt_switches:").context("no switches")?;
         turns.insert(thread.file_name(), given_up);
     }
