@@ -280,17 +280,21 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let place = Place::new();
+            let outside = place.dir.path().join("outside");
+            fs::write(&outside, "not the project's").unwrap();
             let content = || PATHS.map(|path| fs::read_to_string(place.at(path)).ok());
             place.begin().await;
             let before = content();
             for (path, doing) in doings {
                 let at = place.at(PATHS[path]);
                 let _ = fs::create_dir_all(at.parent().unwrap());
+                // First, so that nothing here is written through a link.
+                let _ = fs::remove_file(&at);
                 let _ = match doing {
                     0 => fs::write(&at, "evil"),
-                    1 => fs::remove_file(&at),
-                    2 => fs::remove_file(&at).and_then(|()| symlink("/etc/passwd", &at)),
-                    _ => fs::remove_file(&at).and_then(|()| fs::create_dir(&at)),
+                    1 => Ok(()),
+                    2 => symlink(&outside, &at),
+                    _ => fs::create_dir(&at),
                 };
             }
             let changed = before != content();
@@ -299,6 +303,7 @@ proptest! {
             let all: Vec<String> = review.changes.into_iter().map(|one| one.id).collect();
             put_back(&place.project, &place.host, &all).await.unwrap();
             assert_eq!(content(), before);
+            assert_eq!(fs::read_to_string(&outside).unwrap(), "not the project's");
             assert!(place.look().await.changes.is_empty());
         });
     }
