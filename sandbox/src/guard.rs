@@ -361,7 +361,7 @@ mod tests {
         fs::write(outside.path().join("config"), "").unwrap();
         let dir = tempfile::tempdir().unwrap();
         symlink(outside.path(), dir.path().join(".git")).unwrap();
-        symlink("/etc/passwd", dir.path().join(".envrc")).unwrap();
+        symlink(outside.path().join("config"), dir.path().join(".envrc")).unwrap();
         let plan = plan(dir.path()).unwrap();
         assert_eq!(plan.mounts, []);
         assert!(plan.notes.iter().any(|note| note.starts_with(".git/hooks ")), "{:?}", plan.notes);

@@ -162,18 +162,7 @@ pub async fn keep(project: &Project, host: &Host, ids: &[String]) -> Result<()> 
     let mut state = State::read(project, host).await?;
     let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
     for one in chosen {
-        // Its content, and that it still is what the person saw.
-        let mut failed = None;
-        let place = &state.place;
-        let entry = look::look_at(&state.root, &one.path, &mut |sha256, bytes| {
-            failed = place.keep(sha256, bytes).err();
-        });
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
-        if entry != one.now {
-            return Err(gone(&one.id()));
-        }
+        let entry = state.kept(&one)?;
         state.record.before.remove(&one.path);
         if let Some(entry) = entry {
             state.record.before.insert(one.path, entry);
@@ -193,22 +182,17 @@ pub async fn put_back(project: &Project, host: &Host, ids: &[String]) -> Result<
     // What is new may stand in the way of what was there.
     chosen.sort_by_key(|one| one.before.is_some());
     state.record.undo.clear();
+    let mut done = Ok(());
     for one in &chosen {
-        let place = &state.place;
-        let mut failed = None;
-        let entry = look::look_at(&state.root, &one.path, &mut |sha256, bytes| {
-            failed = place.keep(sha256, bytes).err();
-        });
-        if let Some(failed) = failed {
-            return Err(failed);
+        done = state.kept(one).and_then(|_| state.restore(&one.path, one.before.as_ref()));
+        if done.is_err() {
+            break;
         }
-        if entry != one.now {
-            return Err(gone(&one.id()));
-        }
-        state.restore(&one.path, one.before.as_ref())?;
         state.record.undo.push((one.path.clone(), one.now.clone()));
     }
-    state.place.save(&state.record)
+    // Also after an error: what was put back until then can be undone.
+    state.place.save(&state.record)?;
+    done
 }
 
 /// Takes the last [`put_back`] back.
@@ -318,6 +302,19 @@ impl Found {
 }
 
 impl State {
+    /// Keeps what is there now, if it still is what the person saw.
+    fn kept(&self, one: &Found) -> Result<Option<Entry>> {
+        let mut failed = None;
+        let entry = look::look_at(&self.root, &one.path, &mut |sha256, bytes| {
+            failed = self.place.keep(sha256, bytes).err();
+        });
+        match failed {
+            Some(failed) => Err(failed),
+            None if entry != one.now => Err(gone(&one.id())),
+            None => Ok(entry),
+        }
+    }
+
     async fn read(project: &Project, host: &Host) -> Result<Self> {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);

@@ -259,6 +259,19 @@ async fn what_git_would_take_for_its_settings_is_looked_at_too() {
     assert_eq!(place.paths().await, paths(&expected));
 }
 
+/// The agent goes on writing between the look and the person's answer being done.
+#[tokio::test]
+async fn what_changes_while_an_answer_is_carried_out_is_not_kept() {
+    let place = Place::new();
+    place.begin().await;
+    place.write(".envrc", "harmless\n");
+    let state = State::read(&place.project, &place.host).await.unwrap();
+    let seen = state.all_found().into_iter().find(|one| one.path == Path::new(".envrc")).unwrap();
+    state.kept(&seen).expect("as it was seen");
+    place.write(".envrc", "another\n");
+    assert_eq!(state.kept(&seen).unwrap_err().code(), Code::Review);
+}
+
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_an_error_and_nothing_is_written() {
     let place = Place::new();
