@@ -98,6 +98,46 @@ pub fn read_tap(suite: &str, output: &str) -> Tests {
     tests
 }
 
+/// What the tests that failed said, of either kind of output, at most `lines` of each:
+/// its first and its last ones. Empty when no test failed.
+pub fn what_failed(output: &str, lines: usize) -> String {
+    let mut parts: Vec<Vec<&str>> = Vec::new();
+    // Those of cargo stand between a line `failures:` and the names that follow it.
+    let (mut failures, mut within) = (false, false);
+    for line in output.lines() {
+        let trimmed = line.trim_start();
+        if line == "failures:" {
+            (failures, within) = (!failures, false);
+        } else if line.starts_with("test result: ") || line == "successes:" {
+            (failures, within) = (false, false);
+        } else if failures && between(line, "---- ", " stdout ----").is_some() {
+            within = true;
+            parts.push(vec![line]);
+        } else if trimmed.starts_with("not ok ") {
+            (failures, within) = (false, true);
+            parts.push(vec![line]);
+        } else if within && let Some(part) = parts.last_mut() {
+            part.push(line);
+            within = trimmed != "...";
+        }
+    }
+    // A group of the page's fails with its tests and says nothing itself.
+    parts.retain(|part| !part.iter().any(|line| line.contains("subtestsFailed")));
+    let mut text = String::new();
+    for part in parts {
+        let left_out = part.len().saturating_sub(lines);
+        for (index, line) in part.iter().enumerate() {
+            if left_out > 0 && index == lines / 2 {
+                let _ = writeln!(text, "… {left_out} lines …");
+            }
+            if index < lines / 2 || index >= lines / 2 + left_out {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+    }
+    text
+}
+
 /// `     Running tests/network.rs (target/debug/deps/network-0123abcd)`
 fn running(line: &str) -> Option<String> {
     let line = line.trim_start();
@@ -260,6 +300,20 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let tests = read_tap("page", tap);
         assert_eq!((tests.passed, tests.failed.len(), tests.skipped.len()), (1, 1, 1));
         assert_eq!(tests.skipped[0].reason, "Chromium is not installed");
+    }
+
+    #[test]
+    fn what_a_failed_test_said_is_shown_and_nothing_else() {
+        let said = what_failed(OUTPUT, 60);
+        assert!(said.contains("---- n3 stdout") && said.contains("thread 'n3' panicked"), "{said}");
+        assert!(!said.contains("n1") && !said.contains("    n3"), "{said}");
+        let tap = "    not ok 3 - sinks\n      ---\n      error: 'no sink'\n      ...\n    ok 4 - swims\nnot ok 1 - folders\n  ---\n  failureType: 'subtestsFailed'\n  ...\n";
+        assert_eq!(
+            what_failed(tap, 60),
+            "    not ok 3 - sinks\n      ---\n      error: 'no sink'\n      ...\n"
+        );
+        assert_eq!(what_failed(tap, 2), "    not ok 3 - sinks\n… 2 lines …\n      ...\n");
+        assert_eq!(what_failed("test result: ok. 3 passed; 0 failed", 60), "");
     }
 
     #[test]

@@ -270,7 +270,14 @@ impl All {
         };
         let good = outcome == Outcome::Ran;
         if !good {
-            eprintln!("✗ {name}; the end of {}:\n{}", output.display(), child::tail(&output, 60));
+            let text = fs::read(&output).unwrap_or_default();
+            match report::what_failed(&String::from_utf8_lossy(&text), 80) {
+                none if none.is_empty() => {
+                    let end = child::tail(&output, 60);
+                    eprintln!("✗ {name}; the end of {}:\n{end}", output.display());
+                }
+                said => eprintln!("✗ {name}; what failed in {}:\n{said}", output.display()),
+            }
         }
         self.report.steps.push(Step {
             name: name.into(),
