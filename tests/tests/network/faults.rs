@@ -227,36 +227,50 @@ fn r1_a_flood_of_flows_hurts_its_own_sandbox_alone() {
     let Some((lab, mut ann, flooding)) = start(POLICY, &[]) else { return };
     let sibling = lab.sandbox(&mut ann, &[]).expect("a sibling");
     let server = SocketAddr::from((world::SERVERS[3], 443));
-    let rates = || {
+    let times = || {
         let sibling = sibling.run(|| connecting(AT_ONCE, server));
         (sibling, connecting(AT_ONCE, server))
     };
-    let best_of_three = || {
-        let all = (0..3).map(|_| {
-            std::thread::sleep(Duration::from_millis(300));
-            rates()
-        });
-        all.fold((0.0_f64, 0.0_f64), |a, b| (a.0.max(b.0), a.1.max(b.1)))
-    };
-    let quiet = best_of_three();
-    let flooder = Flooder::start(&flooding, 198 << 24 | 51 << 16 | 100 << 8, 443);
-    let best = best_of_three();
     let count = |text: anyhow::Result<String>| -> usize {
         text.expect("conntrack").trim().parse().expect("a number")
     };
-    let flows = (count(lab.in_gate("conntrack -C")), count(lab.on_host("conntrack -C")));
-    let sent = flooder.end();
+    // What a flood costs the others, and not what any busy program on two processors
+    // does: in turn the same program floods its own loopback, and the gate. The middle
+    // of all connections is judged, whatever else runs on this computer.
+    let under = |network: u32| {
+        let flooder = Flooder::start(&flooding, network, 443);
+        std::thread::sleep(Duration::from_millis(300));
+        let times = times();
+        let now = (count(lab.in_gate("conntrack -C")), count(lab.on_host("conntrack -C")));
+        (times, now, flooder.end())
+    };
+    let mut all: [Vec<Duration>; 4] = Default::default();
+    let (mut flows, mut sent, mut rounds) = ((0, 0), 0, 0);
+    let rates = loop {
+        rounds += 1;
+        let quiet = under(127 << 24).0;
+        let (flooded, now, more) = under(198 << 24 | 51 << 16 | 100 << 8);
+        for (all, more) in all.iter_mut().zip([quiet.0, flooded.0, quiet.1, flooded.1]) {
+            all.extend(more);
+            all.sort_unstable();
+        }
+        flows = (flows.0.max(now.0), flows.1.max(now.1));
+        sent += more;
+        let rates = all.each_ref().map(|all| all[all.len() / 2].as_secs_f64().recip());
+        let keep = rates[1] >= rates[0] * 0.9 && rates[3] >= rates[2] * 0.9;
+        if rounds == 20 || rounds >= 5 && keep {
+            break rates;
+        }
+    };
     eprintln!(
         "{sent} first packets; connections a second: sibling {:.0} of {:.0}, computer {:.0} of \
          {:.0}; flows {flows:?}",
-        best.0, quiet.0, best.1, quiet.1
+        rates[1], rates[0], rates[3], rates[2]
     );
     assert!(sent > 5_000, "{sent} are no flood");
     // What the rates measure is in there, too.
-    let most = 2_048 + 12 * AT_ONCE as usize + 50;
+    let most = 2_048 + rounds * 4 * AT_ONCE as usize + 50;
     assert!(flows.0 < most && flows.1 < most, "{flows:?}");
-    // The goal is 90 %; the cores are shared with the flood itself and all that runs
-    // beside this.
-    assert!(best.0 > quiet.0 * 0.6, "the sibling: {:.0} of {:.0}", best.0, quiet.0);
-    assert!(best.1 > quiet.1 * 0.6, "the computer: {:.0} of {:.0}", best.1, quiet.1);
+    assert!(rates[1] >= rates[0] * 0.9, "the sibling");
+    assert!(rates[3] >= rates[2] * 0.9, "the computer");
 }
