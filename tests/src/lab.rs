@@ -519,16 +519,16 @@ pub(crate) fn shell(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Waits at most ten seconds.
+/// Waits at most thirty seconds: others may want this computer, too.
 pub fn wait_for(mut condition: impl FnMut() -> bool) -> anyhow::Result<()> {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         if condition() {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    bail!("waited ten seconds")
+    bail!("waited thirty seconds")
 }
 
 /// A system bus as distributions configure it.

@@ -40,12 +40,23 @@ describe("T1: escape sequences", () => {
 
   on("open=warm", "links of no other kind open, wherever they hide", async (page) => {
     await opened(page);
-    for (const url of ["javascript:alert(1)", "file:///etc/passwd", "data:text/html,x", "ssh://host", "http:///nohost"]) {
+    const urls = ["javascript:alert(1)", "file:///etc/passwd", "data:text/html,x", "ssh://host", "javascript:https://x.example", "http://"];
+    for (const url of urls) {
       await run(page, `raw \\u001b]8;;${url}\\u0007click\\u001b]8;;\\u0007\\r\\n`);
     }
+    // All at once, and only when all are there: the rows are drawn anew at any time.
+    const lines = () =>
+      [...document.querySelectorAll(".xterm-rows > div")]
+        .filter((row) => row.textContent.startsWith("click"))
+        .map((row) => row.getBoundingClientRect().toJSON());
+    let boxes = [];
+    for (let turn = 0; turn < 100 && boxes.length < urls.length; turn++) {
+      await page.waitForTimeout(50);
+      boxes = await page.evaluate(lines);
+    }
+    assert.equal(boxes.length, urls.length);
     await page.keyboard.down("Control");
-    for (const line of await page.locator(".xterm-rows > div", { hasText: /^click/ }).all()) {
-      const box = await line.boundingBox();
+    for (const box of boxes) {
       await page.mouse.move(box.x + 10, box.y + box.height / 2);
       await page.mouse.click(box.x + 10, box.y + box.height / 2);
     }

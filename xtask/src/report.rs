@@ -18,6 +18,8 @@ pub struct Skipped {
 pub struct Tests {
     pub passed: usize,
     pub failed: Vec<String>,
+    /// Those that failed once, and passed each time when they were run again, alone.
+    pub unsteady: Vec<String>,
     pub skipped: Vec<Skipped>,
     /// Programs and how many of their tests really ran.
     pub suites: Vec<(String, usize)>,
@@ -65,6 +67,44 @@ impl Tests {
         }
         tests
     }
+
+    /// A failed test that passed when it was run again is unsteady.
+    pub fn again(&mut self, passed: impl Fn(&str) -> bool) {
+        let name =
+            |failed: &String| failed.split_once(": ").map_or("", |(_, name)| name).to_owned();
+        let (unsteady, failed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.failed).into_iter().partition(|one| passed(&name(one)));
+        (self.unsteady, self.failed) = (unsteady, failed);
+    }
+
+    /// The names of those that failed, without their program's.
+    pub fn names_of_failed(&self) -> Vec<String> {
+        let parts = self.failed.iter().filter_map(|one| one.split_once(": "));
+        parts.map(|(_, name)| name.to_owned()).collect()
+    }
+}
+
+/// What cargo wants to be given to run the programs again that failed:
+/// ``    `-p rcc-tests --test network` `` below `error: 2 targets failed:`.
+pub fn failed_targets(output: &str) -> Vec<Vec<String>> {
+    let after = output.lines().skip_while(|line| {
+        !(line.starts_with("error: ") && line.ends_with(" failed:") && line.contains(" target"))
+    });
+    let named = after.skip(1).map_while(|line| between(line.trim(), "`", "`"));
+    named.map(|target| target.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// Whether a test of this name passed in such an output of cargo's or node's, and none
+/// of the name failed.
+pub fn passed(output: &str, name: &str) -> bool {
+    let is = |line: &str, good: bool| {
+        let line = line.trim_start();
+        let cargo = between(line, "test ", if good { " ... ok" } else { " ... FAILED" });
+        let start = if good { "ok " } else { "not ok " };
+        let node = line.strip_prefix(start).and_then(|rest| rest.split_once(" - "));
+        cargo == Some(name) || node.is_some_and(|(_, rest)| rest == name)
+    };
+    output.lines().any(|line| is(line, true)) && !output.lines().any(|line| is(line, false))
 }
 
 /// Reads the output of `node --test` in the TAP form.
@@ -186,6 +226,7 @@ pub struct Report {
     pub steps: Vec<Step>,
     pub passed: usize,
     pub failed: usize,
+    pub unsteady: usize,
     pub skipped: usize,
 }
 
@@ -196,6 +237,7 @@ impl Report {
         let passed = tests().map(|tests| tests.passed).sum();
         let skipped: usize = tests().map(|tests| tests.skipped.len()).sum();
         let failed: usize = tests().map(|tests| tests.failed.len()).sum();
+        self.unsteady = tests().map(|tests| tests.unsteady.len()).sum();
         let is_skipped = |step: &&Step| matches!(step.outcome, Outcome::Skipped(_));
         let skipped = skipped + self.steps.iter().filter(is_skipped).count();
         // A step that failed without a failed test, for instance by not compiling.
@@ -226,6 +268,9 @@ impl Report {
             for test in &tests.failed {
                 let _ = writeln!(text, "failed   {test}");
             }
+            for test in &tests.unsteady {
+                let _ = writeln!(text, "unsteady {test}: failed once, passed each time alone");
+            }
             for Skipped { suite, test, reason } in &tests.skipped {
                 let _ = writeln!(text, "skipped  {suite}: {test}: {reason}");
             }
@@ -235,7 +280,8 @@ impl Report {
 
     /// The last line, for programs to read.
     pub fn line(&self) -> String {
-        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        let Self { passed, failed, unsteady, skipped, .. } = self;
+        format!("{passed} passed, {failed} failed, {unsteady} unsteady, {skipped} skipped")
     }
 }
 
@@ -303,6 +349,29 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     }
 
     #[test]
+    fn what_failed_is_run_again_by_its_name() {
+        let mut tests = Tests::read(OUTPUT);
+        let end = "error: 2 targets failed:\n    `-p rcc-tests --test network`\n    `-p rcc-helper --lib`\n\nmore `x`";
+        assert_eq!(
+            failed_targets(end),
+            [vec!["-p", "rcc-tests", "--test", "network"], vec!["-p", "rcc-helper", "--lib"]]
+        );
+        assert_eq!(failed_targets(OUTPUT), Vec::<Vec<String>>::new());
+        assert_eq!(tests.names_of_failed(), ["n3"]);
+        assert!(passed(OUTPUT, "n2") && !passed(OUTPUT, "n3") && !passed(OUTPUT, "n4"));
+        assert!(passed("    ok 2 - closes\n", "closes"));
+        assert!(!passed("    ok 2 - closes # SKIP no\n    not ok 3 - sinks", "closes"));
+        assert!(!passed("    ok 2 - sinks\n    not ok 3 - sinks", "sinks"));
+        tests.again(|name| name == "other");
+        assert_eq!((tests.failed.len(), tests.unsteady.len()), (1, 0));
+        tests.again(|name| name == "n3");
+        assert_eq!(
+            (tests.failed.len(), tests.unsteady.as_slice()),
+            (0, ["network: n3".to_owned()].as_slice())
+        );
+    }
+
+    #[test]
     fn what_a_failed_test_said_is_shown_and_nothing_else() {
         let said = what_failed(OUTPUT, 60);
         assert!(said.contains("---- n3 stdout") && said.contains("thread 'n3' panicked"), "{said}");
@@ -330,7 +399,7 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             ..Report::default()
         };
         report.count();
-        assert_eq!(report.line(), "2 passed, 2 failed, 4 skipped");
+        assert_eq!(report.line(), "2 passed, 2 failed, 0 unsteady, 4 skipped");
         assert!(report.table().contains("no node"));
     }
 }
