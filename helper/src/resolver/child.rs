@@ -374,3 +374,37 @@ async fn write_framed(stream: &mut TcpStream, packet: &[u8]) -> io::Result<()> {
     bytes.extend(packet);
     stream.write_all(&bytes).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n17_a_sandbox_asks_so_many_questions_a_second() {
+        let mut sandbox = Sandbox {
+            revision: 0,
+            connected: true,
+            open: false,
+            users: Index::default(),
+            tasks: Vec::new(),
+            tokens: BURST,
+            filled: Instant::now(),
+            waiting: 0,
+            connections: 0,
+            wild: HashMap::new(),
+        };
+        let asked = |sandbox: &mut Sandbox| (0..10_000).filter(|_| sandbox.may_ask()).count();
+        // Counting takes time, too.
+        let first = asked(&mut sandbox);
+        assert!((1_000..1_400).contains(&first), "{first}");
+        sandbox.filled -= Duration::from_secs(1);
+        let second = asked(&mut sandbox);
+        assert!((500..900).contains(&second), "{second}");
+        // However long it was silent, and never beyond what waits for answers.
+        sandbox.filled -= Duration::from_secs(3_600);
+        assert!((1_000..1_400).contains(&asked(&mut sandbox)));
+        sandbox.tokens = BURST;
+        sandbox.waiting = WAITING;
+        assert_eq!(asked(&mut sandbox), 0);
+    }
+}

@@ -4,7 +4,9 @@ use super::*;
 
 #[test]
 fn n4_dns_is_not_a_channel() {
-    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    // What tells browsers to leave DNS alone is refused also where it is allowed.
+    let canary = [Rule::tcp("use-application-dns.net", &[443])];
+    let Some((lab, _ann, sandbox)) = start(POLICY, &canary) else { return };
     assert!(sandbox.resolve("AlLoWeD.eXaMpLe").is_ok());
     for (name, kind) in [
         ("allowed.example", "TXT"),
@@ -154,10 +156,10 @@ fn n6_rebinding_opens_nothing() {
     lab.dns.set(
         Zone::default()
             .name("allowed.example", &[bad[2], world::SERVERS[0]])
-            .name("inside.example", &[world::NEIGHBOUR, bad[0], world::HOST_ON_LAN]),
+            .name("inside.example", &[world::NEIGHBOUR, bad[0], bad[1], world::HOST_ON_LAN]),
     );
     assert_eq!(sandbox.resolve("allowed.example"), Ok(vec![world::SERVERS[0].into()]));
-    // An entry that says `private` opens a neighbour, and neither loopback nor the host.
+    // An entry that says `private` opens a neighbour, and neither loopback, metadata nor the host.
     assert_eq!(sandbox.resolve("inside.example"), Ok(vec![world::NEIGHBOUR.into()]));
     assert!(sandbox.tcp(world::NEIGHBOUR, 80).is_ok());
     assert!(sandbox.tcp(world::NEIGHBOUR, 443).is_err());

@@ -65,15 +65,29 @@ fn n10_no_packet_before_the_rules_stand() {
             );
             assert!(bare.tcp(world::SERVERS[0], 443).is_err(), "after {delay:?}");
         }
+        // A link without a record is taken away, though its namespace is still there. The
+        // kernel takes those of the namespaces that have ended in its own time.
+        let links = || lab.in_gate("ip -o link | grep ' s[0-9]' || true").expect("ip");
+        wait_for(|| ann.list().is_ok_and(|list| list.len() == links().lines().count()))
+            .unwrap_or_else(|_| panic!("a half link is left after {delay:?}:\n{}", links()));
         ann.end_namespace(bare.pid).expect("end");
-        wait_for(|| ann.list().is_ok()).expect("a new helper");
     }
     let sandbox = lab.sandbox(&mut ann, &[]).expect("and it works afterwards");
     assert!(sandbox.reach("allowed.example", 443).is_ok());
-    // The kernel takes those of a namespace that has ended in its own time.
-    let links = || lab.in_gate("ip -o link | grep ' s[0-9]' || true").expect("ip");
-    wait_for(|| links().lines().count() == 2)
-        .unwrap_or_else(|_| panic!("a half link is left:\n{}", links()));
+}
+
+#[test]
+fn n10_a_link_whose_record_is_lost_is_taken_away() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.reach("allowed.example", 9_999).expect("before");
+    kill_helper(&lab);
+    lab.on_host("rm /run/rcc/sandboxes/*.json").expect("the record");
+    assert_eq!(ann.list().expect("a new helper").len(), 0);
+    // Nobody could tell what it may reach, or take it away later.
+    assert!(sandbox.shell("ip link show eth0").is_err(), "its link is gone");
+    assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err());
+    let again = lab.sandbox(&mut ann, &[]).expect("another");
+    assert!(again.reach("allowed.example", 9_999).is_ok());
 }
 
 #[test]
