@@ -1,7 +1,8 @@
 //! One terminal on its way to the page: raw bytes on a channel.
 //!
 //! Nothing here waits for the page. A page that does not keep up, or is hidden,
-//! gives no credit back, and then the sandbox itself stops after 256 KiB.
+//! gives no credit back, and then the sandbox itself stops: after 256 KiB, or what the
+//! page let it be ahead.
 
 use std::time::Duration;
 

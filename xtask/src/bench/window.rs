@@ -129,14 +129,17 @@ fn rate(window: &Window, name: &str, line: &str, lines: &mut Vec<Line>) -> anyho
          const piece = new Uint8Array(line.length * lines), view = __rccTerminal();
          for (let n = 0; n < lines; n += 1) piece.set(line, n * line.length);
          const begun = performance.now();
-         let left = {times};
+         let left = {times}, drawn = piece.length;
          return new Promise((done) => {{
-             const next = () => {{
+             const next = (bytes) => {{
+                 drawn += bytes;
+                 if (drawn < piece.length) return;
                  if (left <= 0) return done(performance.now() - begun);
                  left -= lines;
+                 drawn = 0;
                  view.write(piece, next);
              }};
-             next();
+             next(0);
          }})",
         serde_json::to_string(&format!("{line}\r\n"))?
     );

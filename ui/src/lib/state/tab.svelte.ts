@@ -161,8 +161,10 @@ export class Tab {
       write: (bytes, credited) => {
         if (!current()) return;
         if (this.#channel === null) this.#early ??= [];
-        this.#view?.write(bytes, () => {
-          if (credited) credit.drawn(bytes.length);
+        const arrived = performance.now();
+        this.#view?.write(bytes, (drawn) => {
+          const now = performance.now();
+          if (credited) credit.drawn(drawn, now - arrived, now);
         });
       },
       ended: (code) => {

@@ -1,7 +1,24 @@
 /** The two ways back to the program: what is typed, and credit for what was drawn. */
 
-/** Credit is given back in pieces of this size; a terminal holds 256 KiB. */
+/** What a program may be ahead of the page when it is attached: `INITIAL_CREDIT` of `inside`. */
+const AHEAD_AT_FIRST = 256 * 1024;
+
+/** Bounds of that. The least is two pieces, so that one is on its way while one is drawn. */
+const LEAST_AHEAD = 32 * 1024;
+const MOST_AHEAD = 2 << 20;
+
+/** Credit is given back in pieces of this size, or smaller ones for a program that is held close. */
 const CREDIT_PIECE = 32 * 1024;
+
+/**
+ * How long output may wait to be drawn, in milliseconds. Below the first the page has nothing
+ * to draw at times, above the second a key's echo is late: a frame of 60 Hz is 17 ms.
+ */
+const SHORT_WAIT = 20;
+const LONG_WAIT = 40;
+
+/** How long it is watched whether a program writes as much as it may, in milliseconds. */
+const WATCHED = 200;
 
 /** What may wait for a program that does not read, in bytes. */
 const MAX_WAITING = 4 << 20;
@@ -58,9 +75,18 @@ export class Typing {
   }
 }
 
-/** Collects credit, so that a key's echo needs no request of its own. */
+/**
+ * Collects credit, so that a key's echo needs no request of its own, and decides how far a
+ * program may be ahead: further while it writes all that it may and the page waits for it,
+ * less while its output waits for the page.
+ */
 export class Credit {
+  #ahead = AHEAD_AT_FIRST;
   #owed = 0;
+  /** Of the time that is watched: its begin, what was drawn in it, whether the last was full. */
+  #begun = 0;
+  #seen = 0;
+  #full = false;
   #give: (bytes: number) => boolean;
 
   /** `give` answers whether somebody took it; else it is offered again. */
@@ -68,9 +94,27 @@ export class Credit {
     this.#give = give;
   }
 
-  drawn(bytes: number): void {
-    this.#owed += bytes;
-    if (this.#owed < CREDIT_PIECE) return;
+  /** How far the program may be ahead, in bytes. */
+  get ahead(): number {
+    return this.#ahead;
+  }
+
+  /** `bytes` were drawn at `now`, after `waited` milliseconds in the page. */
+  drawn(bytes: number, waited: number, now: number): void {
+    const watched = now - this.#begun;
+    if (watched >= WATCHED) {
+      this.#full = (this.#seen / watched) * WATCHED >= this.#ahead;
+      this.#begun = now;
+      this.#seen = 0;
+    }
+    this.#seen += bytes;
+    let ahead = this.#ahead;
+    if (waited > LONG_WAIT) ahead = Math.max(LEAST_AHEAD, ahead - Math.ceil(bytes / 2));
+    else if (waited < SHORT_WAIT && this.#full) ahead = Math.min(MOST_AHEAD, ahead + bytes);
+    // What it may be ahead less is not given back.
+    this.#owed += bytes + ahead - this.#ahead;
+    this.#ahead = ahead;
+    if (this.#owed < Math.min(CREDIT_PIECE, ahead / 4)) return;
     if (this.#give(this.#owed)) this.#owed = 0;
   }
 }

@@ -37,6 +37,9 @@ export interface Look {
 
 const SCROLLBACK_LINES = 5000;
 
+/** Bytes that xterm.js takes in without a pause: it draws a megabyte of short lines in a second. */
+const DRAWN_AT_ONCE = 16 * 1024;
+
 export class TerminalView {
   readonly #terminal: Terminal;
   readonly #fit = new FitAddon();
@@ -120,8 +123,12 @@ export class TerminalView {
     this.#terminal.clearSelection();
   }
 
-  write(bytes: Uint8Array, drawn: () => void): void {
-    this.#terminal.write(bytes, drawn);
+  /** Draws in pieces: between them the page can take a key. `drawn` is told the size of each. */
+  write(bytes: Uint8Array, drawn: (bytes: number) => void): void {
+    for (let start = 0; start < bytes.length; start += DRAWN_AT_ONCE) {
+      const piece = bytes.subarray(start, start + DRAWN_AT_ONCE);
+      this.#terminal.write(piece, () => drawn(piece.length));
+    }
   }
 
   /** Forgets everything, for another program. */
