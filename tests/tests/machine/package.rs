@@ -101,9 +101,17 @@ fn the_package_serves_from_install_to_purge() {
     let sandbox = machine.sandbox(&mut ann, &rules()).expect("a sandbox");
     works(&sandbox);
 
-    // Removed while a sandbox runs: it is cut off, and the computer is as before,
-    // but for the administrator's list. Purged: without that, too.
-    machine.root("DEBIAN_FRONTEND=noninteractive apt-get remove -y rcc-sandbox").expect("remove");
+    // Removed while a sandbox runs and somebody calls without a pause: it is cut off,
+    // and the computer is as before, but for the administrator's list. Purged: without
+    // that, too.
+    let calling = "for turn in $(seq 400); do \
+         busctl --system call dev.rcc.Helper1 / org.freedesktop.DBus.Peer Ping; sleep 0.01; done";
+    machine
+        .root(&format!(
+            "({calling}) >/dev/null 2>&1 & \
+             DEBIAN_FRONTEND=noninteractive apt-get remove -y rcc-sandbox; end=$?; wait; exit $end"
+        ))
+        .expect("remove");
     assert!(sandbox.tcp(world::SERVERS[0], PLAIN).is_err(), "cut off");
     drop(ann);
     let after = inventory(&machine);
