@@ -137,8 +137,10 @@ impl All {
         let mut all = tests();
         all.args(&files);
         self.step(NAME, all, 15 * MINUTE)?;
-        let tests_of = report::read_tap("page", &output_text(NAME));
-        self.judge(tests_of, |names| {
+        let text = output_text(NAME);
+        let tests_of = report::read_tap("page", &text);
+        let told = report::failed_in_tap(&text) == Some(tests_of.failed.len());
+        self.judge(tests_of, told, |names| {
             let mut again = tests();
             again
                 .args(names.iter().map(|name| format!("--test-name-pattern=^{}$", plain(name))))
@@ -149,15 +151,18 @@ impl All {
 
     /// Keeps what the tests of the last step did. What failed is run again, alone and
     /// three times: a test that passes each time met something of this computer's, which
-    /// is said and does not fail the whole.
+    /// is said and does not fail the whole. Only where the failed tests are `all` that
+    /// failed, not where a program crashed or was not done, and never for an attack.
     fn judge(
         &mut self,
         mut tests: Tests,
+        all: bool,
         again: impl Fn(&[String]) -> Vec<Command>,
     ) -> anyhow::Result<()> {
         const TIMES: usize = 3;
         let failed = tests.names_of_failed();
-        if (1..=MOST_AGAIN).contains(&failed.len()) {
+        let attacked = failed.iter().any(|name| report::is_an_attack(name));
+        if all && !attacked && (1..=MOST_AGAIN).contains(&failed.len()) {
             eprintln!("… again, {TIMES} times: {}", failed.join(", "));
             let mut outputs = Vec::new();
             for _ in 0..TIMES {
@@ -284,7 +289,8 @@ impl All {
         let in_lab: usize =
             tests.suites.iter().filter(|(name, _)| lab.contains(name)).map(|(_, ran)| ran).sum();
         let targets = report::failed_targets(&text);
-        self.judge(tests, |names| {
+        let all = targets.len() == tests.failed_suites();
+        self.judge(tests, all, |names| {
             let run = |target: &Vec<String>| {
                 let mut again = test();
                 again.args(target).args(["--", "--show-output", "--exact"]).args(names);
