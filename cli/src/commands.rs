@@ -7,8 +7,11 @@ mod setup;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rcc_sandbox::{Engine, Handed, Host, Network, Program, Project, Session, Settings, State};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::arguments::{Arguments, Command, OnOff, Opening, PolicyCommand};
 use crate::{open, piped, raw, show, tty};
@@ -105,14 +108,14 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
     {
         show::note("this sandbox was started offline; `rcc net on` connects it.");
     }
-    let recording = tokio::spawn(record(call.host.clone()));
+    let recording = Recording::start(call.host.clone());
     let result = if piped {
         piped::run(&session, &program, &handed, &call.host).await
     } else {
         let terminal = session.start(&program, raw::size(), &handed, &call.host).await?;
         tty::show(&session, terminal).await
     };
-    recording.abort();
+    recording.end().await;
     if let Ok(project) = call.project() {
         review::remind(call, &project).await;
     }
@@ -121,11 +124,33 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
 
 /// Keeps the log of blocked hosts while a face of this user is there. It is a
 /// convenience: a session goes on without it.
-async fn record(host: Host) {
-    let (Ok(network), Ok(engine)) = (Network::connect().await, Engine::connect(&host).await) else {
-        return;
-    };
-    let _ = rcc_sandbox::blocked_log::record(&host, &engine, &network, |_| ()).await;
+struct Recording {
+    end: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Recording {
+    fn start(host: Host) -> Self {
+        let (end, ended) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let (Ok(network), Ok(engine)) =
+                (Network::connect().await, Engine::connect(&host).await)
+            else {
+                return;
+            };
+            let ended = async { drop(ended.await) };
+            let _ = rcc_sandbox::blocked_log::record(&host, &engine, &network, ended).await;
+        });
+        Self { end, task }
+    }
+
+    /// What was blocked at the very end is written down, too.
+    async fn end(self) {
+        /// A service that does not answer must not keep a person waiting.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let _ = self.end.send(());
+        let _ = tokio::time::timeout(PATIENCE, self.task).await;
+    }
 }
 
 async fn attach(call: &Call, terminal: Option<u32>) -> anyhow::Result<u8> {

@@ -47,6 +47,10 @@ pub trait Helper1 {
     /// Registers the caller's bus name for the signals about its own attachments.
     fn watch(&self) -> zbus::Result<()>;
 
+    /// Ends that. What was refused until now comes before the answer; what is
+    /// refused later waits for the next who watches.
+    fn unwatch(&self) -> zbus::Result<()>;
+
     /// The administrator's file in force and its version.
     fn get_policy(&self) -> zbus::Result<(String, String)>;
 

@@ -26,6 +26,7 @@ pub const METHODS: &[(&str, &str)] = &[
     ("Detach", action::CONTROL_OWN),
     ("List", action::STATUS),
     ("Watch", action::STATUS),
+    ("Unwatch", action::STATUS),
     ("GetPolicy", action::STATUS),
     ("Diagnose", action::STATUS),
     ("Version", action::STATUS),

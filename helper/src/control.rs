@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rcc_dbus::{AttachmentInfo, BlockedReason, Code, HelperError, Rule, RuleDropped};
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::error;
 
 use crate::attachments::{Attachment, Attachments, Held, now};
@@ -39,7 +39,7 @@ const MOST_RULES: usize = rcc_dbus::MAX_RULES_PER_CALL;
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// What watchers are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Event {
     /// Something was refused.
     Blocked {
@@ -64,6 +64,8 @@ pub enum Event {
         /// To this.
         version: String,
     },
+    /// Tells nobody anything: is answered when all before it was sent.
+    Sent(oneshot::Sender<()>),
 }
 
 /// Something that was refused.

@@ -89,7 +89,7 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
             routes.notify_one();
         }) => result?,
         result = guard_host_table(control.clone(), tables) => result?,
-        result = tell(connection.clone(), watchers.clone(), events) => result?,
+        result = tell(control.clone(), connection.clone(), watchers.clone(), events) => result?,
         result = forget_leavers(connection.clone(), watchers.clone()) => result?,
         () = tell_refusals(control.clone(), watchers.clone()) => {}
         () = control.gate_is_gone() => {
@@ -420,35 +420,45 @@ async fn publish_in_batches(control: Arc<Control>, mut waiting: mpsc::Receiver<W
 // The bus.
 
 async fn tell(
+    control: Arc<Control>,
     connection: zbus::Connection,
     watchers: Arc<Watchers>,
     mut events: mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<()> {
+    let to = |uid| -> zbus::Result<Vec<SignalEmitter<'_>>> {
+        let emitter =
+            |name| Ok(SignalEmitter::new(&connection, OBJECT_PATH)?.set_destination(name));
+        watchers.of(uid).into_iter().map(emitter).collect()
+    };
     while let Some(event) = events.recv().await {
-        let uid = match &event {
-            Event::Blocked { uid, .. } | Event::Detached { uid, .. } => Some(*uid),
-            Event::PolicyChanged { .. } => None,
-        };
-        for name in watchers.of(uid) {
-            let emitter = SignalEmitter::new(&connection, OBJECT_PATH)?.set_destination(name);
-            let sent = match &event {
-                Event::Blocked { what, count, .. } => {
-                    Helper::blocked(
-                        &emitter,
-                        what.id,
-                        &what.host,
-                        &what.address,
-                        what.port,
-                        &what.protocol,
-                        what.reason.as_str(),
-                        *count,
-                    )
-                    .await
+        match event {
+            Event::Blocked { uid, what, count } => {
+                let emitters = to(Some(uid))?;
+                if emitters.is_empty() {
+                    // Who watched when it was gathered does not any more.
+                    control.untold(what, count).await;
+                    continue;
                 }
-                Event::Detached { id, reason, .. } => Helper::detached(&emitter, *id, reason).await,
-                Event::PolicyChanged { version } => Helper::policy_changed(&emitter, version).await,
-            };
-            sent?;
+                let Blocked { id, host, address, port, protocol, reason } = &what;
+                for one in emitters {
+                    let reason = reason.as_str();
+                    Helper::blocked(&one, *id, host, address, *port, protocol, reason, count)
+                        .await?;
+                }
+            }
+            Event::Detached { uid, id, reason } => {
+                for one in to(Some(uid))? {
+                    Helper::detached(&one, id, reason).await?;
+                }
+            }
+            Event::PolicyChanged { version } => {
+                for one in to(None)? {
+                    Helper::policy_changed(&one, &version).await?;
+                }
+            }
+            Event::Sent(done) => {
+                let _ = done.send(());
+            }
         }
     }
     Ok(())

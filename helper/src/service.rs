@@ -219,6 +219,20 @@ impl Helper {
         Ok(())
     }
 
+    async fn unwatch(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), HelperError> {
+        let caller = self.admit("Unwatch", connection, &header).await?;
+        self.control.flush(|uid| !self.watchers.of(Some(uid)).is_empty()).await;
+        self.control.sent().await;
+        self.watchers.remove(&caller.name);
+        // What was being sent meanwhile comes before this answer, too.
+        self.control.sent().await;
+        Ok(())
+    }
+
     #[zbus(out_args("document", "version"))]
     async fn get_policy(
         &self,

@@ -38,7 +38,7 @@ impl Watchers {
         Ok(())
     }
 
-    /// Forgets a name that left the bus.
+    /// Forgets a name that left the bus, or asked for it.
     pub fn remove(&self, name: &str) {
         if let Ok(mut names) = self.names.lock() {
             names.remove(name);

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::future::{Future, pending};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ use crate::session::Session;
 
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
+
+/// What was blocked just now is at the helper after this, which gathers for 0.2 s.
+const A_MOMENT: Duration = Duration::from_millis(300);
 
 /// Lines that are kept, at most.
 const MAX_LINES: usize = 50_000;
@@ -105,8 +109,9 @@ pub fn read(host: &Host) -> Result<Vec<Record>> {
         .collect())
 }
 
-/// Writes down what is blocked until the bus is gone, and tells `tell` each.
-/// Waits for as long as another face does it.
+/// Writes down what is blocked until `end`, and loses nothing then: what comes
+/// later waits at the helper for the next who watches. Waits for as long as
+/// another face does it.
 ///
 /// # Errors
 /// `Code::HelperMissing`, `Code::Io`.
@@ -114,9 +119,43 @@ pub async fn record(
     host: &Host,
     engine: &Engine,
     network: &Network,
-    tell: impl Fn(&Record),
+    end: impl Future<Output = ()>,
 ) -> Result<()> {
-    let _only_one = Lock::take(&host.runtime.join("log.lock")).await?;
+    let mut end = std::pin::pin!(end);
+    let lock = lock(host);
+    let _only_one = tokio::select! {
+        taken = Lock::take(&lock) => taken?,
+        () = &mut end => return Ok(()),
+    };
+    write_down(host, engine, network, end).await
+}
+
+/// Writes down what was blocked while nothing of rcc ran. When another face
+/// writes, it is told without delay and this one waits for it a moment.
+///
+/// # Errors
+/// As [`record`].
+pub async fn catch_up(host: &Host, engine: &Engine, network: &Network) -> Result<()> {
+    match tokio::time::timeout(A_MOMENT, Lock::take(&lock(host))).await {
+        Ok(lock) => {
+            let _only_one = lock?;
+            write_down(host, engine, network, tokio::time::sleep(A_MOMENT)).await
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+fn lock(host: &Host) -> PathBuf {
+    host.runtime.join("log.lock")
+}
+
+/// Under the lock.
+async fn write_down(
+    host: &Host,
+    engine: &Engine,
+    network: &Network,
+    end: impl Future<Output = ()>,
+) -> Result<()> {
     tidy(host)?;
     let path = file(host);
     make_dirs(&host.state)?;
@@ -126,8 +165,7 @@ pub async fn record(
         .mode(0o600)
         .open(&path)
         .map_err(|e| Error::io("write", &path, e))?;
-    watch(engine, network, |record| {
-        tell(record);
+    watch(engine, network, end, |record| {
         // Asked each time: the choice holds from the moment it is made.
         if kept_s(host).is_ok_and(|kept| kept == 0) {
             return;
@@ -140,8 +178,8 @@ pub async fn record(
     .await
 }
 
-/// Tells what is blocked from now on, and writes it down unless another face
-/// does.
+/// Tells what is blocked from now on until the bus is gone, and writes it down
+/// unless another face does.
 ///
 /// # Errors
 /// As [`record`].
@@ -152,22 +190,51 @@ pub async fn follow(
     tell: impl Fn(&Record),
 ) -> Result<()> {
     tokio::select! {
-        ended = watch(engine, network, |record| tell(record)) => ended,
-        ended = record(host, engine, network, |_| ()) => ended,
+        ended = watch(engine, network, pending(), |record| tell(record)) => ended,
+        ended = record(host, engine, network, pending()) => ended,
     }
 }
 
-async fn watch(engine: &Engine, network: &Network, mut tell: impl FnMut(&Record)) -> Result<()> {
+/// Tells what is blocked until `end`. Each event that came is told: the end waits
+/// for it.
+async fn watch(
+    engine: &Engine,
+    network: &Network,
+    end: impl Future<Output = ()>,
+    mut tell: impl FnMut(&Record),
+) -> Result<()> {
     let mut events = Events::watch(network).await?;
-    let mut projects = HashMap::new();
+    let mut end = std::pin::pin!(end);
+    let mut owners = Owners::default();
     loop {
-        if let NetworkEvent::Blocked(blocked) = events.next().await? {
-            if !projects.contains_key(&blocked.attachment) {
-                projects = attachments(engine, network).await;
+        tokio::select! {
+            event = events.next() => {
+                if let NetworkEvent::Blocked(blocked) = event? {
+                    tell(&owners.describe(engine, network, blocked).await);
+                }
             }
-            let (project, path) = projects.get(&blocked.attachment).cloned().unwrap_or_default();
-            tell(&describe(blocked, project, path));
+            () = &mut end => break,
         }
+    }
+    for event in events.end(network).await? {
+        if let NetworkEvent::Blocked(blocked) = event {
+            tell(&owners.describe(engine, network, blocked).await);
+        }
+    }
+    Ok(())
+}
+
+/// Projects and their paths by attachment, asked for when one is new.
+#[derive(Default)]
+struct Owners(HashMap<u32, (String, String)>);
+
+impl Owners {
+    async fn describe(&mut self, engine: &Engine, network: &Network, blocked: Blocked) -> Record {
+        if !self.0.contains_key(&blocked.attachment) {
+            self.0 = attachments(engine, network).await;
+        }
+        let (project, path) = self.0.get(&blocked.attachment).cloned().unwrap_or_default();
+        describe(blocked, project, path)
     }
 }
 

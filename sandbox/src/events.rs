@@ -1,6 +1,7 @@
 //! What the helper tells while sessions run: blocked hosts, lost links.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::stream::select_all;
 use futures_util::{Stream, StreamExt};
@@ -55,6 +56,9 @@ pub async fn policy_changes(network: &Network) -> Result<impl Stream<Item = ()> 
     Ok(changes.map_err(|e| crate::network::explain(&e.into()))?.map(|_| ()))
 }
 
+/// How long a signal that has arrived may take to be taken up.
+const TAKEN_UP: Duration = Duration::from_millis(50);
+
 /// The events of this user's own attachments.
 pub struct Events {
     stream: Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>,
@@ -107,5 +111,21 @@ impl Events {
         self.stream.next().await.ok_or_else(|| {
             Error::new(Code::HelperMissing, "The connection to the system bus ended.")
         })
+    }
+
+    /// Ends it, and answers what was told until then. What is refused later waits
+    /// at the helper for the next who watches.
+    ///
+    /// # Errors
+    /// As [`Events::watch`].
+    pub async fn end(mut self, network: &Network) -> Result<Vec<NetworkEvent>> {
+        let failed = |e: zbus::Error| crate::network::explain(&e.into());
+        network.helper().unwatch().await.map_err(failed)?;
+        // The helper's answer came after them: they are here.
+        let mut rest = Vec::new();
+        while let Ok(Some(event)) = tokio::time::timeout(TAKEN_UP, self.stream.next()).await {
+            rest.push(event);
+        }
+        Ok(rest)
     }
 }

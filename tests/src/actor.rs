@@ -41,6 +41,8 @@ pub enum Call {
     /// See the contract; signals come as events from then on.
     Watch,
     /// See the contract.
+    Unwatch,
+    /// See the contract.
     GetPolicy,
     /// See the contract.
     Diagnose,

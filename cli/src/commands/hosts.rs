@@ -98,13 +98,12 @@ pub async fn log(call: &Call, follow: bool) -> anyhow::Result<u8> {
 /// Takes over what was blocked while nothing of rcc ran: the firewall service
 /// tells it to whoever watches next. Without engine or service there is nothing.
 async fn catch_up(host: &rcc_sandbox::Host) {
-    /// The service gathers for 0.2 s before it tells.
-    const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(500);
     let (Ok(engine), Ok(network)) = (Engine::connect(host).await, Network::connect().await) else {
         return;
     };
-    let recording = blocked_log::record(host, &engine, &network, |_| ());
-    let _ = tokio::time::timeout(A_MOMENT, recording).await;
+    if let Err(error) = blocked_log::catch_up(host, &engine, &network).await {
+        show::note(&format!("what was blocked just now may be missing: {error}"));
+    }
 }
 
 fn print(record: &Record, json: bool) {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{HelperError, Rule};
 use rcc_policy::{Entry, Name, Target};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::{Blocked, Control, Event, Publication, Published, State, failed};
@@ -24,6 +25,14 @@ const MOST_REFUSALS: usize = 1_000;
 const MOST_AT_ONCE: usize = 64 << 10;
 /// Entries that one name can reasonably match.
 const MAX_ENTRIES: usize = 64;
+
+impl State {
+    fn keep_untold(&mut self, what: Blocked, count: u32) {
+        if self.untold.len() < MOST_REFUSALS || self.untold.contains_key(&what) {
+            *self.untold.entry(what).or_default() += count;
+        }
+    }
+}
 
 impl Control {
     /// Opens what the resolver found, as far as the policy allows: first the set,
@@ -163,9 +172,7 @@ impl Control {
             // Names of hosts are personal: only at debug level.
             let Blocked { host, address, port, .. } = &what;
             tracing::debug!(host, address, port, "blocked what");
-            if state.untold.len() < MOST_REFUSALS || state.untold.contains_key(&what) {
-                *state.untold.entry(what).or_default() += count;
-            }
+            state.keep_untold(what, count);
         }
         let owners = &state.attachments.all;
         let (now, later): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut state.untold)
@@ -176,6 +183,19 @@ impl Control {
         for (what, count) in now {
             let Some(one) = state.attachments.all.get(&what.id) else { continue };
             let _ = self.events.send(Event::Blocked { uid: one.uid, what, count });
+        }
+    }
+
+    /// Takes back what nobody was there to hear any more, for the next who watches.
+    pub async fn untold(&self, what: Blocked, count: u32) {
+        self.state.lock().await.keep_untold(what, count);
+    }
+
+    /// Waits until all events that there were have been sent.
+    pub async fn sent(&self) {
+        let (done, sent) = oneshot::channel();
+        if self.events.send(Event::Sent(done)).is_ok() {
+            let _ = sent.await;
         }
     }
 

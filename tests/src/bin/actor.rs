@@ -109,6 +109,10 @@ async fn act(
             helper.inner().connection().request_name(name).await?;
             Value::Null
         }
+        Call::Unwatch => {
+            helper.unwatch().await?;
+            Value::Null
+        }
         Call::Watch => {
             watch(helper.clone()).await?;
             Value::Null

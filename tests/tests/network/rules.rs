@@ -227,6 +227,19 @@ fn what_was_blocked_while_nobody_watched_is_told_to_the_next_who_does() {
     ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
     ann.event(|event| matches!(event, Watched::Blocked { host, .. } if host == "other.example"))
         .expect("told late");
+
+    // Not gathered yet when it is asked to end: it is told all the same, and before
+    // the answer.
+    let _ = sandbox.resolve("second.example");
+    ann.call::<()>(&rcc_tests::protocol::Call::Unwatch).expect("unwatch");
+    ann.event(|event| matches!(event, Watched::Blocked { host, .. } if host == "second.example"))
+        .expect("told at the end");
+    let third =
+        |event: &Watched| matches!(event, Watched::Blocked { host, .. } if host == "third.example");
+    let _ = sandbox.resolve("third.example");
+    assert!(ann.event(third).is_err(), "nothing is told to one who does not watch");
+    ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
+    ann.event(third).expect("and nothing was lost");
 }
 
 #[test]
