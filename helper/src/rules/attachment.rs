@@ -81,12 +81,18 @@ pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
     let mut t = Transaction::new();
     let id = rules.id;
     let key = [SetType::Ipv4Addr, SetType::InetProto, SetType::InetService];
+    // The rules that name the sets: a set can go when no rule names it.
+    t.chain(&hellos_chain(id));
+    t.chain(&chain_name(id));
     for reach in [Reach::Private, Reach::Public] {
         let (nets, names) = (set_name(id, false, reach), set_name(id, true, reach));
-        t.set(&nets, &key, &[SetFlag::Interval]);
         t.set(&names, &key, &[SetFlag::Timeout]);
-        t.flush_set(&nets);
         t.flush_set(&names);
+        // Made anew: the kernel takes 100,000 networks out of a set in 46 s, and the
+        // set with them in 30 ms. It is made first for the case that there is none.
+        t.set(&nets, &key, &[SetFlag::Interval]);
+        t.remove_set(&nets);
+        t.set(&nets, &key, &[SetFlag::Interval]);
         t.elements(&nets, networks(&rules.entries, reach));
     }
     // Two entries can open the same: the longer life is the one that counts.
@@ -124,7 +130,6 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED)]);
     t.rule(&reached, vec![accept()]);
     let chain = chain_name(id);
-    t.chain(&chain);
     if !rules.connected {
         t.rule(&chain, vec![at_most(2, 4), report(BlockedReason::Disconnected)]);
         t.rule(&chain, vec![goto("c_refuse")]);
@@ -195,13 +200,12 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.rule(&chain, vec![goto("c_refuse")]);
 }
 
-/// Which new connections are looked at: those to which a name alone gives the right.
+/// Fills the chain that says which new connections are looked at: those to which a name alone gives the right.
 /// An address that has a rule of its own, and a private one, is not shared with
 /// strangers.
 fn hellos_of(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let id = rules.id;
     let chain = hellos_chain(id);
-    t.chain(&chain);
     if !rules.connected || rules.defaults.allow_public {
         return;
     }
