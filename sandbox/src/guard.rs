@@ -21,7 +21,7 @@ use crate::engine::is_plain;
 use crate::error::{Code, Error, Result};
 
 /// Guarded where they exist, relative to the project.
-const GUARDED: &[&str] = &[
+pub(crate) const GUARDED: &[&str] = &[
     ".git/hooks",
     ".git/config",
     ".git/config.worktree",
@@ -47,7 +47,7 @@ const GUARDED: &[&str] = &[
 
 /// Files of each repository below `.git/modules` (submodules) and of each
 /// working tree below `.git/worktrees`.
-const PER_REPOSITORY: &[&str] =
+pub(crate) const PER_REPOSITORY: &[&str] =
     &["hooks", "config", "config.worktree", "info/attributes", "commondir"];
 
 /// Repositories below `.git` that are looked at; more are named in a note.
@@ -142,7 +142,7 @@ pub(crate) fn open_root(project: &Path) -> rustix::io::Result<OwnedFd> {
 pub(crate) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
     let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
     match kind(root, Path::new(".git")) {
-        Kind::Folder => wanted.extend(repositories(root, notes)),
+        Kind::Folder => wanted.extend(repositories(root, Path::new(".git"), notes)),
         // A worktree's or submodule's pointer: it names the folder whose hooks run.
         Kind::File => {
             wanted.push(".git".into());
@@ -223,10 +223,11 @@ pub(crate) fn kind(root: &OwnedFd, path: &Path) -> Kind {
     }
 }
 
-/// Guarded paths of submodules (which nest) and worktrees.
-fn repositories(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
+/// Guarded paths of the submodules (which nest) and worktrees of the repository `git`.
+pub(crate) fn repositories(root: &OwnedFd, git: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open: Vec<PathBuf> = vec![".git/modules".into(), ".git/worktrees".into()];
+    let mut open = vec![git.join("modules"), git.join("worktrees")];
+    let deepest = git.components().count() + 7;
     let mut seen = 0;
     while let Some(folder) = open.pop() {
         for name in folders(root, &folder, notes) {
@@ -234,7 +235,7 @@ fn repositories(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
             let repository = kind(root, &path.join("HEAD")) == Kind::File;
             if !repository {
                 // A submodule in a subfolder: `modules/libs/thing`.
-                if path.components().count() < 8 {
+                if path.components().count() < deepest {
                     open.push(path);
                 }
                 continue;

@@ -7,6 +7,7 @@
 //! change until a person keeps it or puts back what was there: another session
 //! does not make it the new record.
 
+mod below;
 mod diff;
 mod look;
 mod put_back;
@@ -320,11 +321,23 @@ impl State {
         let place = Place::of(project, host);
         let root = root(project)?;
         let mut notes = Vec::new();
-        let now = look::look(&root, &mut notes, &mut |_, _| ());
+        let mut now = look::look(&root, &mut notes, &mut |_, _| ());
         let record = match place.load()? {
             Some(record) => record,
             None => Record { before: now.clone(), ..Record::default() },
         };
+        // A crowd of folders in front of it must not make it look removed.
+        for path in record
+            .before
+            .keys()
+            .filter(|path| !now.contains_key(*path))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            if let Some(entry) = look::look_at(&root, &path, &mut |_, _| ()) {
+                now.insert(path, entry);
+            }
+        }
         Ok(Self { place, record, root, now, notes, _lock: lock })
     }
 

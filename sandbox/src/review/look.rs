@@ -13,6 +13,7 @@ use rustix::fs::{Dir, FileType, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::below;
 use crate::guard::{self, Kind, kind, open_beneath};
 
 /// What a build or a person's own command runs. Shown, not guarded: an agent is
@@ -105,6 +106,9 @@ pub(super) fn look(root: &OwnedFd, notes: &mut Vec<String>, keep: Keep<'_>) -> F
     for path in guard::wanted(root, notes) {
         look.at(&path);
     }
+    for path in below::wanted(root, notes) {
+        look.at(&path);
+    }
     for path in BUILT {
         look.at(Path::new(path));
     }
@@ -146,7 +150,12 @@ impl Look<'_> {
         let Some(names) = names(self.root, path).filter(|_| depth < MAX_DEPTH) else {
             return self.crowd(top);
         };
+        let hooks = path.file_name().is_some_and(|name| name == "hooks");
         for name in names {
+            if hooks && name.as_bytes().ends_with(b".sample") {
+                // Git's examples, a dozen with each repository: not run under this name.
+                continue;
+            }
             if *left == 0 {
                 return self.crowd(top);
             }

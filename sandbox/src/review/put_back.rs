@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::below;
 use super::look::{Entry, parent};
 use crate::guard;
 
@@ -46,7 +47,8 @@ fn remove(root: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
         done => done?,
     }
     // Folders that are empty now, up to the guarded path itself.
-    let tops = guard::wanted(root, &mut Vec::new());
+    let mut tops = guard::wanted(root, &mut Vec::new());
+    tops.extend(below::top(path));
     for above in path.ancestors().skip(1) {
         if !tops.iter().any(|top| above.starts_with(top)) {
             break;

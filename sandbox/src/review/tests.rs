@@ -321,3 +321,72 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn f2_guarded_names_in_folders_further_down_are_seen_and_put_back() {
+    let place = Place::new();
+    place.write("libs/known/.git/HEAD", "ref: refs/heads/main\n");
+    place.write("libs/known/.git/config", "[core]\n");
+    place.begin().await;
+    assert_eq!(place.look().await, Review::default());
+
+    place.write("libs/known/.git/config", "[core]\n\tfsmonitor = evil\n");
+    place.write("libs/known/.git/hooks/pre-commit", "evil\n");
+    place.write("new/.git/HEAD", "ref: refs/heads/main\n");
+    place.write("new/.git/config", "[core]\n");
+    place.write("new/.git/hooks/pre-push.sample", "an example\n");
+    place.write("new/.git/modules/inner/HEAD", "ref: refs/heads/main\n");
+    place.write("new/.git/modules/inner/hooks/post-merge", "evil\n");
+    place.write("a/b/c/.envrc", "evil\n");
+    place.write("a/.vscode/tasks.json", "{}\n");
+    place.write("pointer/.git", "gitdir: ../../elsewhere\n");
+    fs::create_dir(place.at("linked")).unwrap();
+    symlink("../new/.git", place.at("linked/.git")).unwrap();
+    // Git takes such a folder for a repository, too.
+    for part in ["objects/x", "refs/x", "HEAD", "config", "hooks/post-checkout"] {
+        place.write(&format!("a/bare/{part}"), "evil\n");
+    }
+    // Other people's code, by the thousand.
+    place.write("node_modules/x/.envrc", "theirs\n");
+
+    let expected = [
+        ("a/.vscode/tasks.json", What::New),
+        ("a/b/c/.envrc", What::New),
+        ("a/bare/config", What::New),
+        ("a/bare/hooks/post-checkout", What::New),
+        ("libs/known/.git/config", What::Changed),
+        ("libs/known/.git/hooks/pre-commit", What::New),
+        ("linked/.git", What::New),
+        ("new/.git/config", What::New),
+        ("new/.git/modules/inner/hooks/post-merge", What::New),
+        ("pointer/.git", What::New),
+    ];
+    assert_eq!(place.paths().await, paths(&expected));
+    let review = place.look().await;
+    assert_eq!(review.alarming(), expected.len());
+    assert_eq!(review.changes[5].why, "Git would run this at the next commit.");
+
+    let all: Vec<String> = review.changes.into_iter().map(|one| one.id).collect();
+    put_back(&place.project, &place.host, &all).await.unwrap();
+    assert_eq!(place.paths().await, []);
+    assert_eq!(place.read("libs/known/.git/config"), "[core]\n");
+    assert!(!place.at("libs/known/.git/hooks").exists(), "an empty folder is left");
+    assert!(place.at("a/b/c").exists(), "a folder of the project's went");
+}
+
+#[tokio::test]
+async fn a_crowd_of_folders_is_told_and_hides_no_change_of_what_was_known() {
+    let place = Place::new();
+    place.write("a/b/.envrc", "use nix\n");
+    place.write("a/b/same/.envrc", "use nix\n");
+    place.begin().await;
+    place.write("a/b/.envrc", "evil\n");
+    for number in 0..20_000 {
+        fs::create_dir(place.at(&format!("crowd-{number}"))).unwrap();
+    }
+    let review = place.look().await;
+    assert_eq!(review.notes.len(), 1, "{:?}", review.notes);
+    assert!(review.notes[0].contains("more folders than are looked into"));
+    let seen: Vec<_> = review.changes.iter().map(|one| (one.path.clone(), one.what)).collect();
+    assert_eq!(seen, paths(&[("a/b/.envrc", What::Changed)]));
+}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::below;
 use super::look::{self, Entry};
 
 /// Who would run it, and when.
@@ -24,17 +25,18 @@ fn reader(path: &str, name: &str) -> String {
     if look::is_built(Path::new(path)) {
         return built(name, path).into();
     }
-    let hooks = path.contains("/hooks/") || path.ends_with("/hooks");
+    let parts = || Path::new(path).iter();
+    let path = below::from_guarded_name(Path::new(path)).to_str().unwrap_or(path);
     match path {
-        _ if path.starts_with(".git/") && hooks => hook(name),
+        _ if parts().any(|part| part == "hooks") => hook(name),
         ".git" => "Git would take its settings and hooks from where this leads.".into(),
-        _ if path.starts_with(".git/") && name == "commondir" => {
+        _ if name == "commondir" => {
             "Git would take its settings and hooks from the folder that this names.".into()
         }
-        _ if path.starts_with(".git/") && name == "attributes" => {
+        _ if name == "attributes" => {
             "Git would use it to choose programs that change files as they are checked out.".into()
         }
-        _ if path.starts_with(".git/") => {
+        _ if path.starts_with(".git/") || name.starts_with("config") => {
             "Git reads it at every command; it can name programs that Git then runs.".into()
         }
         _ if path.starts_with(".husky") => "Git would run it through husky, at a commit.".into(),
@@ -55,9 +57,6 @@ fn reader(path: &str, name: &str) -> String {
 /// githooks(5).
 fn hook(name: &str) -> String {
     let when = match name {
-        _ if name.ends_with(".sample") => {
-            return "An example of Git's, which is not run under this name.".into();
-        }
         "pre-commit" | "prepare-commit-msg" | "commit-msg" | "post-commit" => "at the next commit",
         "pre-push" => "at the next push",
         "post-checkout" => "when a branch is checked out",
@@ -91,7 +90,10 @@ mod tests {
     fn each_file_says_who_would_run_it() {
         let why = |path: &str| super::why(Path::new(path), None);
         assert_eq!(why(".git/hooks/pre-commit"), "Git would run this at the next commit.");
-        assert!(why(".git/hooks/update.sample").contains("not run under this name"));
+        assert!(why("libs/thing/.git/hooks/pre-push").contains("at the next push"));
+        assert!(why("libs/thing/.envrc").contains("direnv"));
+        assert!(why("libs/bare/config").contains("at every command"));
+        assert!(why("hooks/pre-push").contains("at the next push"));
         assert!(why(".git/modules/lib/hooks/pre-push").contains("at the next push"));
         assert!(why(".git/config").contains("at every command"));
         assert!(why(".envrc").contains("direnv"));

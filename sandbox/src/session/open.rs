@@ -131,7 +131,6 @@ async fn steps(
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
             // Only now: while an older sandbox ran, its agent could change everything in here.
             let guard = guard::plan(folder.project.path())?;
-            review::begin(&folder.project, host).await?;
             for note in &guard.notes {
                 report.report(Progress::Note(note.clone()));
             }
@@ -140,7 +139,8 @@ async fn steps(
                 describe(host, &engine, request, &folder, &guard, &choice, image, claude, report)
                     .await?;
             fs::write(&opening, "").map_err(|e| Error::io("make", &opening, e))?;
-            let session = start(&engine, &folder.project, spec, made, cancel).await?;
+            let recorded = review::begin(&folder.project, host);
+            let session = start(&engine, &folder.project, spec, recorded, made, cancel).await?;
             // Before anything runs in there: the engine mounted what the plan was made from.
             let process = FirstProcess::of(&engine, &session.found.id);
             let process = or_cancelled(cancel, process).await?;
@@ -345,10 +345,13 @@ fn container_name(project: &Project) -> String {
     format!("rcc-{}{}", project.slug(), name_end(project.id()))
 }
 
+/// Makes the container while `recorded` looks at the project, and starts it when
+/// both are done.
 async fn start(
     engine: &Engine,
     project: &Project,
     spec: ContainerSpec,
+    recorded: impl Future<Output = Result<()>>,
     made: &Made,
     cancel: &Cancel,
 ) -> Result<Session> {
@@ -360,7 +363,9 @@ async fn start(
     }
     // These two are waited for, also when the person says stop: the engine goes on
     // with a request that is broken off, and what it then makes nobody removes.
-    let id = engine.create(&name, &spec).await?;
+    let (id, recorded) = tokio::join!(engine.create(&name, &spec), recorded);
+    let id = id?;
+    recorded?;
     if !cancel.is_cancelled() {
         engine.start(&id).await?;
     }
