@@ -534,3 +534,41 @@ fn verify_tries_the_walls_and_sees_a_hole() {
     let (word, row) = verdict("N20");
     assert_eq!((word.as_str(), code), ("OPEN", 1), "{row:#}");
 }
+
+/// The engine's own tests of containers need an ordinary user: root's containers
+/// would be root's on this computer. `RCC_CONTAINER_TESTS` names the built program.
+#[test]
+fn what_the_engines_own_tests_of_containers_ask_holds_for_an_ordinary_user() {
+    let Some(built) = std::env::var_os("RCC_CONTAINER_TESTS") else {
+        skip(&Skip("RCC_CONTAINER_TESTS is not set; `cargo xtask test` sets it".into()));
+        return;
+    };
+    let Some((workshop, _)) = start("container") else { return };
+    let program = Lab::program("container-tests");
+    fs::copy(&built, &program).expect("the tests in the lab");
+    let run = |arguments: &[&str]| {
+        let mut command = workshop.ann(workshop.home(), &program.to_string_lossy(), arguments);
+        command.env("RCC_INSIDE", Lab::program("inside"));
+        // None of them wants the firewall, and one wants that there is none.
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
+        workshop.finish(&mut command).expect("run")
+    };
+    let list = run(&["--list"]);
+    let mut names: Vec<&str> = list.out.lines().filter_map(|l| l.strip_suffix(": test")).collect();
+    assert!(names.len() >= 11, "{list:?}");
+    if let Ok(wanted) = std::env::var("RCC_CONTAINER_TEST") {
+        names.retain(|name| name.contains(&wanted));
+        assert!(!names.is_empty(), "{wanted} is no test: {list:?}");
+    }
+    let mut failed = Vec::new();
+    for name in &names {
+        let ended = run(&["--exact", name, "--nocapture"]);
+        if ended.code != 0 || !ended.out.contains("1 passed") {
+            failed.push(format!("{name}: {}\n{}\n{}", ended.code, ended.out, ended.err));
+        }
+        for line in ended.err.lines().filter_map(|line| line.strip_prefix("SKIPPED: ")) {
+            skip(&Skip(format!("{name}: {line}")));
+        }
+    }
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), names.len(), failed.join("\n"));
+}

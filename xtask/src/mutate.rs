@@ -189,6 +189,9 @@ impl Copy {
     /// How it ended, and what the first test that failed says.
     fn try_test(&self, test: &Test) -> anyhow::Result<(Outcome, Option<String>)> {
         let Test(package, kind, filter) = test;
+        if kind == "container" {
+            return self.try_containers(package, filter);
+        }
         let mut build = self.cargo();
         build.args(["test", "--no-run", "--package", package]);
         match kind.as_str() {
@@ -206,8 +209,6 @@ impl Copy {
         if self.end(&mut build, "build")? != End::Good {
             return Ok((Outcome::NotBuilt, None));
         }
-        let skipped = self.folder.join("skipped.txt");
-        let _ = fs::remove_file(&skipped);
         let mut run = self.cargo();
         run.args(["test", "--package", package]);
         match kind.as_str() {
@@ -215,7 +216,38 @@ impl Copy {
             "lib" => run.arg("--lib"),
             suite => run.args(["--test", suite]),
         };
-        run.args(["--", filter]).env("RCC_SKIPPED", &skipped);
+        run.args(["--", filter]);
+        self.run(run)
+    }
+
+    /// One of the engine's tests of containers, by the ordinary user of a lab.
+    fn try_containers(
+        &self,
+        package: &str,
+        filter: &str,
+    ) -> anyhow::Result<(Outcome, Option<String>)> {
+        let mut programs = self.cargo();
+        programs.args(["build", "--bins", "--package", "rcc-cli", "--package", "rcc-helper"]);
+        programs.args(["--package", "rcc-tests"]);
+        let mut tests = self.cargo();
+        tests.args(["test", "--package", package, "--test", "container"]);
+        let built = match self.end(&mut programs, "build")? {
+            End::Good => test::container_tests(tests, &self.output("build"))?,
+            _ => None,
+        };
+        let Some(built) = built else { return Ok((Outcome::NotBuilt, None)) };
+        let mut run = self.cargo();
+        run.args(["test", "--package", "rcc-tests", "--test", "end_to_end", "--"])
+            .arg("what_the_engines_own_tests")
+            .env("RCC_CONTAINER_TESTS", built)
+            .env("RCC_CONTAINER_TEST", filter);
+        self.run(run)
+    }
+
+    fn run(&self, mut run: Command) -> anyhow::Result<(Outcome, Option<String>)> {
+        let skipped = self.folder.join("skipped.txt");
+        let _ = fs::remove_file(&skipped);
+        run.env("RCC_SKIPPED", &skipped);
         if let Ok(inside) = test::built_inside() {
             run.env("RCC_INSIDE", inside);
         }
