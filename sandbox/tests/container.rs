@@ -140,6 +140,11 @@ async fn an_offline_sandbox_has_the_walls_and_nothing_of_the_session() {
     // F9: an own home, and nothing of it in the project.
     assert_eq!(sh("echo $HOME; cd; pwd").await.0, "/home/agent\n/home/agent");
     assert_ne!(sh("echo x > /etc/x").await.1, 0);
+    // Its own files cannot be written by anybody; /tmp and its like are in memory.
+    assert_eq!(
+        sh("awk '$5 == \"/\" { print $6 }' /proc/self/mountinfo | cut -d, -f1").await.0,
+        "ro"
+    );
     assert_ne!(sh("echo x > /run/rcc/inside || mv /run/rcc /run/x").await.1, 0);
     // H8: no sockets of the person's session.
     assert_eq!(
