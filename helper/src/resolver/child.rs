@@ -58,6 +58,7 @@ pub fn run() -> io::Result<()> {
             waiting: RefCell::default(),
             next_request: RefCell::new(0),
             looking: RefCell::default(),
+            spare: RefCell::default(),
         });
         loop {
             let mut ready = resolver.control.readable().await?;
@@ -134,6 +135,7 @@ pub(super) struct Resolver {
     waiting: RefCell<HashMap<u64, oneshot::Sender<Heard>>>,
     next_request: RefCell<u64>,
     looking: RefCell<Vec<AbortHandle>>,
+    spare: RefCell<upstream::Spare>,
 }
 
 impl Resolver {
