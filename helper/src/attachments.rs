@@ -12,7 +12,8 @@ use rcc_policy::{Defaults, Entry, Policy};
 use crate::layout::{SANDBOXES, UNCHECKED, pool_address};
 use crate::netlink::Mac;
 use crate::netns::NetnsId;
-use crate::rules::{Answered, AttachmentRules};
+use crate::nft::Transaction;
+use crate::rules::{self, Answered, AttachmentRules};
 
 /// How long an address rests before another sandbox gets it, in seconds.
 const REST: u64 = 600;
@@ -68,6 +69,8 @@ pub struct Attachment {
     pub revision: u64,
     /// Addresses by name, and until when they are open.
     pub answers: HashMap<(Entry, Ipv4Addr), u64>,
+    /// Networks that its sets in the gate may hold; [`usize::MAX`] when nobody knows.
+    pub networks: usize,
 }
 
 impl Attachment {
@@ -134,8 +137,16 @@ impl Attachment {
         Ok(Some((u32::try_from(life).unwrap_or(u32::MAX), renewed)))
     }
 
+    /// What writes its rules to the gate.
+    pub fn transaction(&mut self, policy: &Policy, now: u64) -> Transaction {
+        let rules = self.rules(policy, now);
+        let (transaction, networks) = (rules::attachment(&rules), rules.networks());
+        self.networks = networks;
+        transaction
+    }
+
     /// What the gate must do for it.
-    pub fn rules<'a>(&'a self, policy: &'a Policy, now: u64) -> AttachmentRules<'a> {
+    fn rules<'a>(&'a self, policy: &'a Policy, now: u64) -> AttachmentRules<'a> {
         let answers = self.answers.iter().filter(|(_, until)| **until > now);
         AttachmentRules {
             id: self.id,
@@ -152,6 +163,7 @@ impl Attachment {
                 .collect(),
             generation: self.generation,
             connected: self.connected,
+            networks_before: self.networks,
         }
     }
 
@@ -272,6 +284,7 @@ mod tests {
             generation: 1,
             revision: 1,
             answers: HashMap::from([((entry, [203, 0, 113, 1].into()), 90)]),
+            networks: usize::MAX,
         }
     }
 

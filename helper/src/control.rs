@@ -259,9 +259,9 @@ impl Control {
         }
         let Err(error) = written else { return Ok(()) };
         error!(attachment = id, %error, "could not write the state; what was written holds");
-        let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
-        let rules = rules::attachment(&one.rules(&state.policy.policy, now()));
-        self.commit(rules).await
+        let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
+        let transaction = one.transaction(&state.policy.policy, now());
+        self.commit(transaction).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<(), HelperError> {

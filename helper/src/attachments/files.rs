@@ -220,6 +220,8 @@ impl Stored {
             generation: self.generation,
             revision: self.revision,
             answers: answers.collect::<io::Result<_>>()?,
+            // The administrator's list may have been another one.
+            networks: usize::MAX,
         })
     }
 }

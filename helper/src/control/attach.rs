@@ -14,7 +14,7 @@ use crate::netlink::{Mac, Rtnl, random_mac};
 use crate::netns::{self, NetnsId};
 use crate::resolver::parent::Sockets;
 use crate::resolver::wire::{self, ToResolver};
-use crate::rules::{self, GATEWAY, link_name};
+use crate::rules::{GATEWAY, link_name};
 
 impl Control {
     /// Plugs a link into the namespace behind `namespace` for `uid`.
@@ -56,6 +56,7 @@ impl Control {
             generation: state.attachments.next_generation(),
             revision: state.attachments.next_revision(),
             answers: HashMap::new(),
+            networks: 0,
         };
         let id = attachment.id;
         let offer = offer(&attachment, dropped);
@@ -79,9 +80,9 @@ impl Control {
         namespace: OwnedFd,
     ) -> Result<(), HelperError> {
         state.attachments.write(id).map_err(failed)?;
-        let one = state.attachments.all.get(&id).ok_or_else(|| failed("it is gone"))?;
+        let one = state.attachments.all.get_mut(&id).ok_or_else(|| failed("it is gone"))?;
         let (address, (sandbox_mac, gate_mac)) = (one.address, one.macs);
-        let transaction = rules::attachment(&one.rules(&state.policy.policy, now()));
+        let transaction = one.transaction(&state.policy.policy, now());
         let revision = one.revision;
         let made = self
             .gate

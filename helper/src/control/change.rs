@@ -134,7 +134,7 @@ impl Control {
         }
         let (old, revision) = (before.generation, after.revision);
         let (connected, open) = (after.connected, after.open_until.is_some());
-        let transaction = rules::attachment(&after.rules(&state.policy.policy, now()));
+        let transaction = after.transaction(&state.policy.policy, now());
         let entries: Vec<Rule> = after.entries().map(Rule::from).collect();
         let generation = after.generation;
         state.attachments.all.insert(id, after);

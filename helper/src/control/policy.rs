@@ -10,7 +10,6 @@ use super::change::users_may_open;
 use super::{Control, Event, State, failed};
 use crate::attachments::now;
 use crate::policy_file::InForce;
-use crate::rules;
 
 impl Control {
     /// The file in force.
@@ -67,12 +66,11 @@ impl Control {
         let generation = state.attachments.next_generation();
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
         let old = std::mem::replace(&mut one.generation, generation);
-        let one = one.clone();
+        let transaction = one.transaction(&state.policy.policy, now());
         // First: a generation that nobody wrote down would be given again, and flows of
         // this one pass by that one's rules then.
         state.attachments.write(id).map_err(failed)?;
-        let rules = one.rules(&state.policy.policy, now());
-        self.commit(rules::attachment(&rules)).await?;
+        self.commit(transaction).await?;
         self.cut(state, id, old, generation).await
     }
 }
