@@ -56,8 +56,9 @@ pub async fn policy_changes(network: &Network) -> Result<impl Stream<Item = ()> 
     Ok(changes.map_err(|e| crate::network::explain(&e.into()))?.map(|_| ()))
 }
 
-/// How long a signal that has arrived may take to be taken up.
-const TAKEN_UP: Duration = Duration::from_millis(50);
+/// How long a signal that has arrived may take to be taken up. Every session waits
+/// for it at its end.
+const TAKEN_UP: Duration = Duration::from_millis(5);
 
 /// The events of this user's own attachments.
 pub struct Events {

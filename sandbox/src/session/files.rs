@@ -114,12 +114,15 @@ fn extra_certificates() -> Result<Option<Vec<u8>>> {
 }
 
 /// Name and e-mail of the person's git, and the branch that new repositories get.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Identity {
     name: Option<String>,
     email: Option<String>,
     branch: Option<String>,
 }
+
+/// The settings of [`Identity`]: what Git's `--get-regexp` takes.
+const ASKED: &str = r"^(user\.(name|email)|init\.defaultbranch)$";
 
 /// Asked in the home folder, from the global file only: git must never run in
 /// the project on the host (THREATS F5).
@@ -127,23 +130,39 @@ async fn identity(host: &Host) -> Identity {
     let Some(git) = crate::programs::find("git") else {
         return Identity::default();
     };
-    let ask = async |key: &str| {
-        let asked = crate::programs::command(&git)
-            .args(["config", "--global", "--includes", "--get", key])
-            .current_dir(&host.home)
-            .env("GIT_CEILING_DIRECTORIES", "/")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output =
-            tokio::time::timeout(std::time::Duration::from_secs(5), asked).await.ok()?.ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        Some(text.trim_end_matches('\n').to_string())
-            .filter(|text| output.status.success() && !text.is_empty())
-    };
-    let (name, email, branch) =
-        tokio::join!(ask("user.name"), ask("user.email"), ask("init.defaultBranch"));
-    Identity { name, email, branch }
+    // One call: starting git costs more than all that it is asked.
+    let asked = crate::programs::command(&git)
+        .args(["config", "--global", "--includes", "--null", "--get-regexp"])
+        .arg(ASKED)
+        .current_dir(&host.home)
+        .env("GIT_CEILING_DIRECTORIES", "/")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+        Ok(Ok(output)) if output.status.success() => read_identity(&output.stdout),
+        _ => Identity::default(),
+    }
+}
+
+/// Reads `key\nvalue\0` for each setting; the last one counts, as in git.
+fn read_identity(said: &[u8]) -> Identity {
+    let mut identity = Identity::default();
+    for setting in said.split(|byte| *byte == 0) {
+        let Some((key, value)) =
+            std::str::from_utf8(setting).ok().and_then(|setting| setting.split_once('\n'))
+        else {
+            continue;
+        };
+        let place = match key {
+            "user.name" => &mut identity.name,
+            "user.email" => &mut identity.email,
+            "init.defaultbranch" => &mut identity.branch,
+            _ => continue,
+        };
+        *place = Some(value.to_string()).filter(|value| !value.is_empty());
+    }
+    identity
 }
 
 /// The system's git configuration inside: what makes up for a read-only
@@ -200,6 +219,31 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(read.stdout).unwrap().trim_end_matches('\n'), name);
+    }
+
+    #[test]
+    fn the_last_setting_counts_and_what_is_no_text_is_passed_over() {
+        let said = b"user.name\nAnn\nA\0user.name\nBob\0user.email\0init.defaultbranch\ntrunk\0\xff\n\xff\0";
+        let expected =
+            Identity { name: Some("Bob".into()), email: None, branch: Some("trunk".into()) };
+        assert_eq!(read_identity(said), expected);
+        assert_eq!(read_identity(b""), Identity::default());
+    }
+
+    #[test]
+    fn git_is_asked_as_it_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gitconfig");
+        fs::write(&file, "[user]\n\tname = Ann Ä\n[init]\n\tdefaultBranch = trunk\n").unwrap();
+        let asked = std::process::Command::new("git")
+            .args(["config", "--file"])
+            .arg(&file)
+            .args(["--null", "--get-regexp", ASKED])
+            .output()
+            .unwrap();
+        let expected =
+            Identity { name: Some("Ann Ä".into()), email: None, branch: Some("trunk".into()) };
+        assert_eq!(read_identity(&asked.stdout), expected);
     }
 
     #[test]
