@@ -207,9 +207,16 @@ describe("find and letters", () => {
 
   on("open=warm", "a program with the whole screen keeps its own history", async (page) => {
     await opened(page);
-    await run(page, "raw \\u001b[?1049h");
+    const itself = page.getByText("Claude keeps its history itself: Ctrl+O, then /");
+    // The bar is open before the program takes the screen.
     await page.keyboard.press("Control+Shift+F");
-    await page.getByText("Claude keeps its history itself: Ctrl+O, then /").waitFor();
+    await page.getByRole("searchbox", { name: "Find in the terminal" }).waitFor();
+    await run(page, "raw \\u001b[?1049h");
+    await itself.waitFor();
+    await page.getByRole("button", { name: "Close find" }).click();
+    await itself.waitFor({ state: "detached" });
+    await page.keyboard.press("Control+Shift+F");
+    await itself.waitFor();
   });
 
   on("open=warm", "the wheel with Ctrl makes letters larger, and it is kept", async (page) => {

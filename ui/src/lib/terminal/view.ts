@@ -99,6 +99,12 @@ export class TerminalView {
     return this.#terminal.buffer.active.type === "alternate";
   }
 
+  /** Tells when `fullScreen` becomes another; answers what ends that. */
+  onFullScreen(tell: (full: boolean) => void): () => void {
+    const told = this.#terminal.buffer.onBufferChange(() => tell(this.fullScreen));
+    return () => told.dispose();
+  }
+
   /** Colours, letters and rules as the person set them. */
   dress(look: Look): void {
     const switched = look.dark !== this.#look.dark;
