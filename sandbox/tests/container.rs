@@ -41,7 +41,7 @@ async fn place() -> Option<Place> {
 async fn try_place() -> Result<Place, String> {
     if nix::unistd::geteuid().is_root() {
         return Err(
-            "root: `end_to_end` runs it for an ordinary user (what_the_engines_own_…)".into()
+            "root: `end_to_end` runs it for an ordinary user (the_container_tests_…)".into()
         );
     }
     let host = Host::detect().map_err(|e| e.to_string())?;

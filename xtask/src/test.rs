@@ -273,12 +273,8 @@ impl All {
     }
 
     fn tests(&mut self) -> anyhow::Result<()> {
-        let mut build = workspace::cargo();
-        build.arg("test").args(self.packages());
-        let containers = container_tests(build, &child::output_of("tests-build"))?;
         let test = || {
             let mut test = workspace::cargo();
-            test.envs(containers.iter().map(|program| ("RCC_CONTAINER_TESTS", program)));
             test.arg("test")
                 .env("RCC_SKIPPED", workspace::outputs().join("skipped.txt"))
                 .env("RCC_INSIDE", workspace::programs().join("inside"));
@@ -363,20 +359,6 @@ impl All {
             tests: None,
         });
     }
-}
-
-/// The engine's tests of containers, built by `test`, a `cargo test`: as root they
-/// are run by an ordinary user of a lab. `None` when they do not build.
-pub fn container_tests(mut test: Command, output: &Path) -> anyhow::Result<Option<PathBuf>> {
-    test.args(["--no-run", "--message-format=json"]);
-    child::run(&mut test, output, 40 * MINUTE)?;
-    let built = |line: &str| {
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = line["target"]["name"] == "container" && line["target"]["kind"][0] == "test";
-        Some(PathBuf::from(line["executable"].as_str().filter(|_| is_it)?))
-    };
-    let text = fs::read(output).unwrap_or_default();
-    Ok(String::from_utf8_lossy(&text).lines().find_map(built))
 }
 
 /// What a step wrote.
