@@ -65,6 +65,7 @@ fn set_up(host: &mut Rtnl, whole: bool) -> Result<(), GateError> {
     let gate = Room::in_namespace("gate", netns::gate()?)?;
     if !whole {
         gate.run_blocking(move || rules::gate(&networks, &[]).commit())??;
+        gate.run_blocking(connection_settings)??;
     }
     host::apply_link_settings()?;
     host::apply_forwarding(host)?;
@@ -156,6 +157,13 @@ fn settings() -> Result<(), GateError> {
     }
     // The resolver's sockets need no right of their own in here.
     write_sysctl("ipv4/ip_unprivileged_port_start", "53")?;
+    Ok(())
+}
+
+/// Settings of the gate's connection tracking. They exist once its module is there,
+/// which the kernel loads for the first rule that asks for a connection's state; no
+/// link is up before.
+fn connection_settings() -> Result<(), GateError> {
     // When a flow began tells it from another one with the same ports.
     write_sysctl("netfilter/nf_conntrack_timestamp", "1")?;
     // A connection is never picked up in its middle, or a flow that was cut
