@@ -243,7 +243,7 @@ impl LimitsWanted {
 pub struct Limits {
     /// Bytes; swap is then 0.
     pub memory: Option<u64>,
-    /// Bytes that the kernel tries to stay under when the host is short.
+    /// Bytes that the kernel takes from it last when the host is short (`memory.low`).
     pub memory_soft: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u32>,

@@ -39,7 +39,7 @@ impl Session {
     pub async fn usage(&self) -> Result<Usage> {
         let pid = self.engine.state(&self.found.id).await?.pid;
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        Ok(group(&groups, &self.found.id).map_or_else(Usage::default, |path| look(&path)))
+        Ok(look(&own_groups(&groups, &self.found.id)))
     }
 }
 
@@ -63,37 +63,46 @@ pub async fn ran_out_of_memory(engine: &Engine, project: &Project) -> Result<boo
     Ok(false)
 }
 
-/// The folder of the sandbox's own group. A process that shares a group with
-/// others tells nothing about the sandbox.
-fn group(groups: &str, container: &str) -> Option<PathBuf> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mut below = PathBuf::new();
-    for part in Path::new(path) {
-        below.push(part);
-        // The engine's own leaf below it has no limits.
-        if !container.is_empty() && part.to_string_lossy().contains(container) {
-            return Some(Path::new(ROOT).join(below));
-        }
-    }
-    None
+/// The folders of the sandbox's own groups, the outermost first: the engine's scope, and
+/// what the runtime made in it. A process that shares a group with others tells nothing
+/// about the sandbox.
+fn own_groups(groups: &str, container: &str) -> Vec<PathBuf> {
+    let Some(path) = groups.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return Vec::new();
+    };
+    let own = |path: &&Path| path.to_string_lossy().contains(container);
+    let mut all: Vec<_> = Path::new(path)
+        .ancestors()
+        .take_while(|path| !container.is_empty() && own(path))
+        .map(|path| Path::new(ROOT).join(path))
+        .collect();
+    all.reverse();
+    all
 }
 
-fn look(group: &Path) -> Usage {
-    let text = |name: &str| fs::read_to_string(group.join(name)).ok();
-    let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
-    let count = |name: &str| number(name).and_then(|count| u32::try_from(count).ok());
+/// What is used is counted in the outermost group. A limit may stand in any: crun sets
+/// its limits in the group inside the scope.
+fn look(groups: &[PathBuf]) -> Usage {
+    let Some(whole) = groups.first() else { return Usage::default() };
+    let text = |group: &Path, name: &str| fs::read_to_string(group.join(name)).ok();
+    let number = |group: &Path, name: &str| text(group, name)?.trim().parse::<u64>().ok();
+    let least = |name: &str| groups.iter().filter_map(|group| number(group, name)).min();
+    let count = |number: Option<u64>| number.and_then(|count| u32::try_from(count).ok());
+    let said = |name: &str, field: &str| {
+        let text = text(whole, name)?;
+        text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
+    };
     Usage {
-        memory: number("memory.current"),
-        memory_limit: number("memory.max"),
-        cpu_us: text("cpu.stat").and_then(|stat| {
-            stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
-        }),
-        cores: text("cpu.max").and_then(|text| cores(&text)),
-        processes: count("pids.current"),
-        process_limit: count("pids.max"),
-        killed_for_memory: text("memory.events").and_then(|events| {
-            events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
-        }),
+        memory: number(whole, "memory.current"),
+        memory_limit: least("memory.max"),
+        cpu_us: said("cpu.stat", "usage_usec "),
+        cores: groups
+            .iter()
+            .filter_map(|group| cores(&text(group, "cpu.max")?))
+            .min_by(f64::total_cmp),
+        processes: count(number(whole, "pids.current")),
+        process_limit: count(least("pids.max")),
+        killed_for_memory: said("memory.events", "oom_kill "),
     }
 }
 
@@ -109,31 +118,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_is_the_sandboxs_own_or_none() {
-        let own = "0::/user.slice/user-1000.slice/libpod-abc.scope/container\n";
-        let path = Path::new("/sys/fs/cgroup/user.slice/user-1000.slice/libpod-abc.scope");
-        assert_eq!(group(own, "abc").as_deref(), Some(path));
+    fn the_groups_are_the_sandboxs_own_or_none() {
+        let scope = "/sys/fs/cgroup/user.slice/user-1000.slice/libpod-abc.scope";
+        let inner = format!("{scope}/container");
+        let of = |line: &str| own_groups(line, "abc");
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let line = "0::/user.slice/user-1000.slice/libpod-abc.scope";
+        assert_eq!(of(&format!("{line}\n")), paths(&[scope]));
+        let own = format!("{line}/container\n");
+        assert_eq!(of(&own), paths(&[scope, &inner]));
         for shared in ["0::/user.slice\n", "0::/\n", "1:memory:/libpod-abc\n", ""] {
-            assert_eq!(group(shared, "abc"), None, "{shared}");
+            assert_eq!(of(shared), paths(&[]), "{shared}");
         }
-        assert_eq!(group(own, ""), None);
+        assert_eq!(own_groups(&own, ""), paths(&[]));
+        assert_eq!(look(&[]), Usage::default());
     }
 
     #[test]
-    fn a_group_is_read_and_what_it_does_not_say_is_not_known() {
+    fn groups_are_read_and_what_they_do_not_say_is_not_known() {
         let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("container");
+        fs::create_dir(&inner).unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("memory.current", "1048576\n");
         write("memory.max", "max\n");
         write("cpu.stat", "usage_usec 2500\nuser_usec 1\n");
         write("cpu.max", "150000 100000\n");
         write("pids.current", "7\n");
+        write("pids.max", "1148\n");
         write("memory.events", "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n");
-        let usage = look(dir.path());
+        let groups = [dir.path().to_path_buf(), inner.clone()];
+        let usage = look(&groups);
         assert_eq!((usage.memory, usage.memory_limit), (Some(1 << 20), None));
         assert_eq!((usage.cpu_us, usage.cores), (Some(2500), Some(1.5)));
-        assert_eq!((usage.processes, usage.process_limit), (Some(7), None));
+        assert_eq!((usage.processes, usage.process_limit), (Some(7), Some(1_148)));
         assert_eq!(usage.killed_for_memory, Some(2));
         assert_eq!(cores("max 100000"), None);
+        // As crun leaves it with systemd's user manager.
+        for (name, text) in
+            [("memory.max", "536870912\n"), ("cpu.max", "100000 100000\n"), ("pids.max", "512\n")]
+        {
+            fs::write(inner.join(name), text).unwrap();
+        }
+        let usage = look(&groups);
+        assert_eq!((usage.memory, usage.memory_limit), (Some(1 << 20), Some(1 << 29)));
+        assert_eq!((usage.cores, usage.process_limit), (Some(1.0), Some(512)));
     }
 }
