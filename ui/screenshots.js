@@ -110,7 +110,7 @@ const PAGES = [
   ["network-open", "", async (page) => {
     await opened(page);
     await tab(page, "Network").click();
-    await button(page, "Open to the Internet for 5 Minutes").click();
+    await button(page, "Open to the Internet for 5 Minutes…").click();
     await button(page, "Open for 5 Minutes").click();
     await button(page, "Close Now").waitFor();
   }],

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::arguments::{Arguments, Command, OnOff, Opening, PolicyCommand};
+use crate::follow::Following;
 use crate::{open, piped, raw, show, tty};
 
 /// Everything that a command may need to know.
@@ -93,6 +94,8 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
     let handed = Handed::from_environment();
     let claude = matches!(program, Program::Claude { .. });
     let piped = !raw::is_interactive();
+    // Before the lists are read for the opening: no edit is lost between the two.
+    let following = Following::begin(&call.host).await;
     let session = open::open(
         &call.host,
         call.folder.clone(),
@@ -110,10 +113,12 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
     }
     let recording = Recording::start(call.host.clone());
     let result = if piped {
+        let json = call.json;
+        let _following = following.say(move |edit| edit.print(json));
         piped::run(&session, &program, &handed, &call.host).await
     } else {
         let terminal = session.start(&program, raw::size(), &handed, &call.host).await?;
-        tty::show(&session, terminal).await
+        tty::show(&session, terminal, following).await
     };
     recording.end().await;
     if let Ok(project) = call.project() {
@@ -169,8 +174,9 @@ async fn attach(call: &Call, terminal: Option<u32>) -> anyhow::Result<u8> {
         Some(number) => number,
         None => newest(&session).await?,
     };
+    let following = Following::begin(&call.host).await;
     let terminal = session.attach(number, raw::size()).await?;
-    tty::show(&session, terminal).await
+    tty::show(&session, terminal, following).await
 }
 
 /// Who waits for the person comes first, then the newest that runs.

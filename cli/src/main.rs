@@ -11,6 +11,8 @@
 mod arguments;
 mod commands;
 mod filter;
+mod follow;
+mod notice;
 mod open;
 mod piped;
 mod plain;

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rcc_sandbox::{Code, Error, Session, Terminal, TerminalEvent, TerminalInput};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::filter::Filter;
+use crate::follow::{Following, Word};
+use crate::notice;
 use crate::raw::{Raw, size};
 
 /// Ctrl-], as a plain terminal sends it and as one with key encodings does.
@@ -22,11 +25,18 @@ enum Outcome {
 }
 
 /// Shows the terminal until its program ends or the person detaches; answers
-/// the exit code.
-pub async fn show(session: &Session, terminal: Terminal) -> anyhow::Result<u8> {
+/// the exit code. What there is to say of edited lists is shown over its last row.
+pub async fn show(
+    session: &Session,
+    terminal: Terminal,
+    following: Following,
+) -> anyhow::Result<u8> {
     let number = terminal.number();
     let mut raw = Raw::begin()?;
-    let outcome = carry(terminal).await;
+    let (say, words) = mpsc::unbounded_channel();
+    let followed = following.say(move |word| drop(say.send(word)));
+    let outcome = carry(terminal, words).await;
+    drop(followed);
     raw.broken_off = !matches!(outcome, Ok(Outcome::Ended(0)));
     drop(raw);
     match outcome? {
@@ -48,7 +58,10 @@ pub async fn show(session: &Session, terminal: Terminal) -> anyhow::Result<u8> {
     }
 }
 
-async fn carry(terminal: Terminal) -> anyhow::Result<Outcome> {
+async fn carry(
+    terminal: Terminal,
+    mut words: mpsc::UnboundedReceiver<Word>,
+) -> anyhow::Result<Outcome> {
     let (input, mut output) = terminal.split();
     let mut keys = keys();
     let mut resized = signal(SignalKind::window_change())?;
@@ -57,6 +70,7 @@ async fn carry(terminal: Terminal) -> anyhow::Result<Outcome> {
     let mut detach = Detach::default();
     let mut filter = Filter::default();
     let typing = Typing::begin(input);
+    let mut noticed = Noticed::default();
     loop {
         tokio::select! {
             event = output.next() => match event {
@@ -80,9 +94,43 @@ async fn carry(terminal: Terminal) -> anyhow::Result<Outcome> {
                     }
                 }
             }
+            Some(word) = words.recv() => noticed.show(&word)?,
+            () = noticed.read() => {
+                noticed.until = None;
+                typing.redraw();
+            }
             _ = resized.recv() => typing.resize(),
             _ = hangup.recv() => return Ok(Outcome::Detached),
             _ = terminate.recv() => return Ok(Outcome::Detached),
+        }
+    }
+}
+
+/// A line that lies over the screen.
+#[derive(Default)]
+struct Noticed {
+    until: Option<Instant>,
+}
+
+impl Noticed {
+    fn show(&mut self, word: &Word) -> std::io::Result<()> {
+        self.until = Some(Instant::now() + notice::SHOWN);
+        write(notice::draw(&word.line(), size()).as_bytes())
+    }
+
+    /// Waits until it was there long enough.
+    async fn read(&self) {
+        match self.until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Noticed {
+    fn drop(&mut self) {
+        if self.until.is_some() {
+            let _ = write(notice::wipe(size()).as_bytes());
         }
     }
 }
@@ -102,6 +150,7 @@ enum Request {
     Keys(Vec<u8>),
     Credit(usize),
     Resize,
+    Redraw,
 }
 
 impl Typing {
@@ -123,6 +172,7 @@ impl Typing {
                         input.credit(u32::try_from(bytes).unwrap_or(u32::MAX)).await
                     }
                     Request::Resize => input.resize(size()).await,
+                    Request::Redraw => input.redraw(size()).await,
                 };
             }
         });
@@ -147,6 +197,10 @@ impl Typing {
 
     fn resize(&self) {
         let _ = self.requests.send(Request::Resize);
+    }
+
+    fn redraw(&self) {
+        let _ = self.requests.send(Request::Redraw);
     }
 }
 

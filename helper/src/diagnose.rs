@@ -6,6 +6,7 @@ use rcc_policy::{Entry, Policy};
 use crate::control::Control;
 use crate::firewalls::Firewalls;
 use crate::layout::RESOLVER_USER;
+use crate::policy_file::InForce;
 
 fn check(name: &str, problem: Option<(&str, String)>, fine: &str) -> Check {
     let (state, text) = match problem {
@@ -20,7 +21,10 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
     let policy = control.policy().await;
     let empty = policy.policy.entries.is_empty() && !policy.policy.defaults.allow_public;
     let open = policy.policy.defaults.allow_public;
-    let policy_problem = if empty {
+    let unread = tokio::task::spawn_blocking(InForce::read).await.ok().and_then(Result::err);
+    let policy_problem = if let Some(mistake) = unread {
+        Some(("bad", format!("{mistake}. What was in force before stays.")))
+    } else if empty {
         Some(("note", "The list of allowed hosts is empty: sandboxes reach nothing but what their owners add.".to_owned()))
     } else if open {
         Some((

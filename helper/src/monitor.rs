@@ -20,7 +20,7 @@ use crate::control::{Blocked, Control, Event, Publication, Published};
 use crate::netns::Room;
 use crate::nfnetlink;
 use crate::nft::TABLE;
-use crate::policy_file::InForce;
+use crate::policy_file::{Edits, InForce};
 use crate::resolver::parent::{self, Bucket};
 use crate::resolver::wire::{self, FromResolver, ToResolver};
 use crate::rules::{ACKS_GROUP, LOG_GROUP, REACHED};
@@ -46,6 +46,8 @@ const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
 
 /// Serves until told to end, or until nobody needs it.
 pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::Result<()> {
+    // First: what is written between the two is heard of.
+    let edits = Edits::listen().context("cannot listen for edits of the list")?;
     let policy = InForce::read().unwrap_or_else(|error| {
         // Fail closed: a file that does not read allows nothing.
         error!(%error, "the list of allowed hosts does not read; nothing is allowed");
@@ -89,6 +91,7 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
             routes.notify_one();
         }) => result?,
         result = guard_host_table(control.clone(), tables) => result?,
+        result = follow_list(&control, edits) => result?,
         result = tell(control.clone(), connection.clone(), watchers.clone(), events) => result?,
         result = forget_leavers(connection.clone(), watchers.clone()) => result?,
         () = tell_refusals(control.clone(), watchers.clone()) => {}
@@ -173,6 +176,25 @@ async fn follow<F: Future<Output = ()>>(
             result?;
         }
         act().await;
+    }
+}
+
+/// An administrator's edit by hand, or by what manages the computer. A list with a
+/// mistake changes nothing; one that was removed allows nothing.
+async fn follow_list(control: &Control, edits: Option<Edits>) -> anyhow::Result<()> {
+    let Some(edits) = edits else { return std::future::pending().await };
+    loop {
+        edits.next().await.context("cannot listen for edits of the list")?;
+        match tokio::task::spawn_blocking(InForce::read).await? {
+            Ok(policy) => {
+                if let Err(error) = control.use_policy(policy).await {
+                    error!(%error, "the edited list of allowed hosts is not in force");
+                }
+            }
+            Err(error) => {
+                error!(%error, "the edited list does not read; the one before stays in force");
+            }
+        }
     }
 }
 

@@ -2,14 +2,24 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rcc_policy::{MAX_DOCUMENT, Policy, PolicyError};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use tokio::io::unix::AsyncFd;
 
 use crate::layout::POLICY_FILE;
+
+/// An editor renames, writes and removes: what it leaves counts, not what is there in
+/// between. So long nothing may happen, and so often that is waited for.
+const SETTLED: Duration = Duration::from_millis(100);
+const AT_MOST: u32 = 5;
 
 /// The file as it is in force.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +101,54 @@ impl InForce {
             && order(new.defaults.users_may_add) <= order(old.defaults.users_may_add)
             && (new.defaults.attach == old.defaults.attach
                 || new.defaults.attach == rcc_policy::MayAttach::Nobody)
+    }
+}
+
+/// Hears of edits of the file, by whatever program.
+pub struct Edits(AsyncFd<OwnedFd>);
+
+impl Edits {
+    /// Begins to listen. None where the file's folder is not there.
+    pub fn listen() -> io::Result<Option<Self>> {
+        let folder = Path::new(POLICY_FILE).parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ONLYDIR;
+        match inotify.add_watch(folder, flags) {
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(Some(Self(crate::fd::watch(inotify.into())?))),
+        }
+    }
+
+    /// Waits until something in the folder was changed, and that has settled.
+    pub async fn next(&self) -> io::Result<()> {
+        self.some().await?;
+        for _ in 0..AT_MOST {
+            tokio::time::sleep(SETTLED).await;
+            match tokio::time::timeout(Duration::ZERO, self.some()).await {
+                Ok(more) => more?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What has come, at least one event. Which one is nobody's concern: the file is
+    /// read, and counts when it is another one.
+    async fn some(&self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        loop {
+            let mut ready = self.0.readable().await?;
+            match nix::unistd::read(self.0.get_ref(), &mut bytes) {
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::host::{Host, write_atomically};
 use crate::lock::Lock;
 use crate::project::Project;
 
-pub use watch::Watch;
+pub use watch::{Watch, Whose};
 
 /// Which file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

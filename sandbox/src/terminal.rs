@@ -185,6 +185,15 @@ impl TerminalInput {
         self.send(Request::Resize { cols: size.columns, rows: size.rows }).await
     }
 
+    /// Asks for a [`TerminalEvent::Screen`] that draws over whatever else was shown.
+    ///
+    /// # Errors
+    /// As [`TerminalInput::write`].
+    pub async fn redraw(&self, size: Size) -> Result<()> {
+        let (cols, rows) = (size.columns, size.rows);
+        self.send(Request::Attach { terminal: self.number, cols, rows, history: false }).await
+    }
+
     /// Says that so many bytes of output were dealt with; without it output
     /// stops after 256 KiB.
     ///

@@ -4,11 +4,11 @@
 use futures_util::StreamExt;
 use rcc_sandbox::events::policy_changes;
 use rcc_sandbox::hosts::{self, Change, Document, Fields, Which};
-use rcc_sandbox::levels::Level;
+use rcc_sandbox::levels::{Level, Whose};
 use rcc_sandbox::session::Follow;
 use rcc_sandbox::{Error, Network, Project, display};
 
-use crate::app::{App, Shared, again};
+use crate::app::{App, Shared, again, locked};
 use crate::projects;
 use crate::wire::{
     Event, FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel,
@@ -155,15 +155,25 @@ async fn follow_files(app: &App) {
     // Without a watch the page sees an edit when it asks the next time.
     let Ok(mut follow) = Follow::begin(host) else { return };
     while let Some(edited) = follow.next().await {
-        for list in edited {
-            // Where nothing runs, or no firewall answers, there is nobody to bring it to.
-            if let (Some(engine), Some(network)) =
-                (app.engine_if_known().await, projects::network_if_sessions(app).await)
-                && let Err(error) = list.apply(host, &engine, &network).await
-            {
+        for mut list in edited {
+            let level = match &list.whose {
+                Whose::Computer => "computer".into(),
+                Whose::AllProjects => "allProjects".into(),
+                Whose::Project(id) => id.clone(),
+            };
+            let again = list.again;
+            let mut refused = list.mistake.take();
+            match (app.engine_if_known().await, projects::network_if_sessions(app).await) {
+                (Some(engine), Some(network)) => {
+                    refused = refused.or(follow.bring(list, &engine, &network).await.err());
+                }
+                // Where nothing runs there is nobody to bring it to.
+                _ if locked(&app.live).is_empty() => {}
+                _ => follow.keep(list),
+            }
+            if let Some(error) = refused.filter(|_| !again) {
                 app.tell(Event::Refused(error.into()));
             }
-            let level = list.level.unwrap_or_else(|| "allProjects".into());
             app.tell(Event::Hosts { level });
         }
     }

@@ -47,6 +47,8 @@ describe("folders", () => {
   on("projects=gone", "a folder that is gone says so and can be taken out", async (page) => {
     await row(page, "old-site").click();
     await page.getByText("The folder old-site is gone.").waitFor();
+    // Enter does what loses nothing.
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), "Look Again");
     await button(page, "Forget").click();
     await row(page, "old-site").waitFor({ state: "detached" });
   });

@@ -23,7 +23,7 @@ describe("network page", () => {
     assert.match(await line(page, "api.anthropic.com").innerText(), /203\.0\.113\.9\s+reached\s+212\s+just now/);
     assert.match(await line(page, "registry.example.org").innerText(), /blocked\s+Not on the list of allowed hosts\.\s+6/);
     assert.match(await line(page, "db.internal").innerText(), /db\.internal:5432[\s\S]*It has a private address\.[\s\S]*5 min ago/);
-    assert.match(await line(page, "telemetry").innerText(), /blocked, never asked/);
+    assert.match(await line(page, "telemetry").innerText(), /blocked, not asked again/);
     // What no rule can open offers none.
     await line(page, "169.254.169.254").getByRole("button").click();
     await page.getByRole("menuitem").first().waitFor();
@@ -94,13 +94,13 @@ describe("network page", () => {
     // The bar leads to its line.
     await page.waitForFunction(() => document.activeElement.closest("tr")?.textContent.includes("noisy.example.org"));
     await pick(page, "noisy.example.org", "Never Ask Again");
-    await line(page, "noisy.example.org").getByText("never asked").waitFor();
+    await line(page, "noisy.example.org").getByText("not asked again").waitFor();
     assert.deepEqual((await calls(page, "neverAsk"))[0].slice(2), ["noisy.example.org", true]);
     await tab(page, "Claude").click();
     assert.equal(await page.getByRole("status", { name: "Blocked host" }).count(), 0);
     await tab(page, "Network").click();
     await pick(page, "noisy.example.org", "Ask Again");
-    await line(page, "noisy.example.org").getByText("never asked").waitFor({ state: "detached" });
+    await line(page, "noisy.example.org").getByText("not asked again").waitFor({ state: "detached" });
   });
 
   on("open=warm", "disconnect and connect, by button and by key", async (page) => {
@@ -118,19 +118,21 @@ describe("network page", () => {
 
   on("open=warm", "open to the internet asks, counts down, and closes at once", async (page) => {
     await network(page);
-    await button(page, "Open to the Internet for 5 Minutes").click();
+    await button(page, "Open to the Internet for 5 Minutes…").click();
     await page.getByRole("dialog").getByText("Claude can then reach every public host").waitFor();
     await button(page, "Cancel").click();
     assert.deepEqual(await calls(page, "openInternet"), []);
-    await button(page, "Open to the Internet for 5 Minutes").click();
+    await button(page, "Open to the Internet for 5 Minutes…").click();
     await button(page, "Open for 5 Minutes").click();
     const shield = page.locator("header").getByRole("button", { name: /Open to the internet, / });
     await shield.waitFor();
     const first = await shield.innerText();
     assert.match(first, /[45]:\d\d/);
+    assert.doesNotMatch(await page.locator("footer").innerText(), /Behind the firewall/);
     await page.waitForFunction((old) => document.querySelector("header .shield").innerText !== old, first);
     await button(page, "Close Now").click();
     await button(page, "Protected").waitFor();
+    await page.locator("footer").getByText("Behind the firewall").waitFor();
     assert.deepEqual((await calls(page, "openInternet")).map(([, , seconds]) => seconds), [300, 0]);
   });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { button, cutOff, on, row, run, terminalShows } from "./page.js";
+import { button, cutOff, on, opened, row, run, tab, terminalShows } from "./page.js";
 
 describe("keyboard and room", () => {
   on("projects=none&open=warm", "from nothing to Claude without a mouse", async (page) => {
@@ -34,6 +34,67 @@ describe("keyboard and room", () => {
     await page.keyboard.press("ArrowDown");
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "notes", level: 1 }).waitFor();
+  });
+
+  const SMALL = { viewport: { width: 800, height: 560 } };
+  /** Whether it is seen without scrolling, whole. */
+  const inSight = (locator) =>
+    locator.evaluate((e) => {
+      const { left, right, top, bottom } = e.getBoundingClientRect();
+      const seen = (x, y) => e.contains(document.elementFromPoint(x, y));
+      // Corners may be round.
+      const [x, y] = [(left + right) / 2, (top + bottom) / 2];
+      return seen(x, top + 1) && seen(x, bottom - 1) && seen(left + 1, y) && seen(right - 1, y);
+    });
+
+  on(
+    "",
+    "the list of keys is read without scrolling sideways, and its end without much",
+    async (page) => {
+      await button(page, "Help").click();
+      const list = page.getByRole("region", { name: "List of keys" });
+      assert.equal(await list.evaluate((e) => e.scrollWidth <= e.clientWidth), true);
+      assert.equal(await inSight(list.getByText("New shell")), true);
+      assert.ok((await list.evaluate((e) => e.scrollHeight - e.clientHeight)) < 60);
+    },
+    SMALL,
+  );
+
+  on(
+    "open=warm",
+    "Check Now stays in sight below what was tried, and so do the names of tabs",
+    async (page) => {
+      await opened(page, "web-shop");
+      await button(page, "Protected").click();
+      await button(page, "Check Now").click();
+      await page.getByText("What was tried").click();
+      await page.getByText("Two names on one address are told apart").waitFor();
+      assert.equal(await inSight(button(page, "Check Now")), true);
+      await page.keyboard.press("Escape");
+      assert.equal(await inSight(tab(page, "Claude").locator(".label")), true);
+      assert.equal(await inSight(tab(page, "Shell 1").locator(".label")), true);
+    },
+    SMALL,
+  );
+
+  on(
+    "projects=none",
+    "the button that goes on is in sight on the page of the first run",
+    async (page) => {
+      await page.evaluate(() => (location.hash = "#/setup"));
+      await page.getByText("Everything is ready.").waitFor();
+      assert.equal(await inSight(page.locator(".sheet").getByRole("button", { name: "Open Folder…" })), true);
+    },
+    SMALL,
+  );
+
+  on("", "a long path gives way in its middle", async (page) => {
+    const path = row(page, "web-shop").locator(".path").first();
+    const whole = await path.innerText();
+    assert.match(whole.replace(/\s/g, ""), /^~\/code\/clients\/.*name$/);
+    assert.equal(await path.locator(".end").evaluate((e) => e.scrollWidth <= e.clientWidth + 1), true);
+    assert.equal(await path.locator(".first").evaluate((e) => e.scrollWidth > e.clientWidth), true);
+    assert.equal(await inSight(path.locator(".end")), true);
   });
 
   for (const scheme of ["light", "dark"]) {

@@ -88,6 +88,7 @@ describe("terminal", () => {
     await terminalShows(page, "plain");
     await paste("one\ntwo\u001b[31m");
     await page.getByRole("dialog").getByText("Paste this into the terminal?").waitFor();
+    await page.getByText("A shell runs each of these 2 lines at once. Control characters were taken out of it.").waitFor();
     await button(page, "Paste as One Line").click();
     await terminalShows(page, "plainone two[31m");
     await paste("never\nthis");

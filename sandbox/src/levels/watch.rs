@@ -1,19 +1,33 @@
-//! Hears of edits of the person's own lists, by whatever program.
+//! Hears of edits of the three lists, by whatever program.
+
+use std::path::Path;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::host::{Host, make_dirs};
+use crate::hosts::COMPUTER_FILE;
 
 /// Changes that may wait to be asked for.
 const WAITING: usize = 64;
 
-/// The folder with the person's lists and the one with the projects', listened
-/// to by a thread that sleeps while nothing happens.
+/// Whose list one is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Whose {
+    /// The administrator's. The helper puts it in force by itself.
+    Computer,
+    /// The person's, for all projects.
+    AllProjects,
+    /// One project's, by its id.
+    Project(String),
+}
+
+/// The folders with the three lists, listened to by a thread that sleeps while
+/// nothing happens.
 #[derive(Debug)]
 pub struct Watch {
-    changes: mpsc::Receiver<Vec<Option<String>>>,
+    changes: mpsc::Receiver<Vec<Whose>>,
 }
 
 impl Watch {
@@ -35,6 +49,10 @@ impl Watch {
         for folder in [&host.config, &projects] {
             inotify.add_watch(folder, flags).map_err(|e| failed(&e))?;
         }
+        // A computer may have no list; nothing of this depends on it.
+        if let Some(folder) = Path::new(COMPUTER_FILE).parent() {
+            let _ = inotify.add_watch(folder, flags);
+        }
         let (tell, changes) = mpsc::channel(WAITING);
         std::thread::Builder::new()
             .name("lists".into())
@@ -43,18 +61,17 @@ impl Watch {
         Ok(Self { changes })
     }
 
-    /// The next lists that changed: none for the one of all projects, else a
-    /// project's id. `None` when the kernel ended it.
-    pub async fn next(&mut self) -> Option<Vec<Option<String>>> {
+    /// The next lists that changed; `None` when the kernel ended it.
+    pub async fn next(&mut self) -> Option<Vec<Whose>> {
         self.changes.recv().await
     }
 }
 
 /// Ends with the first event that nobody waits for any more.
-fn listen(inotify: &Inotify, tell: &mpsc::Sender<Vec<Option<String>>>) {
+fn listen(inotify: &Inotify, tell: &mpsc::Sender<Vec<Whose>>) {
     while let Ok(events) = inotify.read_events() {
         let names = events.iter().filter_map(|event| event.name.as_ref()?.to_str());
-        let mut changed: Vec<_> = names.filter_map(level).collect();
+        let mut changed: Vec<_> = names.filter_map(whose).collect();
         changed.sort();
         changed.dedup();
         if !changed.is_empty() && tell.blocking_send(changed).is_err() {
@@ -64,13 +81,16 @@ fn listen(inotify: &Inotify, tell: &mpsc::Sender<Vec<Option<String>>>) {
 }
 
 /// Whose list a file is.
-fn level(name: &str) -> Option<Option<String>> {
+fn whose(name: &str) -> Option<Whose> {
     if name == "hosts.yaml" {
-        return Some(None);
+        return Some(Whose::AllProjects);
+    }
+    if Path::new(COMPUTER_FILE).file_name().is_some_and(|of| of == name) {
+        return Some(Whose::Computer);
     }
     let id = name.strip_suffix(".yaml")?;
     let hex = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hex.then(|| Some(id.to_string()))
+    hex.then(|| Whose::Project(id.to_string()))
 }
 
 #[cfg(test)]
@@ -85,8 +105,8 @@ mod tests {
         let mut watch = Watch::begin(&host).unwrap();
         write_atomically(&host.config.join("preferences.toml"), b"").unwrap();
         write_atomically(&host.config.join("hosts.yaml"), b"version: 1\n").unwrap();
-        assert_eq!(watch.next().await, Some(vec![None]));
+        assert_eq!(watch.next().await, Some(vec![Whose::AllProjects]));
         std::fs::write(host.config.join("projects/0123456789abcdef.yaml"), "version: 1\n").unwrap();
-        assert_eq!(watch.next().await, Some(vec![Some("0123456789abcdef".to_string())]));
+        assert_eq!(watch.next().await, Some(vec![Whose::Project("0123456789abcdef".to_string())]));
     }
 }

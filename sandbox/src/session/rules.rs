@@ -186,20 +186,35 @@ pub(super) async fn refresh_of(
 ) -> Result<Vec<DroppedRule>> {
     let gone = wire(before)?;
     let mut refused = Vec::new();
+    let mut failed = None;
     for session in Session::all(engine).await? {
         if only.is_some_and(|id| id != session.project_id()) {
             continue;
         }
-        let Some(attachment) = session.attachment(network).await? else { continue };
-        // A folder that is gone has no list of its own any more.
-        let Ok(project) = Project::open(&session.path(), host) else { continue };
-        let now = wire(&levels::of_project(&project, host)?)?;
-        let left = now.into_iter().fold(without(standing(&attachment), &gone), merge);
-        if left != standing(&attachment) {
-            refused.extend(replace(network, &attachment, left).await?);
+        // A mistake in one project's list must not keep a host open in another's sandbox.
+        match refresh_one(host, network, &session, &gone).await {
+            Ok(dropped) => refused.extend(dropped),
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(refused)
+    failed.map_or(Ok(refused), Err)
+}
+
+async fn refresh_one(
+    host: &Host,
+    network: &Network,
+    session: &Session,
+    gone: &[Rule],
+) -> Result<Vec<DroppedRule>> {
+    let Some(attachment) = session.attachment(network).await? else { return Ok(Vec::new()) };
+    // A folder that is gone has no list of its own any more.
+    let Ok(project) = Project::open(&session.path(), host) else { return Ok(Vec::new()) };
+    let now = wire(&levels::of_project(&project, host)?)?;
+    let left = now.into_iter().fold(without(standing(&attachment), gone), merge);
+    if left == standing(&attachment) {
+        return Ok(Vec::new());
+    }
+    replace(network, &attachment, left).await
 }
 
 /// Takes the ports of `gone` out of `rules`, and rules that then have none.

@@ -313,6 +313,51 @@ fn who_may_add_nothing_opens_nothing() {
 }
 
 #[test]
+fn an_edit_of_the_computers_list_by_hand_holds_within_a_second() {
+    let Some((_lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let list = std::path::Path::new("/etc/rcc/network-whitelist.yaml");
+    let wider = format!("{POLICY}  - host: other.example\n    ports: [443, 9999]\n");
+    let within_a_second = |what: &str, mut holds: Box<dyn FnMut() -> bool>| {
+        let begun = Instant::now();
+        wait_for(&mut holds).expect(what);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(1), "{what} after {took:?}");
+    };
+    assert!(sandbox.resolve("other.example").is_err());
+
+    // As an editor does it: the old one aside, a new one, the old one away.
+    std::fs::rename(list, list.with_extension("yaml~")).expect("rename");
+    std::fs::write(list, &wider).expect("write");
+    std::fs::remove_file(list.with_extension("yaml~")).expect("remove");
+    within_a_second("a host is added", Box::new(|| sandbox.resolve("other.example").is_ok()));
+    sandbox.reach("other.example", 443).expect("allowed by hand");
+    sandbox.reach("allowed.example", 443).expect("as before");
+    let goes = held(&sandbox, world::SERVERS[1], 9_999);
+    let other = held(&sandbox, world::SERVERS[0], 9_999);
+
+    // A mistake changes nothing, and is told to who asks.
+    std::fs::write(list, format!("{POLICY}nonsense: 1\n")).expect("write");
+    let told = |ann: &mut Actor| {
+        let checks = ann.diagnose().expect("checks");
+        checks.into_iter().find(|check| check.name == "policy").expect("a check")
+    };
+    let check = told(&mut ann);
+    assert!(check.state == "bad" && check.text.contains("line "), "{check:?}");
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(echoes(&goes) && echoes(&other), "the list before stays");
+
+    std::fs::write(list, POLICY).expect("write");
+    within_a_second("a host is taken away", Box::new(|| !echoes(&goes)));
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_err());
+    assert!(echoes(&other), "what the list still has goes on");
+    assert_ne!(told(&mut ann).state, "bad");
+
+    // None at all allows nothing.
+    std::fs::remove_file(list).expect("remove");
+    within_a_second("without a list", Box::new(|| !echoes(&other)));
+}
+
+#[test]
 fn where_a_sandbox_went_is_known_to_its_user_alone() {
     let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
     assert_eq!(ann.reached(sandbox.id).expect("reached"), []);

@@ -69,14 +69,6 @@ export function parentPath(project: Project): string {
   return at > 0 ? project.path.slice(0, at) : "/";
 }
 
-/** Cut in the middle: the ends of a path say most. */
-export function middleCut(text: string, length: number): string {
-  const letters = [...text];
-  if (letters.length <= length) return text;
-  const head = Math.floor((length - 1) / 2);
-  return `${letters.slice(0, head).join("")}…${letters.slice(letters.length - (length - 1 - head)).join("")}`;
-}
-
 /** `1.4 s`, `320 ms`. */
 export function duration(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;

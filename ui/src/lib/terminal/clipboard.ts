@@ -34,6 +34,17 @@ export function needsALook(text: string, bracketed: boolean): boolean {
   return !bracketed && (/[\r\n]/.test(text) || text.length > 5000);
 }
 
+/** What the person should know of it. */
+export function whyALook(text: string): string {
+  const lines = text.trim().split(/\r\n|\r|\n/).length;
+  const said = [];
+  if (lines > 1) said.push(`A shell runs each of these ${lines} lines at once.`);
+  else if (/[\r\n]/.test(text)) said.push("A shell runs this line at once.");
+  else if (text.length > 5000) said.push(`It is ${text.length.toLocaleString("en")} characters long.`);
+  if (withoutControls(text) !== text) said.push("Control characters were taken out of it.");
+  return said.join(" ");
+}
+
 export function asOneLine(text: string): string {
   return text.replace(/\s*[\r\n]+\s*/g, " ").trim();
 }

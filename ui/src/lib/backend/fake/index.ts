@@ -436,7 +436,10 @@ class Fake implements Backend {
   }
 
   readonly #told = {
-    ended: (program: Program) => this.#count(this.#find(program.project)),
+    ended: (program: Program) => {
+      this.#count(this.#find(program.project));
+      this.#tell({ kind: "projects" });
+    },
     activity: (program: Program, activity: Activity) => {
       const project = this.#find(program.project);
       const tab = project.session?.terminals.find(({ number }) => number === program.number);
@@ -497,9 +500,13 @@ class Fake implements Backend {
     session.terminals = this.#programs
       .filter((program) => program.project === project.id)
       .map(({ number, kind, exit }) => {
-        const known = before.find((tab) => tab.number === number)?.activity;
+        const ended: Activity | null = exit === null ? null : { ...ready, state: "ended" };
+        const known = ended ?? before.find((tab) => tab.number === number)?.activity;
         return { number, kind, exit, activity: kind === "claude" ? (known ?? ready) : null };
       });
+    // One that runs comes before one that ended, as in the window.
+    const runs = session.terminals.some(({ kind, exit }) => kind === "claude" && exit === null);
+    if (!runs && session.terminals.length > 0) session.activity = null;
     session.activity ??= session.terminals.find(({ activity }) => activity)?.activity ?? null;
   }
 
