@@ -14,6 +14,7 @@ use crate::netlink::{self, Rtnl, random_mac};
 use crate::netns::{self, NetnsError, Room};
 use crate::nft::NftError;
 use crate::rules::{self, HELLO_LINK, HOST_LINK, UPLINK};
+use crate::uplink::Uplink;
 
 /// Where tun devices are made.
 const TUN: &str = "/dev/net/tun";
@@ -69,7 +70,7 @@ fn set_up(host: &mut Rtnl, whole: bool) -> Result<(), GateError> {
     }
     host::apply_link_settings()?;
     host::apply_forwarding(host)?;
-    host::apply_table(host)?;
+    host::apply_table(host, &Uplink::in_force())?;
     if !whole {
         gate.run_blocking(link_up)??;
     }

@@ -14,6 +14,7 @@ use crate::layout::{GATE_ADDRESS, POOL, STATE_FOLDER};
 use crate::netlink::{Action, Rtnl, Rule};
 use crate::nft::{NftError, Transaction};
 use crate::rules::{HOST_LINK, host_table};
+use crate::uplink::{self, Uplink};
 
 /// The host's side could not be set up.
 #[derive(Debug, Error)]
@@ -80,10 +81,10 @@ pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
 }
 
 /// Puts up table and routing rules. Can be called again at any time.
-pub fn apply_table(rtnl: &mut Rtnl) -> Result<(), HostError> {
+pub fn apply_table(rtnl: &mut Rtnl, uplink: &Uplink) -> Result<(), HostError> {
     // Without a list the resolver reaches nobody.
     let servers = crate::resolver::parent::servers().unwrap_or_default();
-    host_table(GATE_ADDRESS, Record::read().only_ours(), &servers).commit()?;
+    host_table(GATE_ADDRESS, Record::read().only_ours(), &servers, uplink).commit()?;
     let standing = rtnl.rules()?;
     for rule in routing_rules() {
         if !standing.iter().any(|other| rule.is(other)) {
@@ -179,6 +180,7 @@ pub fn remove(rtnl: &mut Rtnl) -> Result<(), HostError> {
     t.remove_table();
     note(t.commit().map_err(HostError::from));
     let _ = fs::remove_file(Record::path());
+    uplink::forget();
     first
 }
 

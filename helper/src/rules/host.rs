@@ -11,6 +11,7 @@ use crate::nft::{
     Transaction, accept, any_of, counter, ct, discard, fib_destination_type, from, has, is, is_not,
     masquerade, meta, number, payload, text, to,
 };
+use crate::uplink::Uplink;
 
 /// `NF_IP_PRI_RAW`.
 const RAW: i32 = -300;
@@ -21,6 +22,7 @@ pub fn host_table(
     gate: Ipv4Addr,
     only_forwarding_is_ours: bool,
     name_servers: &[IpAddr],
+    uplink: &Uplink,
 ) -> Transaction {
     let mut t = Transaction::new();
     t.table();
@@ -32,6 +34,15 @@ pub fn host_table(
     t.base_chain("h_leave", NfChainType::Filter, NfHook::Output, 0, pass);
     // A connected socket can send elsewhere all the same: the resolver's cannot.
     let resolver = || is(meta(MetaKey::Mark), number(RESOLVER_MARK));
+    // What it asks for sandboxes goes round a VPN as little as what they send.
+    match uplink {
+        Uplink::Any => {}
+        Uplink::Only(interface) => {
+            let elsewhere = is_not(meta(MetaKey::Oifname), any_of(&["lo", interface.as_str()]));
+            t.rule("h_leave", vec![resolver(), elsewhere, counter(), discard()]);
+        }
+        Uplink::Nowhere => t.rule("h_leave", vec![resolver(), counter(), discard()]),
+    }
     for server in name_servers {
         let family = if server.is_ipv4() { "ip" } else { "ip6" };
         let there = || is(payload(family, "daddr"), text(server.to_string()));
@@ -54,6 +65,15 @@ pub fn host_table(
     let kinds = any_of(&["local", "broadcast", "multicast", "anycast"]);
     t.rule("h_arrive", vec![link(), is(fib_destination_type(), kinds), counter(), discard()]);
 
+    // By name: an interface that is not there is no way out, one that comes back is.
+    match uplink {
+        Uplink::Any => {}
+        Uplink::Only(interface) => {
+            let elsewhere = is_not(meta(MetaKey::Oifname), text(interface.as_str()));
+            t.rule("h_forward", vec![link(), elsewhere, counter(), discard()]);
+        }
+        Uplink::Nowhere => t.rule("h_forward", vec![link(), counter(), discard()]),
+    }
     let back = has(ct("state"), &["established", "related"]);
     t.rule("h_forward", vec![to(HOST_LINK), back, accept()]);
     t.rule("h_forward", vec![to(HOST_LINK), counter(), discard()]);
