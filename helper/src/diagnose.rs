@@ -78,6 +78,9 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
     if let Some(table) = firewalls.as_ref().and_then(|found| found.output.first()) {
         checks.push(host_output(table, &uplink));
     }
+    if let Some(table) = firewalls.as_ref().and_then(|found| found.by_user.first()) {
+        checks.push(host_users(table));
+    }
     checks
 }
 
@@ -99,6 +102,14 @@ fn host_output(table: &str, uplink: &Uplink) -> Check {
         }
         Uplink::Nowhere => check("host-output", None, &format!("{what}, which leave by none.")),
     }
+}
+
+/// A firewall for what single users send. Whose sandbox it is does not matter to it.
+fn host_users(table: &str) -> Check {
+    let text = format!(
+        "Table {table} has rules for what single users of this computer send. They do not hold the sandboxes of these users: `attach: group NAME` under `defaults` in {POLICY_FILE} says who may have any, `uplink: INTERFACE` by which interface they leave."
+    );
+    check("host-users", Some(("note", text)), "")
 }
 
 /// Whether the computer is behind a captive portal. NetworkManager knows when it runs; it

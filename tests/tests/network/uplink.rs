@@ -145,3 +145,48 @@ fn n22_nothing_goes_round_the_uplink() {
     lab.on_host(&format!("{} remove", Lab::program("rcc-helper").display())).expect("remove");
     assert!(lab.on_host("ls /run/rcc/uplink").is_err(), "nothing is left");
 }
+
+#[test]
+fn rules_by_user_are_told_as_no_wall_of_sandboxes() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let said = |person: &mut Actor| {
+        let checks = person.diagnose().expect("diagnose");
+        let line = checks.into_iter().find(|check| check.name == "host-users");
+        line.map(|check| format!("{}: {}", check.state, check.text))
+    };
+    assert_eq!(said(&mut ann), None);
+    // A large set beside it is not looked into.
+    let many: Vec<_> = (0..5_000).map(|n| format!("10.{}.{}.1", n / 250, n % 250)).collect();
+    let set = format!(
+        "table inet own {{ set many {{ type ipv4_addr; elements = {{ {} }}; }}; }}",
+        many.join(", ")
+    );
+    std::fs::write("/run/rcc-lab/many.nft", set).expect("write");
+    lab.on_host("nft -f /run/rcc-lab/many.nft").expect("a set");
+    let own = format!("{}", ANN.0);
+    let cases = [
+        format!(
+            "nft 'table inet own {{ chain o {{ type filter hook output priority 0; jump w; }}; chain w {{ meta skuid {own} drop; }}; }}'"
+        ),
+        format!("iptables -A OUTPUT -m owner --uid-owner {own} -j DROP"),
+        format!(
+            "iptables -t mangle -A POSTROUTING -m owner --gid-owner {own} -j MARK --set-mark 1"
+        ),
+    ];
+    for (case, table) in cases.iter().zip(["inet own", "ip filter", "ip mangle"]) {
+        if case.starts_with("iptables") && lab.on_host("iptables -S").is_err() {
+            skip(&rcc_tests::Skip("iptables is not installed".into()));
+            continue;
+        }
+        lab.on_host(case).expect("a rule");
+        let line = said(&mut ann).unwrap_or_else(|| panic!("{case}: nothing is told"));
+        assert!(
+            line.starts_with(&format!("note: Table {table} ")) && line.contains("attach: group"),
+            "{line}"
+        );
+        // And true: what ann may not send, her sandbox may.
+        sandbox.reach("allowed.example", 443).expect("it is not held");
+        lab.on_host(&format!("nft delete table {table}")).expect("away");
+        assert_eq!(said(&mut ann), None);
+    }
+}
