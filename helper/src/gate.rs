@@ -69,8 +69,9 @@ fn set_up(host: &mut Rtnl, whole: bool) -> Result<(), GateError> {
         gate.run_blocking(connection_settings)??;
     }
     host::apply_link_settings()?;
-    host::apply_forwarding(host)?;
+    let forwarding = host::plan_forwarding(host)?;
     host::apply_table(host, &Uplink::in_force())?;
+    host::turn_forwarding_on(&forwarding)?;
     if !whole {
         gate.run_blocking(link_up)??;
     }

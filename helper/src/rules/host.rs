@@ -20,7 +20,7 @@ const RAW: i32 = -300;
 /// itself, and leaves under the host's address.
 pub fn host_table(
     gate: Ipv4Addr,
-    only_forwarding_is_ours: bool,
+    forwarding_is_ours: &[String],
     name_servers: &[IpAddr],
     uplink: &Uplink,
 ) -> Transaction {
@@ -77,10 +77,15 @@ pub fn host_table(
     let back = has(ct("state"), &["established", "related"]);
     t.rule("h_forward", vec![to(HOST_LINK), back, accept()]);
     t.rule("h_forward", vec![to(HOST_LINK), counter(), discard()]);
-    if only_forwarding_is_ours {
-        // Forwarding is on only for the gate: the computer must not become a router (N19).
-        let other = is_not(meta(MetaKey::Iifname), text(HOST_LINK));
-        t.rule("h_forward", vec![other, counter(), discard()]);
+    if !forwarding_is_ours.is_empty() {
+        // Forwarding is on there only for the gate: the computer must not become a router
+        // (N19). Docker or libvirt may turn it on for all links a moment later: answers to
+        // their guests pass, and what they send on to them (published ports).
+        let links: Vec<&str> = forwarding_is_ours.iter().map(String::as_str).collect();
+        let there = || is(meta(MetaKey::Iifname), any_of(&links));
+        t.rule("h_forward", vec![there(), has(ct("state"), &["established", "related"]), accept()]);
+        t.rule("h_forward", vec![there(), has(ct("status"), &["dnat"]), accept()]);
+        t.rule("h_forward", vec![there(), counter(), discard()]);
     }
 
     // Services that trust source ports below 1024 must not trust a sandbox (H9).
