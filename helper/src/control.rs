@@ -30,6 +30,7 @@ use crate::resolver::parent::{Channel, Sockets};
 use crate::rules::{self, link_name};
 use crate::seen::Seen;
 use crate::store::Store;
+use crate::uplink::Uplink;
 
 /// Attachments that one user may have, and all together.
 const MOST_PER_USER: usize = 128;
@@ -106,6 +107,8 @@ pub type Published = Result<Vec<IpAddr>, ()>;
 
 struct State {
     policy: Arc<InForce>,
+    /// By which interface sandboxes leave the host.
+    uplink: Uplink,
     attachments: Attachments,
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
@@ -148,6 +151,7 @@ impl Control {
         gate: Room,
         host: Room,
         policy: InForce,
+        uplink: Uplink,
         store: Store,
     ) -> anyhow::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
         let host_id = host.run(|| netns::identify(netns::current()?)).await??;
@@ -163,6 +167,7 @@ impl Control {
         };
         let state = State {
             policy: Arc::new(policy),
+            uplink,
             attachments,
             sockets: HashMap::new(),
             host_networks: Vec::new(),
@@ -185,6 +190,7 @@ impl Control {
             store,
             events,
         };
+        control.use_uplink().await;
         control.reconcile().await?;
         Ok((Arc::new(control), heard))
     }

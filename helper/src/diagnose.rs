@@ -1,12 +1,13 @@
 //! What works and what does not, in words.
 
 use rcc_dbus::Check;
-use rcc_policy::{Entry, Policy};
+use rcc_policy::{Entry, Interface, Policy};
 
 use crate::control::Control;
 use crate::firewalls::Firewalls;
-use crate::layout::RESOLVER_USER;
+use crate::layout::{POLICY_FILE, RESOLVER_USER};
 use crate::policy_file::InForce;
+use crate::uplink::Uplink;
 
 fn check(name: &str, problem: Option<(&str, String)>, fine: &str) -> Check {
     let (state, text) = match problem {
@@ -76,13 +77,43 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
         checks.push(check("network-login", Some(("bad", text.to_owned())), ""));
     }
     checks.push(host_firewall(firewalls.as_ref()));
+    let (uplink, state) = control.uplink().await;
+    checks.extend(state.map(|(state, text)| check("uplink", Some((state, text)), "")));
     if let Some(table) = firewalls.as_ref().and_then(|found| found.output.first()) {
-        let text = format!(
-            "Table {table} drops what this computer sends (a VPN's kill switch?). It does not see what sandboxes send."
-        );
-        checks.push(check("host-output", Some(("note", text)), ""));
+        checks.push(host_output(table, &uplink));
+    }
+    if let Some(table) = firewalls.as_ref().and_then(|found| found.by_user.first()) {
+        checks.push(host_users(table));
     }
     checks
+}
+
+/// A firewall for what the computer itself sends. Sandboxes are none of its matter, and
+/// the person may think that they are.
+fn host_output(table: &str, uplink: &Uplink) -> Check {
+    let what = format!(
+        "Table {table} drops what this computer sends (a VPN's kill switch?). It does not see what sandboxes send"
+    );
+    match uplink {
+        Uplink::Any => {
+            let text = format!(
+                "{what}; `uplink: INTERFACE` under `defaults` in {POLICY_FILE} has them leave by the VPN's interface alone."
+            );
+            check("host-output", Some(("note", text)), "")
+        }
+        Uplink::Only(interface) => {
+            check("host-output", None, &format!("{what}, which leave by {interface} alone."))
+        }
+        Uplink::Nowhere => check("host-output", None, &format!("{what}, which leave by none.")),
+    }
+}
+
+/// A firewall for what single users send. Whose sandbox it is does not matter to it.
+fn host_users(table: &str) -> Check {
+    let text = format!(
+        "Table {table} has rules for what single users of this computer send. They do not hold the sandboxes of these users: `attach: group NAME` under `defaults` in {POLICY_FILE} says who may have any, `uplink: INTERFACE` by which interface they leave."
+    );
+    check("host-users", Some(("note", text)), "")
 }
 
 /// Whether the computer is behind a captive portal. NetworkManager knows when it runs; it
@@ -156,10 +187,11 @@ pub fn describe_change(before: &Policy, after: &Policy) -> String {
     if before.defaults != after.defaults {
         let defaults = &after.defaults;
         parts.push(format!(
-            "defaults: private ranges {}, public internet {}, users may add {:?}",
+            "defaults: private ranges {}, public internet {}, users may add {:?}, leave by {}",
             if defaults.block_rfc1918 { "blocked" } else { "open by entries" },
             if defaults.allow_public { "open" } else { "by entries" },
             defaults.users_may_add,
+            defaults.uplink.as_ref().map_or("any interface", Interface::as_str),
         ));
     }
     if parts.is_empty() { "comments only".to_owned() } else { parts.join("; ") }
@@ -176,5 +208,17 @@ mod tests {
         assert_eq!(describe_change(&Policy::default(), &one), "allow a.example tcp/443");
         assert_eq!(describe_change(&one, &Policy::default()), "no longer allow a.example tcp/443");
         assert_eq!(describe_change(&one, &one), "comments only");
+        let bound = parse("defaults:\n  uplink: wg0\n");
+        assert!(describe_change(&Policy::default(), &bound).ends_with("leave by wg0"));
+        assert!(describe_change(&bound, &Policy::default()).ends_with("leave by any interface"));
+    }
+
+    #[test]
+    fn a_kill_switch_is_told_with_the_way_out() {
+        let said = host_output("inet vpn", &Uplink::Any);
+        assert_eq!(said.state, "note");
+        assert!(said.text.contains("uplink: INTERFACE") && said.text.contains(POLICY_FILE));
+        let said = host_output("inet vpn", &Uplink::Only("wg0".parse().unwrap()));
+        assert!(said.state == "ok" && said.text.contains("wg0 alone"), "{}", said.text);
     }
 }

@@ -2,7 +2,7 @@
 //! chains, too: one that drops what it does not know leaves sandboxes without a
 //! network. Nothing here changes anything; `rcc-helper setup` opens them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::process::{Command, Stdio};
 
@@ -33,26 +33,38 @@ pub struct Firewalls {
     pub forward: Vec<Firewall>,
     /// Tables that drop what the computer itself sends, as a VPN's kill switch does.
     pub output: Vec<String>,
+    /// Tables with rules for what single users or groups of the computer send.
+    pub by_user: Vec<String>,
 }
 
 /// Looks at them.
 pub fn look() -> io::Result<Firewalls> {
-    let chains: Value = serde_json::from_slice(&list(&["chains"])?)?;
+    let chains: Value = serde_json::from_slice(&run(&["list", "chains"])?)?;
     let mut firewalls = of_chains(&chains);
+    for table in output_tables(&chains) {
+        // Without the elements of sets, which may be many.
+        let mut words = vec!["-t", "list", "table"];
+        words.extend(table.split(' '));
+        // One that is gone meanwhile says nothing of anybody.
+        let answer = serde_json::from_slice(&run(&words).unwrap_or_default());
+        if tells_users_apart(&answer.unwrap_or_default()) {
+            firewalls.by_user.push(table);
+        }
+    }
     for firewall in &mut firewalls.forward {
-        let mut words = vec!["table"];
+        let mut words = vec!["list", "table"];
         words.extend(firewall.table.split(' '));
         // A table that is gone meanwhile drops nothing.
-        let text = list(&words).unwrap_or_default();
+        let text = run(&words).unwrap_or_default();
         firewall.open = String::from_utf8_lossy(&text).contains(&format!("\"{HOST_LINK}\""));
     }
     Ok(firewalls)
 }
 
-fn list(what: &[&str]) -> io::Result<Vec<u8>> {
+fn run(words: &[&str]) -> io::Result<Vec<u8>> {
     let output = Command::new(NFT)
-        .args(["-j", "list"])
-        .args(what)
+        .arg("-j")
+        .args(words)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
@@ -61,17 +73,48 @@ fn list(what: &[&str]) -> io::Result<Vec<u8>> {
     if output.status.success() { Ok(output.stdout) } else { Err(io::ErrorKind::Other.into()) }
 }
 
+/// Tables that see what the computer itself sends. Sandboxes have IPv4 alone.
+fn output_tables(answer: &Value) -> BTreeSet<String> {
+    let chains = answer["nftables"].as_array().into_iter().flatten().map(|one| &one["chain"]);
+    let seeing =
+        chains.filter(|chain| ["output", "postrouting"].iter().any(|hook| chain["hook"] == *hook));
+    seeing.filter_map(foreign_table).collect()
+}
+
+/// The table of a chain, unless it is ours or of no interest.
+fn foreign_table(chain: &Value) -> Option<String> {
+    let (family, table) = (chain["family"].as_str()?, chain["table"].as_str()?);
+    let interesting = (family, table) != ("inet", TABLE) && ["ip", "inet"].contains(&family);
+    interesting.then(|| format!("{family} {table}"))
+}
+
+/// True when a rule of the table looks at who sends: `meta skuid`, `meta skgid`, and
+/// `-m owner` of iptables.
+fn tells_users_apart(answer: &Value) -> bool {
+    let rules = answer["nftables"].as_array().into_iter().flatten().map(|one| &one["rule"]["expr"]);
+    rules.into_iter().any(looks_at_users)
+}
+
+/// Wherever it stands in an expression: in a set, a map, beside something else.
+fn looks_at_users(part: &Value) -> bool {
+    match part {
+        Value::Object(fields) => {
+            ["skuid", "skgid"].iter().any(|key| part["meta"]["key"] == *key)
+                || part["xt"]["name"] == "owner"
+                || fields.values().any(looks_at_users)
+        }
+        Value::Array(parts) => parts.iter().any(looks_at_users),
+        _ => false,
+    }
+}
+
 /// What the chains alone say.
 fn of_chains(answer: &Value) -> Firewalls {
     // The chains of a table, and which of them drop at a hook.
     let mut tables: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
     for chain in answer["nftables"].as_array().into_iter().flatten().map(|one| &one["chain"]) {
-        let (Some(family), Some(table)) = (chain["family"].as_str(), chain["table"].as_str())
-        else {
-            continue;
-        };
-        if (family, table) != ("inet", TABLE) && ["ip", "inet"].contains(&family) {
-            tables.entry(format!("{family} {table}")).or_default().push(chain);
+        if let Some(table) = foreign_table(chain) {
+            tables.entry(table).or_default().push(chain);
         }
     }
     let mut firewalls = Firewalls::default();
@@ -140,5 +183,29 @@ mod tests {
         );
         assert_eq!(found.output, ["inet vpn"]);
         assert_eq!(of_chains(&Value::Null), Firewalls::default());
+        assert!(output_tables(&answer).iter().eq(["inet vpn"]));
+    }
+
+    #[test]
+    fn rules_by_user_are_seen_wherever_they_look() {
+        let table = |expr: Value| json!({"nftables": [{"metainfo": {}}, {"rule": {"expr": expr}}]});
+        let skuid = json!({"meta": {"key": "skuid"}});
+        for expr in [
+            json!([{"match": {"op": "==", "left": skuid, "right": 1000}}, {"accept": null}]),
+            json!([{"match": {"op": "!=", "left": {"meta": {"key": "skgid"}}, "right": 7}}, {"drop": null}]),
+            json!([{"match": {"op": "==", "left": {"concat": [skuid, {"meta": {"key": "oifname"}}]}, "right": "@s"}}]),
+            json!([{"vmap": {"key": skuid, "data": "@m"}}]),
+            json!([{"xt": {"type": "match", "name": "owner"}}, {"drop": null}]),
+        ] {
+            assert!(tells_users_apart(&table(expr.clone())), "{expr}");
+        }
+        for expr in [
+            json!([{"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "skuid"}}]),
+            json!([{"xt": {"type": "match", "name": "comment"}}, {"drop": null}]),
+            json!(null),
+        ] {
+            assert!(!tells_users_apart(&table(expr.clone())), "{expr}");
+        }
+        assert!(!tells_users_apart(&Value::Null));
     }
 }

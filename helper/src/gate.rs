@@ -14,6 +14,7 @@ use crate::netlink::{self, Rtnl, random_mac};
 use crate::netns::{self, NetnsError, Room};
 use crate::nft::NftError;
 use crate::rules::{self, HELLO_LINK, HOST_LINK, UPLINK};
+use crate::uplink::Uplink;
 
 /// Where tun devices are made.
 const TUN: &str = "/dev/net/tun";
@@ -68,8 +69,9 @@ fn set_up(host: &mut Rtnl, whole: bool) -> Result<(), GateError> {
         gate.run_blocking(connection_settings)??;
     }
     host::apply_link_settings()?;
-    host::apply_forwarding(host)?;
-    host::apply_table(host)?;
+    let forwarding = host::plan_forwarding(host)?;
+    host::apply_table(host, &Uplink::in_force())?;
+    host::turn_forwarding_on(&forwarding)?;
     if !whole {
         gate.run_blocking(link_up)??;
     }

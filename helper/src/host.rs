@@ -14,6 +14,7 @@ use crate::layout::{GATE_ADDRESS, POOL, STATE_FOLDER};
 use crate::netlink::{Action, Rtnl, Rule};
 use crate::nft::{NftError, Transaction};
 use crate::rules::{HOST_LINK, host_table};
+use crate::uplink::{self, Uplink};
 
 /// The host's side could not be set up.
 #[derive(Debug, Error)]
@@ -80,10 +81,10 @@ pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
 }
 
 /// Puts up table and routing rules. Can be called again at any time.
-pub fn apply_table(rtnl: &mut Rtnl) -> Result<(), HostError> {
+pub fn apply_table(rtnl: &mut Rtnl, uplink: &Uplink) -> Result<(), HostError> {
     // Without a list the resolver reaches nobody.
     let servers = crate::resolver::parent::servers().unwrap_or_default();
-    host_table(GATE_ADDRESS, Record::read().only_ours(), &servers).commit()?;
+    host_table(GATE_ADDRESS, &Record::read().only_ours(), &servers, uplink).commit()?;
     let standing = rtnl.rules()?;
     for rule in routing_rules() {
         if !standing.iter().any(|other| rule.is(other)) {
@@ -97,31 +98,34 @@ pub fn apply_table(rtnl: &mut Rtnl) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Turns forwarding on where the gate's traffic passes: on [`HOST_LINK`] and on
-/// links that lead somewhere by a route (a second network card, a VPN: replies
-/// come in there), and nowhere else. The host's table keeps others from using it.
-pub fn apply_forwarding(rtnl: &mut Rtnl) -> Result<(), HostError> {
+/// Links that need forwarding, where the gate's traffic passes: [`HOST_LINK`] and links
+/// that lead somewhere by a route (a second network card, a VPN: replies come in
+/// there), and no other. Written down before it is done, so that the table, which keeps
+/// others from using it, stands before: see [`turn_forwarding_on`].
+pub fn plan_forwarding(rtnl: &mut Rtnl) -> Result<Vec<String>, HostError> {
     let mut record = Record::read();
     if record.global.is_none() {
         record.global = Some(read_flag("all"));
     }
     let mut links = ways_out(rtnl)?;
     links.push(HOST_LINK.to_owned());
-    for link in links {
-        if !read_flag(&link) {
-            if link != HOST_LINK && !record.links.contains(&link) {
-                record.links.push(link.clone());
-            }
-            // Written down before it is done.
-            record.write()?;
-            write_flag(&link, true)?;
+    links.retain(|link| !read_flag(link));
+    for link in &links {
+        if link != HOST_LINK && !record.links.contains(link) {
+            record.links.push(link.clone());
         }
     }
-    record.write()
+    record.write()?;
+    Ok(links)
+}
+
+/// Does what was planned.
+pub fn turn_forwarding_on(links: &[String]) -> Result<(), HostError> {
+    links.iter().try_for_each(|link| write_flag(link, true))
 }
 
 /// True while a way out has no forwarding: one that came after the last
-/// [`apply_forwarding`] (Wi-Fi after boot, a VPN). Answers that come back there are
+/// [`plan_forwarding`] (Wi-Fi after boot, a VPN). Answers that come back there are
 /// thrown away.
 pub fn lacks_forwarding(rtnl: &mut Rtnl) -> io::Result<bool> {
     Ok(ways_out(rtnl)?.iter().any(|link| !read_flag(link)))
@@ -179,6 +183,7 @@ pub fn remove(rtnl: &mut Rtnl) -> Result<(), HostError> {
     t.remove_table();
     note(t.commit().map_err(HostError::from));
     let _ = fs::remove_file(Record::path());
+    uplink::forget();
     first
 }
 
@@ -247,10 +252,11 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Nobody but us wants forwarding on this host.
-    fn only_ours(&self) -> bool {
+    /// Links on which nobody but us wants forwarding.
+    fn only_ours(&self) -> Vec<String> {
         // Whoever turned it on for all links since then wants it; we never do.
-        self.global == Some(false) && !read_flag("all")
+        let ours = self.global == Some(false) && !read_flag("all");
+        if ours { self.links.clone() } else { Vec::new() }
     }
 
     fn write(&self) -> Result<(), HostError> {

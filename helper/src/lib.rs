@@ -32,6 +32,7 @@ mod setup;
 mod show;
 mod state;
 mod store;
+mod uplink;
 mod watchers;
 
 use std::process::ExitCode;

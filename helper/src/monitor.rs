@@ -27,6 +27,7 @@ use crate::rules::{ACKS_GROUP, LOG_GROUP, REACHED};
 use crate::service::Helper;
 use crate::setup;
 use crate::store::Store;
+use crate::uplink::Uplink;
 use crate::watchers::Watchers;
 
 /// Groups of rtnetlink (linux/rtnetlink.h).
@@ -48,11 +49,17 @@ const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
 pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::Result<()> {
     // First: what is written between the two is heard of.
     let edits = Edits::listen().context("cannot listen for edits of the list")?;
-    let policy = InForce::read().unwrap_or_else(|error| {
-        // Fail closed: a file that does not read allows nothing.
-        error!(%error, "the list of allowed hosts does not read; nothing is allowed");
-        InForce::default()
-    });
+    let (policy, uplink) = match InForce::read() {
+        Ok(policy) => {
+            let uplink = Uplink::of(&policy.policy);
+            (policy, uplink)
+        }
+        Err(error) => {
+            // Fail closed: a file that does not read allows nothing.
+            error!(%error, "the list of allowed hosts does not read; nothing is allowed");
+            (InForce::default(), Uplink::recorded().unwrap_or(Uplink::Nowhere))
+        }
+    };
     // Sockets belong to the namespace of the thread that makes them.
     let logged = gate.run(|| nfnetlink::nflog(LOG_GROUP)).await??;
     let hellos = Hellos {
@@ -63,7 +70,7 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
     let host_changes = host.run(|| listen(&[LINKS, ADDRESSES_4, ROUTES_4, ADDRESSES_6])).await??;
     let tables = host.run(nfnetlink::nftables_events).await??;
 
-    let (control, events) = Control::start(gate, host, policy, store).await?;
+    let (control, events) = Control::start(gate, host, policy, uplink, store).await?;
     let watchers = Arc::new(Watchers::default());
     let (publish, publications) = mpsc::channel(WAITING);
     let helper = Helper::new(control.clone(), watchers.clone());

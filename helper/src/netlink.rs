@@ -4,7 +4,7 @@
 //! the right namespace, so nothing can be asked in the wrong one.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
@@ -53,7 +53,7 @@ pub struct Link {
 }
 
 /// Links for the addresses of the host: an address and its link.
-pub type AddressOf = (u32, std::net::IpAddr, u8);
+pub type AddressOf = (u32, IpAddr, u8);
 
 /// A netlink socket in the namespace of the thread that made it.
 pub struct Rtnl {
@@ -265,6 +265,40 @@ impl Rtnl {
         Ok(answers.into_iter().filter_map(to_route).collect())
     }
 
+    /// The link by which the host would send to an address: what it sends itself with
+    /// `mark`, or what came in by a link from an address. `None` without a way.
+    pub fn way(&mut self, to: IpAddr, whose: Whose) -> io::Result<Option<u32>> {
+        let mut message = RouteMessage::default();
+        let (family, length, to) = match to {
+            IpAddr::V4(to) => (AddressFamily::Inet, 32, RouteAddress::Inet(to)),
+            IpAddr::V6(to) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(to)),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        message.attributes.push(RouteAttribute::Destination(to));
+        match whose {
+            Whose::Own { mark } => message.attributes.push(RouteAttribute::Mark(mark)),
+            Whose::Forwarded { from, link } => {
+                message.header.source_prefix_length = 32;
+                message.attributes.push(RouteAttribute::Source(RouteAddress::Inet(from)));
+                message.attributes.push(RouteAttribute::Iif(link));
+            }
+        }
+        let answers = match self.ask(RouteNetlinkMessage::GetRoute(message), 0, 1) {
+            Err(error) if no_way(&error) => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => {
+                route.attributes.into_iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(link) => Some(link),
+                    _ => None,
+                })
+            }
+            _ => None,
+        }))
+    }
+
     /// The routing rules of IPv4: priority and, where it is one, the table.
     pub fn rules(&mut self) -> io::Result<Vec<RuleMessage>> {
         let mut message = RuleMessage::default();
@@ -321,6 +355,32 @@ impl Rtnl {
         });
         id.ok_or_else(|| io::Error::other("the kernel gave the namespace no number"))
     }
+}
+
+/// Who sends what [`Rtnl::way`] asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose {
+    /// The host, with this mark.
+    Own {
+        /// See [`crate::layout::RESOLVER_MARK`].
+        mark: u32,
+    },
+    /// Somebody else, through the host.
+    Forwarded {
+        /// With this address.
+        from: Ipv4Addr,
+        /// Behind this link.
+        link: u32,
+    },
+}
+
+/// Answers of the kernel that say: nowhere to.
+fn no_way(error: &io::Error) -> bool {
+    use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
+    // The latter two for routes that say so (prohibit, blackhole).
+    [ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL]
+        .into_iter()
+        .any(|number| error.raw_os_error() == Some(number))
 }
 
 /// A routing rule of ours, or the kernel's rule for table `local`.

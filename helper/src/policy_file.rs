@@ -101,6 +101,7 @@ impl InForce {
             && order(new.defaults.users_may_add) <= order(old.defaults.users_may_add)
             && (new.defaults.attach == old.defaults.attach
                 || new.defaults.attach == rcc_policy::MayAttach::Nobody)
+            && (old.defaults.uplink.is_none() || new.defaults.uplink == old.defaults.uplink)
     }
 }
 
@@ -168,6 +169,7 @@ mod tests {
             "whitelist:\n  - host: a.example\n    ports: [443]\n",
             "defaults:\n  users_may_add: none\nwhitelist:\n  - host: a.example\n    ports: [443]\n",
             "defaults:\n  attach: nobody\n",
+            "defaults:\n  uplink: wg0\n",
         ] {
             assert!(old.is_narrowed_by(&document(narrower)), "{narrower}");
         }
@@ -181,6 +183,11 @@ mod tests {
             "defaults:\n  attach: group rcc-users\n",
         ] {
             assert!(!old.is_narrowed_by(&document(wider)), "{wider}");
+        }
+        let bound = document("defaults:\n  uplink: wg0\n");
+        assert!(bound.is_narrowed_by(&bound));
+        for wider in ["", "defaults:\n  uplink: eth0\n"] {
+            assert!(!bound.is_narrowed_by(&document(wider)), "{wider}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::attachments::{Attachments, now};
 use crate::netlink::Rtnl;
 use crate::policy_file::InForce;
 use crate::rules::link_name;
+use crate::uplink::Uplink;
 use crate::{gate, netns};
 
 /// Writes a line to standard output; a reader that went away is no error.
@@ -30,6 +31,8 @@ pub fn show(json: bool) -> anyhow::Result<()> {
         }
         Err(_) => Vec::new(),
     };
+    let uplink = Uplink::in_force();
+    let leaving = uplink.state(&mut Rtnl::new()?)?;
     let attachments: Vec<AttachmentInfo> =
         Attachments::read()?.all.values().map(|one| one.info(now())).collect();
     let stands = |id: u32| links.iter().any(|link| link.name == link_name(id) && link.up);
@@ -39,7 +42,12 @@ pub fn show(json: bool) -> anyhow::Result<()> {
             .map(|one| serde_json::json!({ "attachment": one, "link_up": stands(one.id) }))
             .collect();
         let version = policy.as_ref().map(|policy| policy.version.clone()).ok();
-        let all = serde_json::json!({ "gate": whole, "policy": version, "attachments": attached });
+        let uplink = match &uplink {
+            Uplink::Only(interface) => Some(interface.as_str()),
+            Uplink::Any | Uplink::Nowhere => None,
+        };
+        let leaving = leaving.map(|(state, text)| serde_json::json!({ "interface": uplink, "state": state, "text": text }));
+        let all = serde_json::json!({ "gate": whole, "policy": version, "uplink": leaving, "attachments": attached });
         return line(&serde_json::to_string_pretty(&all)?);
     }
     line(if whole {
@@ -59,6 +67,9 @@ pub fn show(json: bool) -> anyhow::Result<()> {
             }
         }
         Err(error) => line(&format!("The list of allowed hosts cannot be used: {error}"))?,
+    }
+    if let Some((_, text)) = leaving {
+        line(&text)?;
     }
     if attachments.is_empty() {
         line("No sandbox is attached.")?;

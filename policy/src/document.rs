@@ -12,6 +12,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use thiserror::Error;
 
 use crate::entry::{Entry, EntryError, Protocol, Target};
+use crate::interface::{Interface, InterfaceError};
 use crate::name::HostPattern;
 
 /// Largest document in bytes. 100,000 entries take about 7 MB.
@@ -66,6 +67,9 @@ pub struct Defaults {
     pub users_may_add: UsersMayAdd,
     /// Who may attach.
     pub attach: MayAttach,
+    /// What sandboxes send leaves the host by this interface alone; by any without one.
+    #[serde(deserialize_with = "uplink")]
+    pub uplink: Option<Interface>,
 }
 
 impl Default for Defaults {
@@ -75,6 +79,7 @@ impl Default for Defaults {
             allow_public: false,
             users_may_add: UsersMayAdd::Public,
             attach: MayAttach::Persons,
+            uplink: None,
         }
     }
 }
@@ -180,6 +185,15 @@ impl<'de> Deserialize<'de> for MayAttach {
             Scalar::Number(_) => Err("expected persons, group NAME, or nobody".to_owned()),
         })
     }
+}
+
+/// A key without a value is a mistake: it would mean that any interface will do.
+fn uplink<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Interface>, D::Error> {
+    let checked = scalar(deserializer, "the name of a network interface", |value| match value {
+        Scalar::Text(text) => text.parse().map_err(|error: InterfaceError| error.to_string()),
+        Scalar::Number(number) => Err(format!("write the name `{number}` in quotes")),
+    });
+    checked.map(Some)
 }
 
 /// A scalar whose check runs while the parser knows its place.
@@ -458,6 +472,31 @@ whitelist:
             assert_eq!(error.line, line, "{document:?}: {error}");
             assert!(error.message.contains(part), "{document:?}: {error}");
         }
+    }
+
+    #[test]
+    fn an_uplink_is_one_interface_and_the_administrators_alone() {
+        let with = |uplink: &str| format!("version: 1\ndefaults:\n  uplink: {uplink}\n");
+        for name in ["wg0", "'0'"] {
+            let policy = Policy::parse(with(name).as_bytes()).unwrap();
+            let uplink = policy.defaults.uplink.expect("an uplink");
+            assert_eq!(uplink.as_str(), name.trim_matches('\''));
+        }
+        for (bad, column, part) in [
+            ("", 10, "the name of a network interface"),
+            ("~", 11, "the name of a network interface"),
+            ("[wg0]", 11, "the name of a network interface"),
+            ("7", 11, "in quotes"),
+            ("wg*", 11, "is not the name"),
+            ("lo", 11, "does not lead out"),
+        ] {
+            let error = error(&with(bad));
+            assert!(error.message.contains(part), "{bad:?}: {error}");
+            assert_eq!((error.line, error.column), (3, column), "{bad:?}: {error}");
+        }
+        let error = UserRules::parse(with("wg0").as_bytes()).unwrap_err();
+        assert_eq!((error.line, error.column), (2, 1));
+        assert!(error.message.contains("unknown field `defaults`"), "{error}");
     }
 
     #[test]

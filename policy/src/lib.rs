@@ -9,6 +9,7 @@ mod decide;
 mod document;
 mod edit;
 mod entry;
+mod interface;
 mod levels;
 mod name;
 mod presets;
@@ -21,6 +22,7 @@ pub use document::{
 };
 pub use edit::{EditError, add_entry, comments, remove_entry, replace_entry};
 pub use entry::{Entry, EntryError, Protocol, Reach, Target};
+pub use interface::{Interface, InterfaceError};
 pub use levels::{Dropped, merge};
 pub use name::{HostPattern, Name, NameError};
 pub use presets::Preset;

@@ -11,7 +11,7 @@ pub struct Checked {
     /// Each entry, and what to know about it.
     pub entries: Vec<(String, Option<&'static str>)>,
     /// Sentences about the defaults.
-    pub defaults: Vec<&'static str>,
+    pub defaults: Vec<String>,
 }
 
 /// Reads a document.
@@ -34,7 +34,7 @@ pub fn check(name: &str, document: &[u8]) -> Result<Checked> {
         }
     };
     let entries = policy.entries.iter().map(|entry| (entry.to_string(), note(entry))).collect();
-    let mut defaults = Vec::new();
+    let mut defaults: Vec<&str> = Vec::new();
     if policy.defaults.allow_public {
         defaults.push("The whole public internet is open.");
     }
@@ -46,6 +46,10 @@ pub fn check(name: &str, document: &[u8]) -> Result<Checked> {
         UsersMayAdd::Public => "People may add public hosts for their projects.",
         UsersMayAdd::Private => "People may add public and private hosts for their projects.",
     });
+    let mut defaults: Vec<String> = defaults.into_iter().map(str::to_owned).collect();
+    if let Some(interface) = &policy.defaults.uplink {
+        defaults.push(format!("What sandboxes send leaves the computer by {interface} alone."));
+    }
     Ok(Checked { entries, defaults })
 }
 
@@ -62,5 +66,7 @@ mod tests {
         let checked = check("list.yaml", right).unwrap();
         assert!(checked.entries[0].1.is_some_and(|note| note.contains("tunnel possible")));
         assert_eq!(checked.defaults.len(), 1);
+        let bound = check("list.yaml", b"version: 1\ndefaults:\n  uplink: wg0\n").unwrap();
+        assert!(bound.defaults[1].ends_with("by wg0 alone."), "{:?}", bound.defaults);
     }
 }

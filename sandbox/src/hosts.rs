@@ -182,10 +182,17 @@ fn preset_over(before: &str, preset: Preset, host: &Host) -> Result<String> {
             .map_err(|e| Error::new(Code::Settings, format!("{COMPUTER_FILE}, {e}.")))?
             .defaults
     };
-    if defaults.attach != Policy::default().defaults.attach {
+    let said = if defaults.attach != Policy::default().defaults.attach {
+        Some("who may use sandboxes")
+    } else if defaults.uplink.is_some() {
+        Some("by which interface sandboxes leave the computer")
+    } else {
+        None
+    };
+    if let Some(said) = said {
         return Err(Error::new(
             Code::Settings,
-            "The list says who may use sandboxes, and a preset would take that away.",
+            format!("The list says {said}, and a preset would take that away."),
         )
         .hint_is(format!("Change {COMPUTER_FILE} in an editor.")));
     }
@@ -378,8 +385,11 @@ mod tests {
         let policy = Policy::parse(after.as_bytes()).unwrap();
         assert_eq!(policy.defaults.users_may_add, UsersMayAdd::None);
         assert_eq!(preset_of(&policy, &host), Some(Preset::Balanced));
-        let barred = "version: 1\ndefaults:\n  attach: nobody\nwhitelist: []\n";
-        assert_eq!(preset_over(barred, Preset::Open, &host).unwrap_err().code(), Code::Settings);
+        for bound in ["attach: nobody", "uplink: wg0"] {
+            let barred = format!("version: 1\ndefaults:\n  {bound}\nwhitelist: []\n");
+            let refused = preset_over(&barred, Preset::Open, &host).unwrap_err();
+            assert_eq!(refused.code(), Code::Settings);
+        }
     }
 
     #[test]

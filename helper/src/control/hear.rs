@@ -18,6 +18,7 @@ use crate::netlink::Rtnl;
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules::{self, answer_may_open};
+use crate::uplink::Uplink;
 
 /// Different things that may wait to be logged, or told, of all sandboxes.
 const MOST_REFUSALS: usize = 1_000;
@@ -256,13 +257,19 @@ impl Control {
         Ok(())
     }
 
-    /// Puts the host's table up again. While it cannot stand, the link to the
-    /// host is down.
+    /// Puts the host's table up again.
     pub async fn restore_host(&self) {
-        let restore = || -> anyhow::Result<()> {
+        let state = self.state.lock().await;
+        self.put_up_host(&state.uplink).await;
+    }
+
+    /// Puts the host's table up. While it cannot stand, the link to the host is down.
+    pub(super) async fn put_up_host(&self, uplink: &Uplink) {
+        let uplink = uplink.clone();
+        let restore = move || -> anyhow::Result<()> {
             let mut rtnl = Rtnl::new()?;
             let index = rtnl.index(rules::HOST_LINK)?;
-            if let Err(error) = host::apply_table(&mut rtnl) {
+            if let Err(error) = host::apply_table(&mut rtnl, &uplink) {
                 rtnl.set_up(index, false)?;
                 return Err(error.into());
             }

@@ -9,7 +9,9 @@ use tracing::{error, info};
 use super::change::users_may_open;
 use super::{Control, Event, State, failed};
 use crate::attachments::now;
+use crate::netlink::Rtnl;
 use crate::policy_file::InForce;
+use crate::uplink::Uplink;
 
 impl Control {
     /// The file in force.
@@ -24,6 +26,12 @@ impl Control {
             return Ok(());
         }
         let version = policy.version.clone();
+        let uplink = Uplink::of(&policy.policy);
+        if uplink != state.uplink {
+            self.put_up_host(&uplink).await;
+            uplink.record();
+            state.uplink = uplink;
+        }
         state.policy = Arc::new(policy);
         // The resolver's index first: with the new one and an old revision a
         // publication is refused; the other way round it would open addresses of
@@ -62,6 +70,29 @@ impl Control {
         Ok(())
     }
 
+    /// Makes the host's table be as the policy says; the one that stands may be of
+    /// another one.
+    pub(super) async fn use_uplink(&self) {
+        let state = self.state.lock().await;
+        if Uplink::recorded().as_ref() != Some(&state.uplink) {
+            self.put_up_host(&state.uplink).await;
+            state.uplink.record();
+        }
+    }
+
+    /// By which interface sandboxes leave the host, and how it is with it.
+    pub async fn uplink(&self) -> (Uplink, Option<(&'static str, String)>) {
+        let uplink = self.state.lock().await.uplink.clone();
+        let own = uplink.clone();
+        let look = move || Rtnl::new().and_then(|mut rtnl| own.state(&mut rtnl));
+        let state = match self.host.run(look).await {
+            Ok(Ok(state)) => state,
+            Ok(Err(error)) => Some(("note", unseen(&error))),
+            Err(error) => Some(("note", unseen(&error))),
+        };
+        (uplink, state)
+    }
+
     pub(super) async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
         let generation = state.attachments.next_generation();
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
@@ -73,4 +104,8 @@ impl Control {
         self.commit(transaction).await?;
         self.cut(state, id, old, generation).await
     }
+}
+
+fn unseen(error: &dyn std::fmt::Display) -> String {
+    format!("Whether sandboxes can leave this computer could not be looked at: {error}.")
 }

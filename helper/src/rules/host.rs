@@ -11,6 +11,7 @@ use crate::nft::{
     Transaction, accept, any_of, counter, ct, discard, fib_destination_type, from, has, is, is_not,
     masquerade, meta, number, payload, text, to,
 };
+use crate::uplink::Uplink;
 
 /// `NF_IP_PRI_RAW`.
 const RAW: i32 = -300;
@@ -19,8 +20,9 @@ const RAW: i32 = -300;
 /// itself, and leaves under the host's address.
 pub fn host_table(
     gate: Ipv4Addr,
-    only_forwarding_is_ours: bool,
+    forwarding_is_ours: &[String],
     name_servers: &[IpAddr],
+    uplink: &Uplink,
 ) -> Transaction {
     let mut t = Transaction::new();
     t.table();
@@ -32,6 +34,15 @@ pub fn host_table(
     t.base_chain("h_leave", NfChainType::Filter, NfHook::Output, 0, pass);
     // A connected socket can send elsewhere all the same: the resolver's cannot.
     let resolver = || is(meta(MetaKey::Mark), number(RESOLVER_MARK));
+    // What it asks for sandboxes goes round a VPN as little as what they send.
+    match uplink {
+        Uplink::Any => {}
+        Uplink::Only(interface) => {
+            let elsewhere = is_not(meta(MetaKey::Oifname), any_of(&["lo", interface.as_str()]));
+            t.rule("h_leave", vec![resolver(), elsewhere, counter(), discard()]);
+        }
+        Uplink::Nowhere => t.rule("h_leave", vec![resolver(), counter(), discard()]),
+    }
     for server in name_servers {
         let family = if server.is_ipv4() { "ip" } else { "ip6" };
         let there = || is(payload(family, "daddr"), text(server.to_string()));
@@ -54,13 +65,27 @@ pub fn host_table(
     let kinds = any_of(&["local", "broadcast", "multicast", "anycast"]);
     t.rule("h_arrive", vec![link(), is(fib_destination_type(), kinds), counter(), discard()]);
 
+    // By name: an interface that is not there is no way out, one that comes back is.
+    match uplink {
+        Uplink::Any => {}
+        Uplink::Only(interface) => {
+            let elsewhere = is_not(meta(MetaKey::Oifname), text(interface.as_str()));
+            t.rule("h_forward", vec![link(), elsewhere, counter(), discard()]);
+        }
+        Uplink::Nowhere => t.rule("h_forward", vec![link(), counter(), discard()]),
+    }
     let back = has(ct("state"), &["established", "related"]);
     t.rule("h_forward", vec![to(HOST_LINK), back, accept()]);
     t.rule("h_forward", vec![to(HOST_LINK), counter(), discard()]);
-    if only_forwarding_is_ours {
-        // Forwarding is on only for the gate: the computer must not become a router (N19).
-        let other = is_not(meta(MetaKey::Iifname), text(HOST_LINK));
-        t.rule("h_forward", vec![other, counter(), discard()]);
+    if !forwarding_is_ours.is_empty() {
+        // Forwarding is on there only for the gate: the computer must not become a router
+        // (N19). Docker or libvirt may turn it on for all links a moment later: answers to
+        // their guests pass, and what they send on to them (published ports).
+        let links: Vec<&str> = forwarding_is_ours.iter().map(String::as_str).collect();
+        let there = || is(meta(MetaKey::Iifname), any_of(&links));
+        t.rule("h_forward", vec![there(), has(ct("state"), &["established", "related"]), accept()]);
+        t.rule("h_forward", vec![there(), has(ct("status"), &["dnat"]), accept()]);
+        t.rule("h_forward", vec![there(), counter(), discard()]);
     }
 
     // Services that trust source ports below 1024 must not trust a sandbox (H9).

@@ -8,13 +8,13 @@ use rcc_tests::{Actor, Machine, Sandbox, Seat, wait_for, world};
 use super::{boot, install, rules, walls_stand};
 
 /// The text of a line of `Diagnose`, with its state.
-fn line(ann: &mut Actor, name: &str) -> String {
+pub(super) fn line(ann: &mut Actor, name: &str) -> String {
     let checks = ann.diagnose().expect("diagnose");
     let line = checks.into_iter().find(|check| check.name == name);
     line.map_or_else(String::new, |check| format!("{}: {}", check.state, check.text))
 }
 
-fn open(sandbox: &Sandbox) -> bool {
+pub(super) fn open(sandbox: &Sandbox) -> bool {
     let open = sandbox.tcp(world::SERVERS[0], 443).is_ok();
     walls_stand(sandbox);
     open
@@ -31,7 +31,7 @@ struct Case {
     ours: &'static str,
 }
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 2] = [
     Case {
         word: "firewalld",
         on: "systemctl start firewalld",
@@ -45,14 +45,6 @@ const CASES: [Case; 3] = [
         again: "ufw reload",
         off: "ufw --force disable && nft flush ruleset",
         ours: "grep rcc0 /etc/ufw/*.rules",
-    },
-    Case {
-        word: "docker",
-        // As dockerd leaves it (20.10 to 28, iptables).
-        on: "iptables -N DOCKER-USER && iptables -A DOCKER-USER -j RETURN && iptables -A FORWARD -j DOCKER-USER && iptables -P FORWARD DROP",
-        again: "iptables -D FORWARD -j DOCKER-USER && iptables -I FORWARD -j DOCKER-USER",
-        off: "iptables -P FORWARD ACCEPT && iptables -F && iptables -X DOCKER-USER",
-        ours: "iptables -S | grep rcc0",
     },
 ];
 
@@ -117,7 +109,7 @@ fn n12_other_firewalls_are_named_opened_and_closed_again() {
     // Removal closes what Setup opened.
     machine.root("systemctl start firewalld").expect("firewalld");
     machine.root("DEBIAN_FRONTEND=noninteractive apt-get purge -y rcc-sandbox").expect("purge");
-    for case in &CASES[..2] {
+    for case in &CASES {
         let left = machine.root(&format!("({}) || true", case.ours)).expect("look");
         assert_eq!(left.trim(), "", "{}", case.word);
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use rcc_dbus::Rule;
 use rcc_tests::{Machine, SHARED, Sandbox, Skip, built, skip, world};
 
+mod docker;
 mod firewalls;
 mod package;
 mod permissions;

@@ -7,6 +7,7 @@ mod hellos;
 mod names;
 mod packets;
 mod rules;
+mod uplink;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
