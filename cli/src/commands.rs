@@ -112,6 +112,8 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
         show::note("this sandbox was started offline; `rcc net on` connects it.");
     }
     let recording = Recording::start(call.host.clone());
+    // Of a new one it is known.
+    let killed = if session.new { 0 } else { killed_for_memory(&session).await };
     let result = if piped {
         let json = call.json;
         let _following = following.say(move |edit| edit.print(json));
@@ -121,10 +123,34 @@ async fn start(call: &Call, opening: &Opening, program: Program) -> anyhow::Resu
         tty::show(&session, terminal, following).await
     };
     recording.end().await;
+    if killed_for_memory(&session).await > killed {
+        note_memory(call, &session).await;
+    }
     if let Ok(project) = call.project() {
         review::remind(call, &project).await;
     }
     result
+}
+
+/// Programs of the sandbox that the kernel ended because its memory was full.
+async fn killed_for_memory(session: &Session) -> u64 {
+    session.usage().await.ok().and_then(|usage| usage.killed_for_memory).unwrap_or(0)
+}
+
+async fn note_memory(call: &Call, session: &Session) {
+    let limit = session.usage().await.ok().and_then(|usage| usage.memory_limit);
+    let limit = limit.map(|limit| format!(" ({} MiB)", limit >> 20)).unwrap_or_default();
+    let mut text = format!(
+        "the sandbox ran out of memory{limit}, and a program in it was ended. Nothing outside was touched."
+    );
+    if let Ok(project) = call.project() {
+        let file = Settings::file(&project, &call.host);
+        text += &format!(
+            " To give it more: `memory-mib` in {}, or the project's settings in the window; then `rcc stop`.",
+            file.display()
+        );
+    }
+    show::note(&text);
 }
 
 /// Keeps the log of blocked hosts while a face of this user is there. It is a

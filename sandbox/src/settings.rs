@@ -67,7 +67,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn file(project: &Project, host: &Host) -> PathBuf {
+    /// Where a project's are, whether the file is there or not.
+    pub fn file(project: &Project, host: &Host) -> PathBuf {
         host.config.join("projects").join(format!("{}.toml", project.id()))
     }
 

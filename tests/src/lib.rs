@@ -10,6 +10,7 @@ mod internet;
 mod lab;
 mod machine;
 pub mod played_api;
+mod vm;
 mod window;
 
 pub use actor::{Actor, Watched};
@@ -20,6 +21,7 @@ pub use lab::{
     ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, skip, wait_for, world, zone,
 };
 pub use machine::{MACHINES, Machine, SHARED, Seat, people};
+pub use vm::{Said, Vm};
 pub use window::Window;
 
 /// What [`Actor`] and its process say to each other.

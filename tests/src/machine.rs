@@ -20,6 +20,7 @@ use crate::internet::{DnsServer, Echo};
 use crate::lab::{Sandbox, Skip, built, links, shell, world};
 
 pub use root::MACHINES;
+pub(crate) use root::find_or_make as find_or_make_root;
 
 /// People of the machine: ann and bob are ordinary, carol is its administrator.
 pub mod people {
@@ -291,7 +292,7 @@ done
 "#;
 
 /// The words that make the command after them one of a session's.
-fn session((uid, name): (u32, &str), seat: Seat) -> Vec<String> {
+pub(crate) fn session((uid, name): (u32, &str), seat: Seat) -> Vec<String> {
     let mut words =
         ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"].map(str::to_owned).to_vec();
     words.push(format!("--uid={uid}"));

@@ -134,7 +134,8 @@ impl Vm {
             ensure!(Instant::now() < end, "the computer does not boot: {}", self.console());
         };
         if state != "running" {
-            let failed = self.root("systemctl --failed --no-legend; journalctl -b -p err --no-pager")?;
+            let failed =
+                self.root("systemctl --failed --no-legend; journalctl -b -p err --no-pager")?;
             bail!("units failed at boot ({state}): {}", failed.text);
         }
         Ok(())
@@ -159,7 +160,9 @@ impl Vm {
             match self.port.read_until(b'\n', &mut self.line) {
                 Ok(0) => bail!("the computer ended: {}", self.console()),
                 Ok(_) => {}
-                Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+                Err(error)
+                    if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) =>
+                {
                     continue;
                 }
                 Err(error) => return Err(error).context("read from the computer's port"),

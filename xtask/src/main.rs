@@ -32,6 +32,9 @@ enum Command {
         /// Where the result is written, too, as JSON
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Only the tests on a whole computer with its own kernel, in software: ten minutes
+        #[arg(long)]
+        vm: bool,
     },
     /// Install rcc here and open a project; as root without systemd: play all of it in a lab
     Run(run::Wanted),
@@ -70,7 +73,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Test { json } => test::run(json.as_deref()),
+        Command::Test { json, vm } => test::run(json.as_deref(), vm),
         Command::Run(wanted) => run::run(&wanted),
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),

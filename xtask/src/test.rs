@@ -17,14 +17,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// More failed tests than this are no chance, and not tried again.
 const MOST_AGAIN: usize = 8;
 
-/// Builds and checks; answers 0, or 1 when something failed.
-pub fn run(json: Option<&Path>) -> anyhow::Result<u8> {
+/// Builds and checks, or only what needs a whole computer; answers 0, or 1 when something
+/// failed.
+pub fn run(json: Option<&Path>, vm: bool) -> anyhow::Result<u8> {
     let mut all = All { report: Report::default(), window: workspace::without_webkit() };
-    all.page()?;
-    if all.build()? {
-        all.inside()?;
-        all.checks()?;
-        all.tests()?;
+    if vm {
+        if all.build()? {
+            all.inside()?;
+            all.vm()?;
+        }
+    } else {
+        all.page()?;
+        if all.build()? {
+            all.inside()?;
+            all.checks()?;
+            all.tests()?;
+        }
     }
     all.report.count();
     print!("\n{}\n{}\n", all.report.table(), all.report.line());
@@ -304,6 +312,23 @@ impl All {
         {
             step.outcome = Outcome::Failed("every test of the lab was skipped".into());
         }
+        Ok(())
+    }
+
+    /// One after the other: each takes all cores.
+    fn vm(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "a whole computer";
+        let mut test = workspace::cargo();
+        test.args(["test", "--package", "rcc-tests", "--test", "vm"])
+            .args(["--", "--show-output", "--test-threads=1"])
+            .env("RCC_VM", "1")
+            .env("RCC_SKIPPED", workspace::outputs().join("skipped.txt"));
+        self.step(NAME, test, 40 * MINUTE)?;
+        let text = output_text(NAME);
+        if let Some(step) = self.report.steps.last_mut() {
+            step.tests = Some(Tests::read(&text));
+        }
+        print!("{text}");
         Ok(())
     }
 

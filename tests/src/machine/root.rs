@@ -17,6 +17,7 @@ pub const MACHINES: &str = "/var/tmp/rcc-machine-cache";
 /// What a computer has on which somebody installs rcc, and the package's own
 /// dependencies, since there is no network to fetch them by.
 const PACKAGES: &[&str] = &[
+    "apparmor",
     "apt",
     "busybox-static",
     "ca-certificates",
@@ -27,11 +28,14 @@ const PACKAGES: &[&str] = &[
     "firewalld",
     "fuse-overlayfs",
     "git",
+    "initramfs-tools",
     "iproute2",
     "iputils-ping",
     "libgtk-3-0",
     "libpam-systemd",
     "libwebkit2gtk-4.1-0",
+    // A kernel for whole computers (crate::vm).
+    "linux-image-cloud-amd64",
     "mmdebstrap",
     "nftables",
     "pkexec",
@@ -65,6 +69,7 @@ fn customise() -> String {
          cd /\n",
         ASIDE.join(" ")
     );
+    script += WHOLE;
     for (uid, name) in [people::ANN, people::BOB, people::CAROL] {
         let groups = if name == people::CAROL.1 { "--groups sudo" } else { "" };
         script += &format!(
@@ -75,6 +80,43 @@ fn customise() -> String {
     }
     script
 }
+
+/// What a whole computer needs besides: how its disk is found, and somebody who runs what
+/// comes over its port (see [`crate::Vm`]): a number and a script in base64, a line
+/// each; the answer is the number, the exit code and what the script wrote.
+const WHOLE: &str = r#"
+echo 'MODULES=list' > /etc/initramfs-tools/conf.d/rcc
+printf 'virtio_pci\nvirtio_blk\next4\n' >> /etc/initramfs-tools/modules
+update-initramfs -u
+cat > /usr/local/sbin/rcc-test-port <<'SCRIPT'
+#!/bin/sh
+exec 3<>/dev/virtio-ports/rcc
+while read -r id text <&3; do
+  (
+    printf %s "$text" | base64 -d > "/run/rcc-test.$id"
+    sh "/run/rcc-test.$id" </dev/null >"/run/rcc-test.$id.out" 2>&1 3>&-
+    code=$?
+    flock 3
+    printf '%s %s %s\n' "$id" "$code" "$(base64 -w0 "/run/rcc-test.$id.out")" >&3
+  ) &
+done
+SCRIPT
+chmod 755 /usr/local/sbin/rcc-test-port
+cat > /etc/systemd/system/rcc-test-port.service <<'UNIT'
+[Unit]
+BindsTo=dev-virtio\x2dports-rcc.device
+After=dev-virtio\x2dports-rcc.device
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/usr/local/sbin/rcc-test-port
+# The other side may come later.
+Restart=always
+RestartSec=500ms
+[Install]
+WantedBy=dev-virtio\x2dports-rcc.device
+UNIT
+systemctl enable -q rcc-test-port
+"#;
 
 /// The root, or why this computer cannot make one.
 pub fn find_or_make() -> anyhow::Result<Result<PathBuf, String>> {

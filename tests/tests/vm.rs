@@ -1,0 +1,252 @@
+//! The package on a whole computer with a kernel of its own: what the containers of the
+//! other tests share with the computer below them, or do not have at all. It takes minutes:
+//! `cargo xtask test --vm` runs it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use rcc_tests::people::ANN;
+use rcc_tests::{Skip, Vm, built, skip};
+
+/// Where the package is on the computer.
+const PACKAGE: &str = "/opt/rcc-sandbox.deb";
+/// Of the computer. What the sandboxes may use together is more.
+const MEMORY_MIB: u32 = 1_024;
+
+/// A computer with the package and a small image of ann's: this is what is in it.
+const PREPARE: &str = "
+dpkg -i /opt/rcc-sandbox.deb >/dev/null
+rm /opt/rcc-sandbox.deb
+mkdir -p /tmp/image/bin /home/ann/a /home/ann/b /home/ann/c
+cp /bin/busybox /tmp/image/bin
+for name in $(/bin/busybox --list); do ln -s busybox /tmp/image/bin/$name 2>/dev/null || true; done
+tar -C /tmp/image -cf /home/ann/image.tar .
+rm -r /tmp/image
+chown -R ann: /home/ann
+# As a person's who lets sandboxes go on after a logout; the user's systemd keeps the limits.
+mkdir -p /var/lib/systemd/linger
+touch /var/lib/systemd/linger/ann
+";
+
+fn boot() -> Option<Vm> {
+    if std::env::var_os("RCC_VM").is_none() {
+        skip(&Skip("a whole computer in software takes minutes: `cargo xtask test --vm`".into()));
+        return None;
+    }
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("vm-package");
+    let mut xtask = Command::new(built("xtask").expect("xtask"));
+    let made = xtask.args(["package", "--debug", "--output"]).arg(&folder).output().expect("xtask");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let package = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
+    match Vm::start(MEMORY_MIB, &[(package, PACKAGE)], PREPARE).expect("a computer") {
+        Ok(vm) => Some(vm),
+        Err(reason) => {
+            skip(&reason);
+            None
+        }
+    }
+}
+
+fn root(vm: &mut Vm, script: &str) -> String {
+    let said = vm.root(script).and_then(rcc_tests::Said::good);
+    said.unwrap_or_else(|error| panic!("{script}: {error}")).trim().to_owned()
+}
+
+fn ann(vm: &mut Vm, script: &str) -> String {
+    let said = vm.user(ANN, script).and_then(rcc_tests::Said::good);
+    said.unwrap_or_else(|error| panic!("{script}: {error}")).trim().to_owned()
+}
+
+/// Runs a script in the sandbox of one of ann's projects.
+fn inside(project: &str, script: &str) -> String {
+    format!("cd ~/{project} && rcc run --yes --image localhost/busy -- sh -c '{script}'")
+}
+
+/// Holds so much, and goes on when the command that started it has ended: `dd` has its
+/// buffer full and nobody reads what it writes.
+fn hold(mib: u32) -> String {
+    format!("(dd if=/dev/zero bs={mib}M count=1 2>/dev/null | sleep 10000) >/dev/null 2>&1 &")
+}
+
+/// What the kernel counts for each sandbox, in the order of their start: bytes in use.
+fn used(vm: &mut Vm, project: &str) -> u64 {
+    let group = group(vm, project);
+    number(&root(vm, &format!("cat {group}/memory.current")))
+}
+
+/// The engine's group of a project's sandbox.
+fn group(vm: &mut Vm, project: &str) -> String {
+    let script = format!(
+        "podman ps --no-trunc --filter label=dev.rcc.project.path=/home/ann/{project} --format '{{{{.ID}}}}'"
+    );
+    let id = ann(vm, &script);
+    root(vm, &format!("find /sys/fs/cgroup/user.slice -name 'libpod-{id}.scope'"))
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
+}
+
+/// Bytes that the computer could still give to programs.
+fn available(vm: &mut Vm) -> u64 {
+    let text =
+        "sync; echo 3 > /proc/sys/vm/drop_caches; awk '/^MemAvailable/ {print $2}' /proc/meminfo";
+    number(&root(vm, text)) << 10
+}
+
+#[test]
+fn memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
+    const MIB: u64 = 1 << 20;
+    let Some(mut vm) = boot() else { return };
+    let vm = &mut vm;
+    // A kernel that loads its modules when they are asked for, and a security module.
+    assert!(root(vm, "cat /sys/kernel/security/lsm").contains("apparmor"));
+    assert!(
+        root(vm, "systemctl is-active rcc-firewall rcc-whitelist-update.timer").contains("active")
+    );
+    ann(vm, "podman import -q ~/image.tar localhost/busy");
+    let doctor = ann(vm, "rcc doctor | grep limits");
+    assert!(doctor.starts_with("ok"), "{doctor}");
+
+    // The report's table, a sixteenth of it: the limits are more than the computer has.
+    let table = [("a", 512, 64), ("b", 1_024, 128), ("c", 512, 6)];
+    let b = ann(vm, &format!("{}; ls ~/.config/rcc/projects; rcc ls --json", inside("b", "true")));
+    let id = b.split("\"project\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let id = id.unwrap_or_else(|| panic!("{b}")).to_owned();
+    ann(
+        vm,
+        &format!(
+            "cd ~/b && rcc stop && mkdir -p ~/.config/rcc/projects && echo 'memory-mib = 1024' >> ~/.config/rcc/projects/{id}.toml"
+        ),
+    );
+    for (project, _, _) in table {
+        ann(vm, &inside(project, "true"));
+    }
+    let before = available(vm);
+    let idle = table.map(|(project, _, _)| used(vm, project));
+    for (project, _, mib) in table {
+        ann(vm, &inside(project, &hold(mib)));
+    }
+    let after = available(vm);
+    println!("| scenario | limit | asked for | the kernel counts | ");
+    for ((project, limit, mib), idle) in table.into_iter().zip(idle) {
+        let group = group(vm, project);
+        let held = root(
+            vm,
+            &format!(
+                "cat {group}/container/memory.max {group}/container/memory.swap.max {group}/container/memory.low"
+            ),
+        );
+        let expected = format!("{}\n0\n{}", limit * MIB, limit * MIB / 8);
+        assert_eq!(held, expected, "limit, swap and what the kernel takes last, of {project}");
+        let more = used(vm, project).saturating_sub(idle);
+        println!("| {project} | {limit} MiB | {mib} MiB | {:.1} MiB |", more as f64 / MIB as f64);
+        let mib = u64::from(mib) * MIB;
+        assert!((mib..mib + 8 * MIB).contains(&more), "{project} is charged what it uses: {more}");
+    }
+    let paid = before.saturating_sub(after);
+    println!("the computer has {:.1} MiB less", paid as f64 / MIB as f64);
+    assert!((198 * MIB..240 * MIB).contains(&paid), "paid is what is used, not the limits: {paid}");
+
+    // Freed is given back within a second.
+    let group_b = group(vm, "b");
+    let freed = root(
+        vm,
+        &format!(
+            "full=$(cat {group_b}/memory.current); pkill -x dd -f 'dd if=/dev/zero bs=128M'; sleep 1; echo $((full - $(cat {group_b}/memory.current)))"
+        ),
+    );
+    println!("a second after the end {freed} of {} bytes are back", 128 * MIB);
+    assert!(number(&freed) >= 128 * MIB / 100 * 95, "given back: {freed}");
+
+    // Pages of files are the computer's again when it wants them.
+    ann(
+        vm,
+        &inside(
+            "b",
+            "dd if=/dev/zero of=/workspace/file bs=1M count=300 2>/dev/null; cat /workspace/file > /dev/null",
+        ),
+    );
+    let cached = used(vm, "b");
+    assert!(cached > 250 * MIB, "files are kept in memory, and counted: {cached}");
+    let wants = available_as_it_is(vm) + 100 * MIB;
+    root(vm, &format!("head -c {wants} /dev/zero | tail -c 1 > /dev/null; rm -f /home/ann/b/file"));
+    let left = used(vm, "b");
+    println!(
+        "of {} MiB of files {} are left when the computer wants memory",
+        cached / MIB,
+        left / MIB
+    );
+    assert!(left < cached / 2, "its files give way: {left}");
+
+    // More than the limit: the program in the sandbox is ended, and nothing else.
+    let more = inside("a", "dd if=/dev/zero of=/dev/null bs=700M count=1");
+    let said = vm.user(ANN, &more).expect("run");
+    assert_eq!(said.code, 137, "{}", said.text);
+    assert!(said.text.contains("ran out of memory (512 MiB)"), "in words: {}", said.text);
+    assert!(said.text.contains("memory-mib"), "and what to do: {}", said.text);
+    for project in ["a", "b", "c"] {
+        assert_eq!(ann(vm, &inside(project, "echo here")), "here", "{project} goes on");
+    }
+    let walls = ann(vm, "cd ~/a && rcc verify");
+    let memory = walls.lines().find(|line| line.contains(" memory ")).unwrap_or_default();
+    assert!(memory.starts_with("holds"), "verify sees it: {walls}");
+
+    // A fork bomb fills the sandbox's own number of processes.
+    let count = "for i in $(seq 5000); do sleep 1000 & done 2>/dev/null; true";
+    let _ = vm.user(ANN, &inside("c", count)).expect("run");
+    let group_c = group(vm, "c");
+    let processes = number(&root(vm, &format!("cat {group_c}/pids.peak")));
+    assert!(processes <= 4_096, "{processes}");
+    assert_eq!(ann(vm, &inside("b", "echo here")), "here", "another sandbox still makes processes");
+}
+
+/// Without giving up what is kept of files.
+fn available_as_it_is(vm: &mut Vm) -> u64 {
+    number(&root(vm, "awk '/^MemFree/ {print $2}' /proc/meminfo")) << 10
+}
+
+#[test]
+fn a_power_cut_while_the_list_is_written_leaves_the_old_or_the_new() {
+    const CUTS: u64 = 3;
+    let Some(mut vm) = boot() else { return };
+    let vm = &mut vm;
+    // One version after the other, each a hundred hosts long and with its number at both ends.
+    const WRITE: &str = r#"
+call() { busctl --json=short call dev.rcc.Helper1 /dev/rcc/Helper1 dev.rcc.Helper1 "$@"; }
+number=0
+while [ $number -lt 10000 ]; do
+  number=$((number + 1))
+  version=$(call GetPolicy | sed 's/.*,"\([^"]*\)"\]}$/\1/')
+  list="whitelist:
+$(for host in first $(seq 98) last; do echo "  - host: v$number-$host.example"; done)
+"
+  call ReplacePolicy ss "$list" "$version" >/dev/null || echo refused >> /root/refused
+done
+"#;
+    for cut in 1..=CUTS {
+        vm.begin(WRITE).expect("begin");
+        std::thread::sleep(std::time::Duration::from_millis(9_000 + 1_700 * cut));
+        let refused = root(vm, "cat /root/refused 2>/dev/null || true");
+        assert_eq!(refused, "", "the writer writes");
+        vm.cut_power().expect("a boot");
+        // Nobody has logged in, nobody has called the service.
+        let gate = root(
+            vm,
+            "systemctl is-active rcc-firewall; nft list table inet rcc | grep -c drop; ip netns list",
+        );
+        assert!(gate.starts_with("active\n") && gate.contains("rcc"), "the gate stands: {gate}");
+        let hosts = root(vm, "grep -o 'v[0-9]*-[a-z0-9]*' /etc/rcc/network-whitelist.yaml");
+        let lines: Vec<_> = hosts.lines().collect();
+        let version = lines[0].split('-').next().expect("a number");
+        assert_eq!(lines.len(), 100, "a whole list: {hosts}");
+        assert_eq!(lines[0], format!("{version}-first"));
+        assert!(lines.iter().all(|line| line.starts_with(&format!("{version}-"))), "{hosts}");
+        assert_eq!(lines[99], format!("{version}-last"));
+        let left = root(vm, "ls /etc/rcc");
+        assert_eq!(left, "network-whitelist.yaml", "nothing half written stays");
+        println!("cut {cut}: list {version} stands");
+        let said = root(vm, "rcc-helper show 2>/dev/null || /usr/lib/rcc/rcc-helper show");
+        assert!(!said.is_empty());
+    }
+}
