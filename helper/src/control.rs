@@ -257,11 +257,11 @@ impl Control {
 
     /// Puts the rules of an attachment up as they were when the helper ended.
     async fn stand_again(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
-        let written = self.replace_rules(state, id, |_| {}).await;
         // The administrator's file may be another than when the helper ended.
-        if state.attachments.policy != state.policy.version {
-            written?;
-            return self.recheck(state, id).await;
+        let other = state.attachments.policy != state.policy.version;
+        let written = self.replace_rules(state, id, other, |_| {}).await;
+        if other {
+            return written;
         }
         let Err(error) = written else { return Ok(()) };
         error!(attachment = id, %error, "could not write the state; what was written holds");

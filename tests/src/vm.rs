@@ -258,7 +258,7 @@ fn power_on(root: &Path, folder: &Path, memory_mib: u32) -> anyhow::Result<Child
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", TOOLS[0].0])
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-svm", "-smp", "2"])
         .args(["-m", &memory_mib.to_string()])
         .arg("-kernel")
         .arg(boot("vmlinuz-")?)

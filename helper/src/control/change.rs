@@ -51,7 +51,7 @@ impl Control {
             return Err(HelperError::new(Code::LimitReached, text));
         }
         let count = held.len();
-        self.replace_rules(&mut state, id, |one| one.held = held).await?;
+        self.replace_rules(&mut state, id, false, |one| one.held = held).await?;
         let uid = state.attachments.all.get(&id).map_or(0, |one| one.uid);
         self.changes.notify_one();
         info!(event = "rules", uid, attachment = id, rules = count, expires_in, "rules changed");
@@ -75,7 +75,7 @@ impl Control {
             ));
         }
         let until = (seconds > 0).then(|| now() + u64::from(seconds));
-        self.replace_rules(&mut state, id, |one| one.open_until = until).await?;
+        self.replace_rules(&mut state, id, false, |one| one.open_until = until).await?;
         self.changes.notify_one();
         info!(event = "open", uid, attachment = id, seconds, "opened to the internet for a time");
         Ok(())
@@ -95,7 +95,7 @@ impl Control {
             let text = "An administrator disconnected this sandbox; only an administrator connects it again.";
             return Err(HelperError::new(Code::NotAuthorized, text));
         }
-        self.replace_rules(&mut state, id, |one| {
+        self.replace_rules(&mut state, id, false, |one| {
             one.connected = connected;
             one.locked = !connected && (administrator || one.locked);
         })
@@ -111,11 +111,13 @@ impl Control {
         Ok(())
     }
 
-    /// Changes an attachment, and the kernel and the resolver with it; or nothing.
+    /// Changes an attachment, and the kernel and the resolver with it; or nothing. Flows
+    /// are looked at again when something of its own was taken away, or `anyway`.
     pub(super) async fn replace_rules(
         &self,
         state: &mut State,
         id: u32,
+        anyway: bool,
         change: impl FnOnce(&mut Attachment),
     ) -> Result<(), HelperError> {
         let before = state.attachments.all.get(&id).cloned().ok_or_else(unknown)?;
@@ -123,10 +125,10 @@ impl Control {
         change(&mut after);
         after.revision = state.attachments.next_revision();
         after.prune_answers(&state.policy.policy, now());
-        // Flows that were accepted go on by their mark only while nothing was
-        // taken away. A policy that changed counts as narrower.
+        // Flows that were accepted go on by their mark only while nothing was taken away.
         let kept = |held: &Held| after.held.iter().any(|other| other.entry == held.entry);
-        let narrower = !before.held.iter().all(kept)
+        let narrower = anyway
+            || !before.held.iter().all(kept)
             || before.connected != after.connected
             || before.open_until.is_some() && after.open_until.is_none();
         if narrower {

@@ -214,7 +214,7 @@ impl Control {
                 state.attachments.all.get_mut(&id).is_some_and(|one| one.clone().expire(now()));
             if due
                 && let Err(error) = self
-                    .replace_rules(&mut state, id, |one| {
+                    .replace_rules(&mut state, id, false, |one| {
                         one.expire(now());
                     })
                     .await

@@ -7,8 +7,7 @@ use rcc_policy::Entry;
 use tracing::{error, info};
 
 use super::change::users_may_open;
-use super::{Control, Event, State, failed};
-use crate::attachments::now;
+use super::{Control, Event};
 use crate::netlink::Rtnl;
 use crate::policy_file::InForce;
 use crate::uplink::Uplink;
@@ -44,17 +43,13 @@ impl Control {
                 let own: Vec<Entry> = one.entries().cloned().collect();
                 rcc_policy::merge(&state.policy.policy, &own)
             };
+            // Entries of the file may have gone: every flow is looked at again.
             let result = self
-                .replace_rules(&mut state, id, |one| {
+                .replace_rules(&mut state, id, true, |one| {
                     one.held.retain(|own| held.contains(&own.entry));
                     one.open_until = one.open_until.filter(|_| may_open);
                 })
                 .await;
-            // Entries of the file may have gone: every flow is looked at again.
-            let result = match result {
-                Ok(()) => self.recheck(&mut state, id).await,
-                Err(error) => Err(error),
-            };
             if let Err(error) = result {
                 error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
                 self.clear(&mut state, id, "failed").await;
@@ -91,18 +86,6 @@ impl Control {
             Err(error) => Some(("note", unseen(&error))),
         };
         (uplink, state)
-    }
-
-    pub(super) async fn recheck(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
-        let generation = state.attachments.next_generation();
-        let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
-        let old = std::mem::replace(&mut one.generation, generation);
-        let transaction = one.transaction(&state.policy.policy, now());
-        // First: a generation that nobody wrote down would be given again, and flows of
-        // this one pass by that one's rules then.
-        state.attachments.write(id).map_err(failed)?;
-        self.commit(transaction).await?;
-        self.cut(state, id, old, generation).await
     }
 }
 
