@@ -1,11 +1,12 @@
 //! What the helper tells while sessions run: blocked hosts, lost links.
 
-use std::pin::Pin;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::stream::select_all;
 use futures_util::{Stream, StreamExt};
 use rcc_dbus::BlockedReason;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::JoinSet;
 
 use crate::error::{Code, Error, Result};
 use crate::network::Network;
@@ -60,9 +61,14 @@ pub async fn policy_changes(network: &Network) -> Result<impl Stream<Item = ()> 
 /// for it at its end.
 const TAKEN_UP: Duration = Duration::from_millis(5);
 
+/// Events that may wait to be asked for; what comes beside that is lost.
+const WAITING: usize = 4_096;
+
 /// The events of this user's own attachments.
 pub struct Events {
-    stream: Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>,
+    events: mpsc::Receiver<NetworkEvent>,
+    /// Ends with this.
+    _taking: JoinSet<()>,
 }
 
 impl Events {
@@ -73,6 +79,8 @@ impl Events {
     pub async fn watch(network: &Network) -> Result<Self> {
         let helper = network.helper();
         let failed = |e: zbus::Error| crate::network::explain(&e.into());
+        let (tell, events) = mpsc::channel(WAITING);
+        let mut taking = JoinSet::new();
         let blocked = helper.receive_blocked().await.map_err(failed)?.filter_map(async |signal| {
             let arguments = signal.args().ok()?;
             Some(NetworkEvent::Blocked(Blocked {
@@ -85,6 +93,7 @@ impl Events {
                 count: arguments.count,
             }))
         });
+        taking.spawn(take(blocked, tell.clone()));
         let detached =
             helper.receive_detached().await.map_err(failed)?.filter_map(async |signal| {
                 let arguments = signal.args().ok()?;
@@ -93,15 +102,15 @@ impl Events {
                     reason: crate::display::line(arguments.reason, 200),
                 })
             });
+        taking.spawn(take(detached, tell.clone()));
         let changed = helper
             .receive_policy_changed()
             .await
             .map_err(failed)?
             .map(|_| NetworkEvent::PolicyChanged);
+        taking.spawn(take(changed, tell));
         helper.watch().await.map_err(failed)?;
-        let streams: Vec<Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>> =
-            vec![Box::pin(blocked), Box::pin(detached), Box::pin(changed)];
-        Ok(Self { stream: Box::pin(select_all(streams)) })
+        Ok(Self { events, _taking: taking })
     }
 
     /// The next event.
@@ -109,7 +118,7 @@ impl Events {
     /// # Errors
     /// [`Code::HelperMissing`] when the bus is gone.
     pub async fn next(&mut self) -> Result<NetworkEvent> {
-        self.stream.next().await.ok_or_else(|| {
+        self.events.recv().await.ok_or_else(|| {
             Error::new(Code::HelperMissing, "The connection to the system bus ended.")
         })
     }
@@ -124,9 +133,21 @@ impl Events {
         network.helper().unwatch().await.map_err(failed)?;
         // The helper's answer came after them: they are here.
         let mut rest = Vec::new();
-        while let Ok(Some(event)) = tokio::time::timeout(TAKEN_UP, self.stream.next()).await {
+        while let Ok(Some(event)) = tokio::time::timeout(TAKEN_UP, self.events.recv()).await {
             rest.push(event);
         }
         Ok(rest)
+    }
+}
+
+/// Takes events up at once, whatever is done about them: a connection whose signals
+/// wait (64 of them, zbus) reads nothing more, and a call that somebody makes because
+/// of an event would never be answered. An agent makes as many as it likes (N17).
+async fn take(stream: impl Stream<Item = NetworkEvent>, tell: mpsc::Sender<NetworkEvent>) {
+    let mut stream = pin!(stream);
+    while let Some(event) = stream.next().await {
+        if let Err(TrySendError::Closed(_)) = tell.try_send(event) {
+            return;
+        }
     }
 }

@@ -165,6 +165,29 @@ impl Window {
         self.post(CALL, "/actions", &body).expect("press keys");
     }
 
+    /// Clicks at a place of the page while Control is held, as one opens a link. It is
+    /// pointed at for a moment before: a terminal looks for links only there.
+    pub fn control_click(&self, x: i64, y: i64) {
+        let pause = |ms: u32| json!({"type": "pause", "duration": ms});
+        let control = |kind: &str| json!({"type": kind, "value": "\u{e009}"});
+        let to = json!({"type": "pointerMove", "x": x, "y": y, "origin": "viewport"});
+        // A terminal that was not pointed at before takes the second move for the first.
+        let near = json!({"type": "pointerMove", "x": x + 3, "y": y, "origin": "viewport"});
+        let press = |kind: &str| json!({"type": kind, "button": 0});
+        let pointer =
+            [pause(0), near, to, pause(300), press("pointerDown"), press("pointerUp"), pause(0)];
+        // One of each goes at the same time: the key is the first and the last.
+        let mut keys = vec![pause(0); pointer.len()];
+        keys[0] = control("keyDown");
+        keys[pointer.len() - 1] = control("keyUp");
+        let body = json!({"actions": [
+            {"type": "key", "id": "keyboard", "actions": keys},
+            {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"},
+             "actions": pointer},
+        ]});
+        self.post(CALL, "/actions", &body).expect("click");
+    }
+
     /// Runs a script of the test's in the page.
     pub fn script(&self, script: &str) -> Value {
         self.run(script, &[]).expect("run a script in the page")
