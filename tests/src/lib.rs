@@ -20,7 +20,7 @@ pub use internet::{DnsServer, Echo, Zone, ask, records};
 pub use lab::{
     ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, skip, wait_for, world, zone,
 };
-pub use machine::{MACHINES, Machine, SHARED, Seat, people};
+pub use machine::{MACHINES, Machine, Release, SHARED, Seat, people};
 pub use vm::{Said, Vm};
 pub use window::Window;
 

@@ -19,8 +19,8 @@ use crate::actor::Actor;
 use crate::internet::{DnsServer, Echo};
 use crate::lab::{Sandbox, Skip, built, links, shell, world};
 
-pub use root::MACHINES;
 pub(crate) use root::find_or_make as find_or_make_root;
+pub use root::{MACHINES, Release};
 
 /// People of the machine: ann and bob are ordinary, carol is its administrator.
 pub mod people {
@@ -64,10 +64,22 @@ impl Machine {
     pub fn start(
         prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Result<Self, Skip>> {
+        Self::boot(root::find_or_make, prepare)
+    }
+
+    /// Boots one of another release.
+    pub fn of(release: Release) -> anyhow::Result<Result<Self, Skip>> {
+        Self::boot(|| root::find_or_make_of(release), |_| Ok(()))
+    }
+
+    fn boot(
+        root: impl FnOnce() -> anyhow::Result<Result<PathBuf, String>>,
+        prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Result<Self, Skip>> {
         if let Some(reason) = missing() {
             return Ok(Err(Skip(reason)));
         }
-        let root = match root::find_or_make()? {
+        let root = match root()? {
             Ok(root) => root,
             Err(reason) => return Ok(Err(Skip(reason))),
         };
@@ -87,10 +99,6 @@ impl Machine {
         )?;
         let shared = folder.path().join("shared");
         fs::copy(built("rcc-actor")?, shared.join("rcc-actor")).context("copy rcc-actor")?;
-        // Nobody cuts the power while dpkg writes here.
-        let dpkg = folder.path().join("upper/etc/dpkg/dpkg.cfg.d");
-        fs::create_dir_all(&dpkg)?;
-        fs::write(dpkg.join("fast"), "force-unsafe-io\n")?;
         prepare(&folder.path().join("upper"))?;
         let name = format!("rcc-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cgroup = cgroups.join(&name);

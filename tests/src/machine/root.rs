@@ -11,8 +11,20 @@ use anyhow::Context;
 
 use super::people;
 
-/// Where they are kept, one for each list of packages. About 1.3 GB.
+/// Where they are kept, one for each release. 1.3 GB, and 1.1 of the next one.
 pub const MACHINES: &str = "/var/tmp/rcc-machine-cache";
+
+/// What a machine is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// This computer's own, with everything that tests want to try.
+    Own,
+    /// Debian 13, with what the package needs.
+    Debian13,
+}
+
+/// Of [`Release::Debian13`].
+const TRIXIE: &str = "trixie";
 
 /// What a computer has on which somebody installs rcc, and the package's own
 /// dependencies, since there is no network to fetch them by.
@@ -52,24 +64,52 @@ const PACKAGES: &[&str] = &[
     "xdg-utils",
 ];
 
+/// The same for [`Release::Debian13`]: no other firewalls, no programs to run inside.
+const FEWER_PACKAGES: &[&str] = &[
+    "apt",
+    "ca-certificates",
+    "crun",
+    "dbus",
+    "dbus-user-session",
+    "iproute2",
+    "libgtk-3-0t64",
+    "libpam-systemd",
+    "libwebkit2gtk-4.1-0",
+    "mmdebstrap",
+    "nftables",
+    "pkexec",
+    "podman",
+    "polkitd",
+    "procps",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "uidmap",
+    "util-linux",
+    "xdg-utils",
+];
+
 /// Packages that lie there without being installed.
 const ASIDE: &[&str] = &["qtchooser"];
 
 /// In the new root, as its root. Firewalls are there and off.
-fn customise() -> String {
-    let mut script = format!(
-        "set -e
+fn customise(release: Release) -> String {
+    let mut script = "set -e
          echo machine > /etc/hostname
-         systemctl disable -q firewalld ufw nftables docker.service docker.socket containerd
          systemctl mask -q apt-daily.timer apt-daily-upgrade.timer podman-auto-update.timer e2scrub_all.timer fstrim.timer
          mkdir -p /etc/containers /opt/rcc-test /opt/aside
-         printf '[containers]\\npids_limit = 0\\n' > /etc/containers/containers.conf
-         cd /opt/aside
-         apt-get download {}
-         cd /\n",
-        ASIDE.join(" ")
-    );
-    script += WHOLE;
+         printf '[containers]\\npids_limit = 0\\n' > /etc/containers/containers.conf\n"
+        .to_owned();
+    if release == Release::Own {
+        script += &format!(
+            "systemctl disable -q firewalld ufw nftables docker.service docker.socket containerd
+             cd /opt/aside
+             apt-get download {}
+             cd /\n",
+            ASIDE.join(" ")
+        );
+        script += WHOLE;
+    }
     for (uid, name) in [people::ANN, people::BOB, people::CAROL] {
         let groups = if name == people::CAROL.1 { "--groups sudo" } else { "" };
         script += &format!(
@@ -118,25 +158,38 @@ UNIT
 systemctl enable -q rcc-test-port
 "#;
 
-/// The root, or why this computer cannot make one.
+/// The root of machines of this computer's release, or why it cannot make one.
 pub fn find_or_make() -> anyhow::Result<Result<PathBuf, String>> {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    find_or_make_of(Release::Own)
+}
+
+/// The same of another release.
+pub fn find_or_make_of(release: Release) -> anyhow::Result<Result<PathBuf, String>> {
+    let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = |name: &str| {
-        release.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_matches('"').to_owned()))
+        os.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_matches('"').to_owned()))
     };
     if value("ID=").as_deref() != Some("debian") {
         return Ok(Err(
             "machines are made from this computer's own release, and it is not Debian".into()
         ));
     }
-    let suite = value("VERSION_CODENAME=").context("os-release has no VERSION_CODENAME")?;
+    let own = value("VERSION_CODENAME=").context("os-release has no VERSION_CODENAME")?;
+    let (suite, packages) = match release {
+        Release::Own => (own.as_str(), PACKAGES),
+        Release::Debian13 if own == TRIXIE => {
+            return Ok(Err("this computer is a Debian 13, as are all its machines".into()));
+        }
+        Release::Debian13 => (TRIXIE, FEWER_PACKAGES),
+    };
+    let script = customise(release);
     let mut hasher = DefaultHasher::new();
-    (&suite, PACKAGES, customise()).hash(&mut hasher);
+    (suite, packages, &script).hash(&mut hasher);
     let cache = Path::new(MACHINES);
     fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
     let root = cache.join(format!("{suite}-{:016x}", hasher.finish()));
     // One makes it, the others wait.
-    let turn = fs::File::create(cache.join("turn"))?;
+    let turn = fs::File::create(cache.join(format!("{suite}.turn")))?;
     let _turn = nix::fcntl::Flock::lock(turn, nix::fcntl::FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .context("wait for another test")?;
@@ -144,22 +197,34 @@ pub fn find_or_make() -> anyhow::Result<Result<PathBuf, String>> {
         return Ok(Ok(root));
     }
     // Of another list, or of a run that was ended.
-    for old in fs::read_dir(cache)?.flatten().filter(|entry| entry.path().is_dir()) {
+    let same = |entry: &fs::DirEntry| {
+        entry.path().is_dir()
+            && entry.file_name().to_string_lossy().starts_with(&format!("{suite}-"))
+    };
+    for old in fs::read_dir(cache)?.flatten().filter(same) {
         fs::remove_dir_all(old.path())
             .with_context(|| format!("remove {}", old.path().display()))?;
     }
-    make(&suite, &root)
+    make(suite, packages, &script, &sources(&own, suite), &root)
 }
 
-fn make(suite: &str, root: &Path) -> anyhow::Result<Result<PathBuf, String>> {
+fn make(
+    suite: &str,
+    packages: &[&str],
+    script: &str,
+    sources: &str,
+    root: &Path,
+) -> anyhow::Result<Result<PathBuf, String>> {
     let fresh = root.with_extension("new");
     let hook = root.with_extension("sh");
-    fs::write(&hook, customise())?;
+    fs::write(&hook, script)?;
     let log = root.with_extension("log");
     let file = fs::File::create(&log)?;
     let mut child = Command::new("mmdebstrap")
         .args(["--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists"])
-        .arg(format!("--include={}", PACKAGES.join(",")))
+        // Stays in the root. Nobody cuts the power while dpkg writes there.
+        .arg("--dpkgopt=force-unsafe-io")
+        .arg(format!("--include={}", packages.join(",")))
         .arg(format!("--customize-hook=chroot \"$1\" sh -s < {}", hook.display()))
         .arg(suite)
         .arg(&fresh)
@@ -169,18 +234,22 @@ fn make(suite: &str, root: &Path) -> anyhow::Result<Result<PathBuf, String>> {
         .stderr(file)
         .spawn()
         .context("start mmdebstrap")?;
-    child.stdin.take().context("no input")?.write_all(sources().as_bytes())?;
+    child.stdin.take().context("no input")?.write_all(sources.as_bytes())?;
     if !child.wait()?.success() {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let last: Vec<_> = text.lines().rev().take(5).collect();
-        return Ok(Err(format!("mmdebstrap cannot make a Debian here: {}", last.join(" / "))));
+        return Ok(Err(format!(
+            "mmdebstrap cannot make a Debian {suite} here: {}",
+            last.join(" / ")
+        )));
     }
     fs::rename(&fresh, root)?;
     Ok(Ok(root.to_path_buf()))
 }
 
-/// This computer's own sources of Debian's packages, as its apt tells them.
-fn sources() -> String {
+/// This computer's own sources of Debian's packages, as its apt tells them, for a
+/// release.
+fn sources(own: &str, suite: &str) -> String {
     let format = "$(ORIGIN)|deb $(SITE) $(RELEASE) $(COMPONENT)";
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", format, "Created-By: Packages"])
@@ -189,7 +258,8 @@ fn sources() -> String {
         .unwrap_or_default();
     let text = String::from_utf8_lossy(&output);
     let lines = text.lines().filter_map(|line| line.strip_prefix("Debian|"));
-    let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+    let mut lines: Vec<_> =
+        lines.map(|line| line.replace(&format!(" {own}"), &format!(" {suite}"))).collect();
     lines.sort();
     lines.dedup();
     lines.join("\n") + "\n"

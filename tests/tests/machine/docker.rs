@@ -66,7 +66,7 @@ fn n12_n2_docker_is_opened_for_sandboxes_and_its_ports_are_not() {
     );
     machine.root(&list).expect("a list");
     let rules =
-        [Rule::tcp("allowed.example", &[443]), Rule::tcp(&world::SERVERS[0].to_string(), &[443])];
+        [Rule::tcp("allowed.example", &[443]), Rule::tcp(world::SERVERS[0].to_string(), &[443])];
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
     let sandbox = machine.sandbox(&mut ann, &rules).expect("a sandbox");
     assert!(open(&sandbox));

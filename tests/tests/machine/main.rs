@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use rcc_dbus::Rule;
 use rcc_tests::{Machine, SHARED, Sandbox, Skip, built, skip, world};
 
+mod debian13;
 mod docker;
 mod firewalls;
 mod package;
@@ -20,13 +21,17 @@ const NEXT: &str = "0.9.0";
 
 /// A machine that has the packages at hand, in its folder [`SHARED`].
 fn boot() -> Option<Machine> {
+    with_packages(|| Machine::start(|_| Ok(())))
+}
+
+fn with_packages(start: impl FnOnce() -> anyhow::Result<Result<Machine, Skip>>) -> Option<Machine> {
     for program in ["xtask", "rcc", "rcc-helper", "rcc-desktop"] {
         if let Err(error) = built(program) {
             skip(&Skip(error.to_string()));
             return None;
         }
     }
-    match Machine::start(|_| Ok(())).expect("a machine") {
+    match start().expect("a machine") {
         Ok(machine) => {
             for (package, name) in packages().iter().zip(["this.deb", "next.deb"]) {
                 std::fs::copy(package, machine.shared().join(name)).expect("copy");

@@ -10,7 +10,7 @@ use rcc_tests::{Machine, Sandbox, Seat, Skip, built, skip, wait_for, world};
 use super::{PLAIN, boot, helper, install, packages, rules, walls_stand};
 
 /// Everything on the machine that a package could leave behind.
-fn inventory(machine: &Machine) -> Vec<String> {
+pub(super) fn inventory(machine: &Machine) -> Vec<String> {
     let files = "find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
          -o -path /var/cache -o -path /var/log -o -path /var/lib/systemd -o -path /opt/rcc-test -o -path /home \
          -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path /root -o -path /var/tmp \\) -prune -o -print";
