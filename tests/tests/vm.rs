@@ -97,7 +97,7 @@ fn available(vm: &mut Vm) -> u64 {
 }
 
 #[test]
-fn memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
+fn r1_memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
     const MIB: u64 = 1 << 20;
     let Some(mut vm) = boot() else { return };
     let vm = &mut vm;
@@ -112,17 +112,19 @@ fn memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
 
     // The report's table, a sixteenth of it: the limits are more than the computer has.
     let table = [("a", 512, 64), ("b", 1_024, 128), ("c", 512, 6)];
-    let listed = ann(vm, &format!("{}; rcc ls --json", inside("b", "true")));
-    let json = listed.find(['[', '{']).map_or("", |start| &listed[start..]);
-    let sessions: serde_json::Value = serde_json::from_str(json).expect(&listed);
-    let id = sessions.pointer("/0/project").and_then(|id| id.as_str());
-    let id = id.unwrap_or_else(|| panic!("{listed}")).to_owned();
-    ann(
-        vm,
-        &format!(
-            "cd ~/b && rcc stop && mkdir -p ~/.config/rcc/projects && echo 'memory-mib = 1024' >> ~/.config/rcc/projects/{id}.toml"
-        ),
-    );
+    for (project, wish) in [("b", "memory-mib = 1024"), ("c", "processes = 100")] {
+        let listed = ann(vm, &format!("{}; rcc ls --json", inside(project, "true")));
+        let json = listed.find('[').map_or("", |start| &listed[start..]);
+        let sessions: serde_json::Value = serde_json::from_str(json).expect(&listed);
+        let id = sessions.pointer("/0/project").and_then(|id| id.as_str()).expect(&listed);
+        let file = format!("~/.config/rcc/projects/{id}.toml");
+        ann(
+            vm,
+            &format!(
+                "cd ~/{project}; mkdir -p ~/.config/rcc/projects; echo '{wish}' >> {file}; rcc stop"
+            ),
+        );
+    }
     for (project, _, _) in table {
         ann(vm, &inside(project, "true"));
     }
@@ -150,7 +152,7 @@ fn memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
     }
     let paid = before.saturating_sub(after);
     println!("the computer has {:.1} MiB less", paid as f64 / MIB as f64);
-    assert!((198 * MIB..240 * MIB).contains(&paid), "paid is what is used, not the limits: {paid}");
+    assert!((170 * MIB..240 * MIB).contains(&paid), "paid is what is used, not the limits: {paid}");
 
     // Freed is given back within a second.
     let group_b = group(vm, "b");
@@ -196,12 +198,17 @@ fn memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
     let memory = walls.lines().find(|line| line.contains(" memory ")).unwrap_or_default();
     assert!(memory.starts_with("holds"), "verify sees it: {walls}");
 
-    // A fork bomb fills the sandbox's own number of processes.
-    let count = "for i in $(seq 5000); do sleep 1000 & done 2>/dev/null; true";
-    let _ = vm.user(ANN, &inside("c", count)).expect("run");
+    // What takes something away reads the kernel's connections, by one more module.
+    ann(
+        vm,
+        "cd ~/a && rcc net off && rcc net on && rcc allow host.example && rcc deny host.example",
+    );
+
+    // A fork bomb fills the sandbox's own number of processes, and nobody else's.
+    let _ = vm.user(ANN, &inside("c", "for i in $(seq 500); do sleep 1000 & done")).expect("run");
     let group_c = group(vm, "c");
-    let processes = number(&root(vm, &format!("cat {group_c}/pids.peak")));
-    assert!(processes <= 4_096, "{processes}");
+    let peak = number(&root(vm, &format!("cat {group_c}/pids.peak")));
+    assert!((90..=100).contains(&peak), "{peak} processes");
     assert_eq!(ann(vm, &inside("b", "echo here")), "here", "another sandbox still makes processes");
 }
 
@@ -211,7 +218,7 @@ fn available_as_it_is(vm: &mut Vm) -> u64 {
 }
 
 #[test]
-fn a_power_cut_while_the_list_is_written_leaves_the_old_or_the_new() {
+fn h6_a_power_cut_while_the_list_is_written_leaves_the_old_or_the_new() {
     const CUTS: u64 = 3;
     let Some(mut vm) = boot() else { return };
     let vm = &mut vm;
