@@ -144,6 +144,11 @@ pub enum Command {
         #[arg(long)]
         diff: bool,
     },
+    /// List the layers of projects' own packages that the engine keeps, and remove them
+    Layers {
+        #[command(subcommand)]
+        command: Option<LayersCommand>,
+    },
     /// Try the ways out of the running sandbox, and say which walls hold (`doctor` looks at this computer)
     Verify,
 }
@@ -155,6 +160,23 @@ pub enum PolicyCommand {
     Check {
         /// The file; without one, this computer's
         file: Option<PathBuf>,
+    },
+}
+
+/// What is done with layers.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LayersCommand {
+    /// Remove layers; a project that wants one again has it built again
+    Remove {
+        /// Names as `rcc layers` shows them
+        #[arg(required_unless_present = "unused", value_name = "NAME")]
+        which: Vec<String>,
+        /// Every layer that no project uses
+        #[arg(long, conflicts_with = "which")]
+        unused: bool,
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
     },
 }
 

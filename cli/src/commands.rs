@@ -1,6 +1,7 @@
 //! The commands.
 
 mod hosts;
+mod layers;
 mod list;
 mod review;
 mod setup;
@@ -73,6 +74,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Setup { steps } => setup::setup(&steps).await,
         Command::Policy(PolicyCommand::Check { file }) => hosts::check(&call, file).await,
         Command::Review { command, diff } => review::review(&call, command, diff).await,
+        Command::Layers { command } => layers::layers(&call, command).await,
         Command::Verify => verify::verify(&call).await,
     }
 }

@@ -4,8 +4,11 @@
 
 mod build;
 mod layer;
+mod layers;
 mod sources;
 
+pub(crate) use layers::note_use;
+pub use layers::{Layer, layers, remove_layer};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 

@@ -535,6 +535,59 @@ fn f2_a_hook_of_the_agents_is_told_shown_and_put_back() {
     assert_eq!(rcc(&["review"]).code, 0);
 }
 
+#[test]
+fn layers_are_listed_and_those_that_no_project_uses_are_removed() {
+    let Some((workshop, project)) = start("layers") else { return };
+    let rcc = |arguments: &[&str]| workshop.rcc(&project, arguments).expect("rcc");
+    let podman = |arguments: &[&str]| workshop.run(&project, "podman", arguments).expect("podman");
+    good(&workshop, &rcc(&["init", "--yes", "--image", "small"]));
+    // Ann's storage is kept between runs, with what other tests left there.
+    good(&workshop, &rcc(&["layers", "remove", "--unused", "--yes"]));
+    assert_eq!(rcc(&["--json", "layers"]).out.trim(), "[]");
+    let images = podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let small = images.out.lines().find(|name| name.starts_with("localhost/rcc-small:"));
+    let small = small.unwrap_or_else(|| panic!("{images:?}")).to_owned();
+    // As an opening makes them, without the network that packages come over.
+    let context = workshop.home().join("projects/layer");
+    fs::create_dir(&context).expect("mkdir");
+    let recipe = format!("FROM {small}\nRUN head -c 5000000 /dev/urandom > /opt/more\n");
+    fs::write(context.join("Containerfile"), recipe).expect("write");
+    let (one, other) =
+        ("localhost/rcc-small-with:aaaaaaaaaaaa", "localhost/rcc-small-with:bbbbbbbbbbbb");
+    let folder = context.to_string_lossy().into_owned();
+    good(&workshop, &podman(&["build", "--network", "none", "--tag", one, &folder]));
+    good(&workshop, &podman(&["tag", one, other]));
+    let listed = rcc(&["--json", "layers"]);
+    let layers: serde_json::Value = serde_json::from_str(&listed.out).expect("JSON");
+    assert_eq!(layers[0]["name"], one, "{listed:?}");
+    assert_eq!(layers[1]["projects"], serde_json::json!([]), "{listed:?}");
+    let size = layers[0]["size"].as_u64().expect("a size");
+    assert!((5_000_000..8_000_000).contains(&size), "without the image below: {size}");
+    assert!(rcc(&["layers"]).out.contains("no project uses it"));
+
+    // Nobody can be asked, no such layer, no layer at all.
+    for refused in [
+        vec!["layers", "remove", "--unused"],
+        vec!["layers", "remove", "--yes", "nonsense"],
+        vec!["layers", "remove", "--yes", &small],
+    ] {
+        assert_eq!(rcc(&refused).code, 125, "{refused:?}");
+    }
+    good(&workshop, &rcc(&["layers", "remove", "--yes", one]));
+    let left = podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).out;
+    assert!(!left.contains(one) && left.contains(other) && left.contains(&small), "{left}");
+    // One that a sandbox runs with stays, whatever settings say.
+    good(&workshop, &rcc(&["run", "--image", other, "--", "true"]));
+    let refused = rcc(&["layers", "remove", "--unused", "--yes"]);
+    assert!(refused.code == 125 && refused.err.contains("could not remove"), "{refused:?}");
+    good(&workshop, &rcc(&["stop"]));
+    let used = rcc(&["layers"]).out;
+    assert!(used.contains("used just now"), "{used}");
+    good(&workshop, &rcc(&["layers", "remove", "--unused", "--yes"]));
+    assert_eq!(rcc(&["layers"]).out, "No layers are kept.\n");
+    assert!(podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).out.contains(&small));
+}
+
 /// One call of each kind that these tools make; each says its name when it worked.
 const TOOLS: &str = r#"set -e
 cat > t.py <<'P'

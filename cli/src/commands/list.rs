@@ -49,7 +49,7 @@ fn state(terminal: &TerminalInfo) -> &'static str {
     }
 }
 
-fn age(since: i64) -> String {
+pub(super) fn age(since: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let seconds = now.saturating_sub(u64::try_from(since).unwrap_or(0));
     match seconds {

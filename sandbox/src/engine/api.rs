@@ -31,6 +31,17 @@ pub struct Found {
     pub created: i64,
 }
 
+/// An image in the user's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptImage {
+    /// One of its names.
+    pub(crate) name: String,
+    /// Bytes in its layers, from above.
+    pub(crate) sizes: Vec<u64>,
+    /// Hashes of its layers, from below.
+    pub(crate) layers: Vec<String>,
+}
+
 /// One line of Podman's list.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -288,6 +299,48 @@ impl Engine {
             Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
             Err(e) => Err(failed("look for the image", &e)),
         }
+    }
+
+    /// The images whose names begin so.
+    pub(crate) async fn images(&self, prefix: &str) -> Result<Vec<KeptImage>> {
+        let list = self
+            .docker()
+            .list_images(None::<query::ListImagesOptions>)
+            .await
+            .map_err(|e| failed("list the images", &e))?;
+        let names = list.into_iter().flat_map(|image| image.repo_tags);
+        let mut images = Vec::new();
+        for name in names.filter(|name| name.starts_with(prefix)) {
+            let image = match self.docker().inspect_image(&name).await {
+                Ok(image) => image,
+                // Removed meanwhile.
+                Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => continue,
+                Err(e) => return Err(failed("look at an image", &e)),
+            };
+            // Podman 4.3 counts an image that was imported twice; its history is right.
+            let history = self
+                .docker()
+                .image_history(&name)
+                .await
+                .map_err(|e| failed("look at an image", &e))?;
+            let sizes = history.iter().filter_map(|step| u64::try_from(step.size).ok());
+            images.push(KeptImage {
+                name,
+                sizes: sizes.filter(|size| *size > 0).collect(),
+                layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
+            });
+        }
+        Ok(images)
+    }
+
+    /// Takes a name away from an image, and the image if that was its last. Not
+    /// while a container uses it.
+    pub(crate) async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.docker()
+            .remove_image(reference, None::<query::RemoveImageOptions>, None)
+            .await
+            .map(drop)
+            .map_err(|e| failed(&format!("remove {reference}"), &e))
     }
 
     /// Gives an image its name, and takes the one that it had.

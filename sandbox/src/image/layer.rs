@@ -26,6 +26,17 @@ pub(super) fn tag(base: &str, packages: &[String]) -> String {
     format!("{name}-with:{hash}")
 }
 
+/// Whether a name is one that [`tag`] makes.
+pub(super) fn is_name(name: &str) -> bool {
+    name.strip_prefix("localhost/rcc-").and_then(|rest| rest.split_once("-with:")).is_some_and(
+        |(base, hash)| {
+            base.bytes().all(|byte| byte.is_ascii_lowercase())
+                && hash.len() == 12
+                && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+        },
+    )
+}
+
 /// Installs `packages` on top of `base`; they were checked to be names of packages.
 ///
 /// The engine runs apt with the computer's network, as mmdebstrap does, and with

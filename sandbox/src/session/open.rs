@@ -124,6 +124,7 @@ async fn steps(
     let packages = &folder.settings.packages;
     let (image, claude) =
         side_by_side(host, &engine, &choice, packages, request.claude, report, cancel).await?;
+    image::note_use(host, &image);
     // One opening at a time, from the look at the neighbours until the mounts are verified.
     let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
     let (session, process) = report
