@@ -49,17 +49,13 @@ const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
 pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::Result<()> {
     // First: what is written between the two is heard of.
     let edits = Edits::listen().context("cannot listen for edits of the list")?;
-    let (policy, uplink) = match InForce::read() {
-        Ok(policy) => {
-            let uplink = Uplink::of(&policy.policy);
-            (policy, uplink)
-        }
-        Err(error) => {
-            // Fail closed: a file that does not read allows nothing.
-            error!(%error, "the list of allowed hosts does not read; nothing is allowed");
-            (InForce::default(), Uplink::recorded().unwrap_or(Uplink::Nowhere))
-        }
-    };
+    let file = InForce::read();
+    let uplink = Uplink::at_start(file.as_ref());
+    let policy = file.unwrap_or_else(|error| {
+        // Fail closed: a file that does not read allows nothing.
+        error!(%error, "the list of allowed hosts does not read; nothing is allowed");
+        InForce::default()
+    });
     // Sockets belong to the namespace of the thread that makes them.
     let logged = gate.run(|| nfnetlink::nflog(LOG_GROUP)).await??;
     let hellos = Hellos {

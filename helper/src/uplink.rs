@@ -9,12 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use rcc_policy::{Interface, Policy};
+use rcc_policy::Interface;
 use tracing::error;
 
 use crate::layout::{GATE_ADDRESS, RESOLVER_MARK, STATE_FOLDER};
 use crate::netlink::{Link, Rtnl, Whose};
-use crate::policy_file::InForce;
+use crate::policy_file::{InForce, PolicyFileError};
 use crate::resolver::parent;
 use crate::rules::HOST_LINK;
 use crate::state::write_atomically;
@@ -38,17 +38,26 @@ pub enum Uplink {
 }
 
 impl Uplink {
-    /// What a policy says.
-    pub fn of(policy: &Policy) -> Self {
-        policy.defaults.uplink.clone().map_or(Self::Any, Self::Only)
+    /// What the file says; `None` without one: that says nothing, and what was in force
+    /// stays (an editor may be about to put another one there).
+    pub fn said_by(file: &InForce) -> Option<Self> {
+        // An empty file is no policy.
+        let said = || file.policy.defaults.uplink.clone().map_or(Self::Any, Self::Only);
+        (!file.document.is_empty()).then(said)
+    }
+
+    /// What a service starts with.
+    pub fn at_start(file: Result<&InForce, &PolicyFileError>) -> Self {
+        match file.map(Self::said_by) {
+            Ok(Some(said)) => said,
+            Ok(None) => Self::recorded().unwrap_or(Self::Any),
+            Err(_) => Self::recorded().unwrap_or(Self::Nowhere),
+        }
     }
 
     /// What is in force: what was written down, else what the file says.
     pub fn in_force() -> Self {
-        Self::recorded().unwrap_or_else(|| match InForce::read() {
-            Ok(policy) => Self::of(&policy.policy),
-            Err(_) => Self::Nowhere,
-        })
+        Self::recorded().unwrap_or_else(|| Self::at_start(InForce::read().as_ref()))
     }
 
     /// What was in force when it was last written down.

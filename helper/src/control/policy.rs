@@ -25,8 +25,8 @@ impl Control {
             return Ok(());
         }
         let version = policy.version.clone();
-        let uplink = Uplink::of(&policy.policy);
-        if uplink != state.uplink {
+        let uplink = Uplink::said_by(&policy);
+        if let Some(uplink) = uplink.filter(|uplink| *uplink != state.uplink) {
             self.put_up_host(&uplink).await;
             uplink.record();
             state.uplink = uplink;
