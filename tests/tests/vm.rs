@@ -230,10 +230,11 @@ number=FIRST
 while [ $number -lt $((FIRST + 9000)) ]; do
   number=$((number + 1))
   version=$(call GetPolicy | sed 's/.*,"\([^"]*\)"\]}$/\1/')
-  list="whitelist:
-$(for host in first $(seq 98) last; do echo "  - host: v$number-$host.example"; done)
+  list="version: 1
+whitelist:
+$(for host in first $(seq 98) last; do echo "  - {host: v$number-$host.example, ports: [443]}"; done)
 "
-  call ReplacePolicy ss "$list" "$version" >/dev/null || { echo refused; exit 1; }
+  call ReplacePolicy ss "$list" "$version" >/dev/null || exit 1
   echo $number > /run/answered
 done
 "#;
