@@ -226,8 +226,11 @@ fn what_an_agent_leaves_is_text_and_is_put_back() {
     let hook = project.join(".git/hooks/pre-commit");
     assert!(hook.exists());
     window.click("Keep .git/config");
+    // The rows move up: another click would meet the next one's button.
+    window.until("its row goes", || (!window.text().contains(".git/config")).then_some(()));
     window.click("Put Back .git/hooks/pre-commit");
     window.until("the hook goes", || (!hook.exists()).then_some(()));
+    window.until("its row goes", || (!window.text().contains("pre-commit")).then_some(()));
     window.click("Put Back sub/.vscode/tasks.json");
     window.shows("Nothing changed that your computer would run.");
     assert_eq!(fs::read_to_string(&tasks).expect("read"), TASKS);

@@ -184,11 +184,13 @@ async fn watch(helper: Helper1Proxy<'static>) -> Result<(), HelperError> {
 /// What stands where a desktop has its window for passwords.
 struct Agent {
     asked: Asked,
+    again: tokio::task::AbortHandle,
 }
 
 type Asked = Arc<Mutex<Vec<(String, String)>>>;
 type Identity = (String, HashMap<String, zbus::zvariant::OwnedValue>);
 
+const POLKIT: &str = "org.freedesktop.PolicyKit1";
 const AGENT: &str = "/dev/rcc/test/Agent";
 /// Setuid root; asks PAM and tells polkit.
 const AGENT_HELPER: &str = "/usr/lib/polkit-1/polkit-agent-helper-1";
@@ -205,22 +207,44 @@ impl Agent {
         connection.object_server().remove::<Window, _>(AGENT).await.ok();
         let first = connection.object_server().at(AGENT, window).await?;
         anyhow::ensure!(first, "the agent is there already");
-        let session = std::env::var("XDG_SESSION_ID")?;
-        let details = HashMap::from([("session-id", zbus::zvariant::Value::from(session))]);
-        let registered = connection
-            .call_method(
-                Some("org.freedesktop.PolicyKit1"),
-                "/org/freedesktop/PolicyKit1/Authority",
-                Some("org.freedesktop.PolicyKit1.Authority"),
-                "RegisterAuthenticationAgent",
-                &(("unix-session", details), "C", AGENT),
-            )
-            .await;
-        match registered {
-            Err(error) if error.to_string().contains("already exists") => {}
-            other => drop(other?),
-        }
-        Ok(Self { asked })
+        introduce(connection).await?;
+        let bus = zbus::fdo::DBusProxy::new(connection).await?;
+        let mut leaves = bus.receive_name_owner_changed_with_args(&[(0, POLKIT)]).await?;
+        let connection = connection.clone();
+        let again = tokio::spawn(async move {
+            while let Some(change) = leaves.next().await {
+                if change.args().is_ok_and(|change| change.new_owner.is_none()) {
+                    let _ = introduce(&connection).await;
+                }
+            }
+        });
+        Ok(Self { asked, again: again.abort_handle() })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.again.abort();
+    }
+}
+
+/// Tells polkit of the agent. It forgets its agents when it starts anew, which it did here
+/// now and then for reasons of its own; a desktop's agents come back then, too.
+async fn introduce(connection: &zbus::Connection) -> anyhow::Result<()> {
+    let session = std::env::var("XDG_SESSION_ID")?;
+    let details = HashMap::from([("session-id", zbus::zvariant::Value::from(session))]);
+    let registered = connection
+        .call_method(
+            Some(POLKIT),
+            "/org/freedesktop/PolicyKit1/Authority",
+            Some("org.freedesktop.PolicyKit1.Authority"),
+            "RegisterAuthenticationAgent",
+            &(("unix-session", details), "C", AGENT),
+        )
+        .await;
+    match registered {
+        Err(error) if error.to_string().contains("already exists") => Ok(()),
+        other => Ok(drop(other?)),
     }
 }
 

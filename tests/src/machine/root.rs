@@ -128,34 +128,34 @@ const WHOLE: &str = r#"
 echo 'MODULES=list' > /etc/initramfs-tools/conf.d/rcc
 printf 'virtio_pci\nvirtio_blk\next4\n' >> /etc/initramfs-tools/modules
 update-initramfs -u
-cat > /usr/local/sbin/rcc-test-port <<'SCRIPT'
+cat > /usr/local/sbin/test-port <<'SCRIPT'
 #!/bin/sh
 exec 3<>/dev/virtio-ports/rcc
 while read -r id text <&3; do
   (
-    printf %s "$text" | base64 -d > "/run/rcc-test.$id"
-    sh "/run/rcc-test.$id" </dev/null >"/run/rcc-test.$id.out" 2>&1 3>&-
+    printf %s "$text" | base64 -d > "/run/test-port.$id"
+    sh "/run/test-port.$id" </dev/null >"/run/test-port.$id.out" 2>&1 3>&-
     code=$?
     flock 3
-    printf '%s %s %s\n' "$id" "$code" "$(base64 -w0 "/run/rcc-test.$id.out")" >&3
+    printf '%s %s %s\n' "$id" "$code" "$(base64 -w0 "/run/test-port.$id.out")" >&3
   ) &
 done
 SCRIPT
-chmod 755 /usr/local/sbin/rcc-test-port
-cat > /etc/systemd/system/rcc-test-port.service <<'UNIT'
+chmod 755 /usr/local/sbin/test-port
+cat > /etc/systemd/system/test-port.service <<'UNIT'
 [Unit]
 BindsTo=dev-virtio\x2dports-rcc.device
 After=dev-virtio\x2dports-rcc.device
 StartLimitIntervalSec=0
 [Service]
-ExecStart=/usr/local/sbin/rcc-test-port
+ExecStart=/usr/local/sbin/test-port
 # The other side may come later.
 Restart=always
 RestartSec=500ms
 [Install]
 WantedBy=dev-virtio\x2dports-rcc.device
 UNIT
-systemctl enable -q rcc-test-port
+systemctl enable -q test-port
 "#;
 
 /// The root of machines of this computer's release, or why it cannot make one.
