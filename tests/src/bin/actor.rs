@@ -244,7 +244,10 @@ async fn introduce(connection: &zbus::Connection) -> anyhow::Result<()> {
         .await;
     match registered {
         Err(error) if error.to_string().contains("already exists") => Ok(()),
-        other => Ok(drop(other?)),
+        other => {
+            other?;
+            Ok(())
+        }
     }
 }
 
