@@ -30,7 +30,7 @@ pub use follow::{Edited, Follow};
 pub use internet::Reached;
 pub use open::{OpenRequest, open};
 pub use programs::Program;
-pub use rules::{DroppedRule, Scope, allow, deny, refresh, resync};
+pub use rules::{DroppedRule, Scope, allow, deny, refresh};
 pub use usage::{Usage, ran_out_of_memory};
 pub use verify::{Row, Verdict};
 pub use walls::Walls;

@@ -135,28 +135,6 @@ pub async fn deny(
     Ok(found)
 }
 
-/// Brings the files' rules to the running session of `project` again, and keeps
-/// what the session has beside them.
-///
-/// # Errors
-/// As [`allow`].
-pub async fn resync(
-    host: &Host,
-    engine: &Engine,
-    network: &Network,
-    project: &Project,
-) -> Result<Vec<DroppedRule>> {
-    let Some(session) = Session::find(engine, project).await? else {
-        return Ok(Vec::new());
-    };
-    let Some(attachment) = session.attachment(network).await? else {
-        return Ok(Vec::new());
-    };
-    let rules = levels::of_project(project, host)?;
-    let rules = wire(&rules)?.into_iter().fold(standing(&attachment), merge);
-    replace(network, &attachment, rules).await
-}
-
 /// Brings a changed list to the sessions that it is for: what `before` had and
 /// the files no longer have goes, its flows are cut; what they have now comes.
 ///
