@@ -1,6 +1,6 @@
 //! The way through the window's button, for real: an ordinary user clicks, the
 //! real Claude Code runs in a container behind the real helper, and its API is
-//! played in the lab. `tests/end_to_end.rs` goes the same way by the command line.
+//! played in the lab. `tests/end_to_end` goes the same way by the command line.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -102,6 +102,8 @@ export class WindowState {
       this.unusable = asProblem(error);
     }
     await this.refresh();
+    // How long a person waits for their projects: `cargo xtask bench window`.
+    performance.mark("projects");
     this.ready = true;
     if (setup) this.go({ page: "setup" });
     else if (location.hash) this.#enter(parse(location.hash));
