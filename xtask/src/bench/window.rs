@@ -81,6 +81,10 @@ pub(super) fn measure(lines: &mut Vec<Line>) -> anyhow::Result<()> {
     for (name, line) in KINDS {
         rate(&window, name, line, lines)?;
     }
+    let after = settled(&window)?;
+    let grown = alone("window's memory after all that output, PSS in MB", vec![after], "flat");
+    let against = ("before it".to_owned(), three);
+    lines.push(Line { against: Some(against), ratio: Some(after / three), ..grown });
     lines.push(alone("key to the frame that shows it, ms", keys(&window)?, "at most 16"));
     type_line(&window, "yes");
     window.until("the flood", || window.terminal().ends_with("y\ny").then_some(()));
