@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use crate::layout::STATE_FOLDER;
 
 /// Makes the folder for the helper's state, for root alone.
@@ -16,7 +19,8 @@ pub fn make_folder() -> io::Result<()> {
 }
 
 /// Replaces a file so that whoever reads it, also after a power cut, finds the
-/// old bytes or the new ones (H6). The mode of an existing file is kept.
+/// old bytes or the new ones (H6); after an error, the old ones. The mode of an existing
+/// file is kept.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
@@ -34,13 +38,41 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        fs::File::open(folder)?.sync_all()
+        let before = replace(&fresh, path)?;
+        fs::File::open(folder)?.sync_all().inspect_err(|_| {
+            // It stands there and may not last: whoever is told that it failed finds what
+            // was there before.
+            let _ = match before {
+                Before::Nothing => fs::remove_file(path),
+                Before::Kept => fs::rename(&fresh, path),
+                Before::Gone => Ok(()),
+            };
+        })
     })();
-    if result.is_err() {
-        let _ = fs::remove_file(&fresh);
-    }
+    // On success it has the old bytes, or is gone.
+    let _ = fs::remove_file(&fresh);
     result
+}
+
+/// What was at a place that a file was put into.
+enum Before {
+    Nothing,
+    /// It is where the file was.
+    Kept,
+    /// The file system cannot exchange two files (some of networks, old ZFS).
+    Gone,
+}
+
+/// Puts `fresh` in the place of `path`.
+fn replace(fresh: &Path, path: &Path) -> io::Result<Before> {
+    match renameat2(AT_FDCWD, fresh, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => Ok(Before::Kept),
+        Err(Errno::ENOENT) => fs::rename(fresh, path).map(|()| Before::Nothing),
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+            fs::rename(fresh, path).map(|()| Before::Gone)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
@@ -57,7 +89,10 @@ mod tests {
         assert!(write_atomically(&path, b"new").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         fs::remove_dir(folder.path().join(".file.new")).unwrap();
+        // Of a writer that was killed.
+        fs::write(folder.path().join(".file.new"), b"newer than new").unwrap();
         write_atomically(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -188,6 +188,52 @@ mod tests {
     }
 
     #[test]
+    fn h6_a_disk_that_fails_leaves_the_old_lists_and_settings() {
+        for calls in ["fsync", "/^rename"] {
+            crate::testing::while_calls_fail(calls, "levels::tests::on_a_disk_that_fails");
+        }
+    }
+
+    #[test]
+    #[ignore = "the one above starts it with a disk that fails"]
+    fn on_a_disk_that_fails() {
+        use crate::preferences::Preferences;
+        use crate::settings::Settings;
+        let (_dir, host, project) = setting();
+        let entry = parse_host("a.example.org", false).unwrap();
+        type Write<'a> = &'a dyn Fn() -> Result<()>;
+        let writes: [(PathBuf, &str, Write<'_>); 4] = [
+            (Level::All.path(&host), "version: 1 # mine\nwhitelist: []\n", &|| {
+                add(&Level::All, &host, &entry)
+            }),
+            (Level::Project(&project).path(&host), "version: 1 # mine\nwhitelist: []\n", &|| {
+                add(&Level::Project(&project), &host, &entry)
+            }),
+            (Settings::file(&project, &host), "# mine\n", &|| {
+                Settings::default().save(&project, &host)
+            }),
+            (Preferences::file(&host), "# mine\n", &|| Preferences::default().save(&host)),
+        ];
+        for (path, text, write) in writes {
+            let folder = path.parent().unwrap();
+            fs::create_dir_all(folder).unwrap();
+            fs::write(&path, text).unwrap();
+            let names = || {
+                fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>()
+            };
+            let before = names();
+            let error = write().unwrap_err();
+            assert_eq!(error.code(), Code::Io, "{}", path.display());
+            assert!(
+                error.to_string().contains("os error 5") || error.body().contains("os error 5"),
+                "{error:?}"
+            );
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(names(), before, "nothing half is left");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_a_host_is_said_with_its_name() {
         for bad in
             ["", "a b", "*.com", "127.0.0.1", "a.example:0", "a.example:x", "evil\x1b[2J.example"]

@@ -70,7 +70,7 @@ impl Default for Preferences {
 }
 
 impl Preferences {
-    fn file(host: &Host) -> PathBuf {
+    pub(crate) fn file(host: &Host) -> PathBuf {
         host.config.join("preferences.toml")
     }
 

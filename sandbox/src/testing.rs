@@ -44,6 +44,27 @@ pub(crate) fn on_a_bus(test: &str) {
     assert!(ran.status.success() && out.contains("1 passed"), "{out}\n{errors}");
 }
 
+/// Runs an ignored test of this program while every system call of a name fails with
+/// EIO, as on a disk that breaks. Without strace it says that it did not run.
+pub(crate) fn while_calls_fail(calls: &str, test: &str) {
+    let ran = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("inject={calls}:error=EIO"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output();
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) => return skipped(test, &format!("strace: {error}")),
+    };
+    let out = String::from_utf8_lossy(&ran.stdout);
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    if errors.contains("PTRACE_TRACEME") || errors.contains("Operation not permitted") {
+        return skipped(test, &format!("strace may not trace here: {}", errors.trim()));
+    }
+    assert!(ran.status.success() && out.contains("1 passed"), "{calls}: {out}\n{errors}");
+}
+
 /// A session bus that starts nothing.
 const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">

@@ -171,6 +171,11 @@ impl Workshop {
         command
     }
 
+    /// Everything that ann started and what that started, containers with it.
+    pub fn processes(&self) -> Vec<i32> {
+        marked()
+    }
+
     /// Starts what [`Workshop::ann`] made and waits for its end.
     pub fn finish(&self, command: &mut Command) -> anyhow::Result<Ended> {
         self.end(command, COMMAND)
@@ -367,7 +372,8 @@ fn inside() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn turn() -> anyhow::Result<fs::File> {
+/// Makes [`CACHE`], or sees that it is root's alone.
+pub fn cache() -> anyhow::Result<()> {
     match fs::create_dir(CACHE) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made.with_context(|| format!("make {CACHE}"))?,
@@ -377,7 +383,11 @@ fn turn() -> anyhow::Result<fs::File> {
         meta.is_dir() && meta.uid() == 0,
         "{CACHE} is not a folder of root's; remove it and try again"
     );
-    fs::set_permissions(CACHE, fs::Permissions::from_mode(0o700))?;
+    Ok(fs::set_permissions(CACHE, fs::Permissions::from_mode(0o700))?)
+}
+
+fn turn() -> anyhow::Result<fs::File> {
+    cache()?;
     let file = fs::File::create(Path::new(CACHE).join("lock"))?;
     let deadline = Instant::now() + TURN;
     while let Err(error) = file.try_lock() {

@@ -184,13 +184,15 @@ impl DnsServer {
         std::thread::spawn(move || {
             let mut packet = [0; 4_096];
             while let Ok((length, from)) = udp.recv_from(&mut packet) {
-                let Ok(zone) = one.shared.lock().map(|shared| shared.zone.clone()) else { return };
-                let delay = zone.delay;
+                let Ok(shared) = one.shared.lock() else { return };
+                let (delay, silent) = (shared.zone.delay, shared.zone.silent);
+                let lies = shared.zone.lies;
+                drop(shared);
                 let Some(answer) = one.answer(&packet[..length]) else { continue };
-                if zone.silent {
+                if silent {
                     continue;
                 }
-                for lie in zone.lies.iter().flat_map(|address| forgeries(&answer, *address)) {
+                for lie in lies.iter().flat_map(|address| forgeries(&answer, *address)) {
                     let _ = udp.send_to(&lie, from);
                 }
                 let udp = udp.try_clone();

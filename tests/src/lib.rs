@@ -14,7 +14,7 @@ mod vm;
 mod window;
 
 pub use actor::{Actor, Watched};
-pub use containers::{CACHE, Ended, Workshop};
+pub use containers::{CACHE, Ended, Workshop, cache};
 pub use hickory_proto::rr;
 pub use internet::{DnsServer, Echo, Zone, ask, records};
 pub use lab::{

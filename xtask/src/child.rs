@@ -60,7 +60,7 @@ pub fn run(command: &mut Command, output: &Path, patience: Duration) -> anyhow::
 }
 
 /// A process and what descends from it, parents first.
-fn family(root: u32) -> Vec<u32> {
+pub fn family(root: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {

@@ -53,6 +53,8 @@ enum Command {
     },
     #[command(hide = true)]
     Measure { parts: Vec<bench::Part> },
+    #[command(hide = true)]
+    Client(bench::client::Wanted),
     /// Take one defence away at a time, in a copy, and see a test turn red
     Mutate {
         /// Only rows with these words; all without one
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Run(wanted) => run::run(&wanted),
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),
+        Command::Client(wanted) => bench::client::run(&wanted),
         Command::Mutate { rows } => mutate::run(&rows),
         Command::Fuzz(wanted) => fuzz::run(&wanted),
         Command::Package(wanted) => package::run(&wanted),

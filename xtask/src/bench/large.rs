@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use rcc_tests::{Actor, Lab, protocol::Call, world};
+use rcc_tests::{Actor, Lab, protocol::Call, world, zone};
 
-use super::{Line, alone, compared, milliseconds, on_one_stream, skipped};
+use super::network::on_one_stream;
+use super::{Line, alone, compared, milliseconds, skipped};
 use crate::workspace;
 
 /// Where the helper reads it, in the lab as anywhere.
@@ -138,6 +139,63 @@ pub(super) fn costs(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow
     Ok(())
 }
 
+/// Many sandboxes ask at once: names that none of them knows, so that each answer waits
+/// for its address to be open, and the same ones again.
+pub(super) fn answers(lab: &Lab, ann: &mut Actor, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+    const SANDBOXES: usize = 24;
+    const NAMES: usize = 100;
+    const ROUNDS: usize = 3;
+    let name = |n: usize| format!("n{n}.many.example");
+    // One each: an address that another name opened is open already.
+    let address = |n: usize| {
+        std::net::Ipv4Addr::from(0x0b00_0000 + u32::try_from(n).unwrap_or(u32::MAX - 0x0b00_0000))
+    };
+    let zone = (0..NAMES * ROUNDS).fold(zone(), |zone, n| zone.name(&name(n), &[address(n)]));
+    lab.dns.set(zone);
+    let hosts: String =
+        (0..NAMES * ROUNDS).map(|n| format!("  - host: {}\n    ports: [443]\n", name(n))).collect();
+    let sandboxes =
+        (0..SANDBOXES).map(|_| lab.sandbox(ann, &[])).collect::<anyhow::Result<Vec<_>>>()?;
+    put_in_force(ann, &format!("version: 1\nwhitelist:\n{hosts}"))?;
+    // One that asks without a pause is held back.
+    const BETWEEN: Duration = Duration::from_micros(2_100);
+    let ask = |server: SocketAddr, round: usize| -> anyhow::Result<()> {
+        let mut next = Instant::now();
+        for n in round * NAMES..(round + 1) * NAMES {
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+            next = Instant::now() + BETWEEN;
+            let found = rcc_tests::ask(server, &name(n), "A", false);
+            ensure!(found == Ok(vec![address(n).into()]), "{}: {found:?}", name(n));
+        }
+        Ok(())
+    };
+    let at_once = |one: &(dyn Fn(&rcc_tests::Sandbox) -> anyhow::Result<()> + Sync)| {
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let asking: Vec<_> =
+                sandboxes.iter().map(|sandbox| scope.spawn(move || one(sandbox))).collect();
+            asking
+                .into_iter()
+                .try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
+        })?;
+        anyhow::Ok((SANDBOXES * NAMES) as f64 / start.elapsed().as_secs_f64())
+    };
+    let gate = SocketAddr::from(([169, 254, 1, 1], 53));
+    let upstream = SocketAddr::from((world::ROUTER, 53));
+    let (mut opening, mut known, mut direct) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        direct.push(at_once(&|_| ask(upstream, round))?);
+        opening.push(at_once(&|sandbox| sandbox.run(|| ask(gate, round)))?);
+        known.push(at_once(&|sandbox| sandbox.run(|| ask(gate, round)))?);
+    }
+    let asked = "the upstream asked directly";
+    let what = "answers a second to 24 sandboxes, each with an address to open";
+    lines.push(compared(what, opening, asked, &direct, "at least 10,000"));
+    let what = "answers a second to 24 sandboxes, with nothing to open";
+    lines.push(compared(what, known, asked, &direct, "none"));
+    Ok(())
+}
+
 /// Seconds on a processor so far (proc_pid_stat(5), utime and stime).
 fn processor_time(pid: i32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -175,7 +233,8 @@ fn resident(pid: i32) -> anyhow::Result<f64> {
     Ok(field(&status, "VmRSS:").context("no VmRSS")? as f64 / 1_024.0)
 }
 
-fn field(status: &str, name: &str) -> Option<u64> {
+/// The number after a name, in the files of proc(5).
+pub(super) fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
