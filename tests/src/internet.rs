@@ -27,30 +27,42 @@ impl Echo {
     /// Starts them on the computer whose network namespace is `own`, and in its
     /// `internet` and `lan`, which stand in the folder `others`.
     pub fn start(own: &Path, others: &Path) -> anyhow::Result<Self> {
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let echo = Self { heard: Arc::default() };
         for place in [&others.join("internet"), &others.join("lan"), own] {
-            let mut listeners = Vec::new();
-            let make = || -> io::Result<()> {
-                for port in PORTS {
-                    listeners.push(TcpListener::bind(("0.0.0.0", port))?);
-                }
-                Ok(())
-            };
-            in_namespace(place, make)??;
-            for listener in listeners {
-                let heard = heard.clone();
-                std::thread::spawn(move || serve(&listener, &heard));
-            }
-            let bind = || UdpSocket::bind(("0.0.0.0", 9_999));
-            let udp = in_namespace(place, bind)??;
-            std::thread::spawn(move || {
-                let mut packet = [0; 2_048];
-                while let Ok((length, from)) = udp.recv_from(&mut packet) {
-                    let _ = udp.send_to(&packet[..length], from);
-                }
-            });
+            echo.serve_in(place)?;
         }
-        Ok(Self { heard })
+        Ok(echo)
+    }
+
+    /// Starts them in one network namespace more.
+    pub fn start_in(place: &Path) -> anyhow::Result<Self> {
+        let echo = Self { heard: Arc::default() };
+        echo.serve_in(place)?;
+        Ok(echo)
+    }
+
+    fn serve_in(&self, place: &Path) -> anyhow::Result<()> {
+        let mut listeners = Vec::new();
+        let make = || -> io::Result<()> {
+            for port in PORTS {
+                listeners.push(TcpListener::bind(("0.0.0.0", port))?);
+            }
+            Ok(())
+        };
+        in_namespace(place, make)??;
+        for listener in listeners {
+            let heard = self.heard.clone();
+            std::thread::spawn(move || serve(&listener, &heard));
+        }
+        let bind = || UdpSocket::bind(("0.0.0.0", 9_999));
+        let udp = in_namespace(place, bind)??;
+        std::thread::spawn(move || {
+            let mut packet = [0; 2_048];
+            while let Ok((length, from)) = udp.recv_from(&mut packet) {
+                let _ = udp.send_to(&packet[..length], from);
+            }
+        });
+        Ok(())
     }
 
     /// Everything that clients have said to any of them, up to 64 KB.

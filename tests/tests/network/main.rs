@@ -2,6 +2,7 @@
 //! polkit, the real helper. Named after the rows of docs/threat-model.md.
 
 mod decisions;
+mod docker;
 mod faults;
 mod hellos;
 mod names;
