@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::image::{self, ImageChoice};
 use crate::network::Network;
 use crate::programs;
+use crate::selinux;
 
 /// How a line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,7 @@ pub async fn examine(host: &Host) -> Vec<Line> {
                     "Boot with unified control groups, and log in through systemd; see docs/troubleshooting.md.",
                 ),
             });
+            lines.extend(computer::labels(selinux::mode(), info.selinux()));
             lines.push(computer::storage(info.storage_driver()));
             lines.push(match image::find(&engine, &ImageChoice::Dev, &[]).await {
                 Ok(Some(reference)) => {

@@ -18,7 +18,7 @@ use crate::host::Host;
 pub use api::{ExecPipes, Found};
 pub(crate) use api::{KeptImage, name_end};
 pub(crate) use container::is_plain;
-pub use container::{ContainerSpec, HOME, MountSpec, WORKSPACE, label};
+pub use container::{ContainerSpec, FileLabel, HOME, MountSpec, WORKSPACE, label};
 pub use info::{EngineInfo, Limits, LimitsWanted};
 pub(crate) use service::tail;
 

@@ -48,6 +48,7 @@ pub mod project;
 pub mod registries;
 pub mod review;
 pub mod secrets;
+pub mod selinux;
 pub mod session;
 pub mod settings;
 pub mod setup;

@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::selinux;
 
 pub use child::run_if_asked;
 
@@ -141,6 +142,13 @@ impl FirstProcess {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        if engine.info().selinux() {
+            check_label(
+                &selinux::label(&held.pid.to_string()).unwrap_or_default(),
+                &selinux::label("self").unwrap_or_default(),
+            )?;
+            held.confirm(engine, container).await?;
+        }
         Ok(Self { workspace, namespaces })
     }
 }
@@ -169,6 +177,19 @@ fn check_walls(status: &str) -> Result<()> {
             "Look for settings in containers.conf that weaken containers, and take them out.",
         )),
     }
+}
+
+/// Where the engine says that it gives containers SELinux labels, this one must confine.
+fn check_label(label: &str, own: &str) -> Result<()> {
+    if selinux::is_confined(label, own) {
+        return Ok(());
+    }
+    let label = if label.is_empty() { "not there" } else { label };
+    Err(Error::new(
+        Code::SandboxStart,
+        format!("The container lacks a wall that was asked for: its SELinux label is {label}."),
+    )
+    .hint_is("Look for `label` in containers.conf and in the image, and take it out."))
 }
 
 /// A container's first process, held by a pidfd before anything of it is opened;
@@ -263,6 +284,15 @@ mod tests {
             ("Name:\trcc-held", "Name:\tinside"),
         ] {
             assert!(check_walls(&good.replace(from, to)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_container_without_a_label_is_refused() {
+        let own = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023";
+        assert!(check_label("unconfined_u:unconfined_r:container_t:s0:c1,c2", own).is_ok());
+        for label in [own, "unconfined_u:unconfined_r:spc_t:s0", ""] {
+            assert!(check_label(label, own).is_err(), "{label}");
         }
     }
 

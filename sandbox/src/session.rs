@@ -33,7 +33,7 @@ pub use programs::Program;
 pub use rules::{DroppedRule, Scope, allow, deny, refresh};
 pub use usage::{Usage, ran_out_of_memory};
 pub use verify::{Row, Verdict};
-pub use walls::Walls;
+pub use walls::{Label, Walls};
 
 /// How many seconds a sandbox gets to end its programs.
 const STOP_PATIENCE_S: i32 = 5;

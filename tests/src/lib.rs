@@ -21,7 +21,7 @@ pub use lab::{
     ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, skip, wait_for, world, zone,
 };
 pub use machine::{MACHINES, Machine, Release, SHARED, Seat, people};
-pub use vm::{Said, Vm};
+pub use vm::{Said, Security, Vm};
 pub use window::Window;
 
 /// What [`Actor`] and its process say to each other.

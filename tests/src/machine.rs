@@ -19,7 +19,7 @@ use crate::actor::Actor;
 use crate::internet::{DnsServer, Echo};
 use crate::lab::{Sandbox, Skip, built, links, shell, world};
 
-pub(crate) use root::find_or_make as find_or_make_root;
+pub(crate) use root::{LABEL, find_or_make_of as find_or_make_root_of};
 pub use root::{MACHINES, Release};
 
 /// People of the machine: ann and bob are ordinary, carol is its administrator.

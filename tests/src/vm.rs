@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::lab::{Skip, shell};
-use crate::machine::{Seat, find_or_make_root, session};
+use crate::machine::{LABEL, Release, Seat, find_or_make_root_of, session};
 
 /// Programs at their place on a Debian, with their packages.
 const TOOLS: [(&str, &str); 3] = [
@@ -30,8 +30,55 @@ const COMMAND: Duration = Duration::from_secs(240);
 /// The disk's size; what nobody writes takes no room.
 const DISK: &str = "4G";
 
+/// What the kernel holds programs to, besides users and their rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// This computer's own release, as it boots by itself.
+    AppArmor,
+    /// Debian 13 with SELinux enforcing.
+    SeLinux,
+}
+
+impl Security {
+    fn release(self) -> Release {
+        match self {
+            Self::AppArmor => Release::Own,
+            Self::SeLinux => Release::Labelled,
+        }
+    }
+
+    /// For the kernel's command line.
+    fn words(self) -> &'static str {
+        match self {
+            Self::AppArmor => "",
+            Self::SeLinux => " security=selinux selinux=1 enforcing=1",
+        }
+    }
+
+    /// Runs in the new root when everything is in it.
+    fn label(self) -> &'static str {
+        match self {
+            Self::AppArmor => "",
+            Self::SeLinux => LABEL,
+        }
+    }
+
+    /// The script as it is run: confined programs may write to a pipe, and not to the file
+    /// of whoever runs what comes over the port.
+    fn script(self, script: &str, number: &str) -> String {
+        match self {
+            Self::AppArmor => script.to_owned(),
+            Self::SeLinux => {
+                let code = format!("/run/test-port.{number}.code");
+                format!("{{ (\n{script}\n); echo $? > {code}; }} 2>&1 | cat\nexit $(cat {code})")
+            }
+        }
+    }
+}
+
 /// See the module.
 pub struct Vm {
+    security: Security,
     folder: tempfile::TempDir,
     qemu: Child,
     port: BufReader<UnixStream>,
@@ -61,6 +108,7 @@ impl Vm {
     /// Boots one with `memory_mib`. `files` (from here, to there) are put on its disk before,
     /// then `script` runs in it, as root, while nothing of it is up.
     pub fn start(
+        security: Security,
         memory_mib: u32,
         files: &[(PathBuf, &str)],
         script: &str,
@@ -74,16 +122,16 @@ impl Vm {
                 return Ok(Err(Skip(reason)));
             }
         }
-        let root = match find_or_make_root()? {
+        let root = match find_or_make_root_of(security.release())? {
             Ok(root) => root,
             Err(reason) => return Ok(Err(Skip(reason))),
         };
         let folder = tempfile::Builder::new().prefix("rcc-vm").tempdir_in("/var/tmp")?;
-        make_disk(&root, folder.path(), files, script)?;
-        let qemu = power_on(&root, folder.path(), memory_mib)?;
+        make_disk(&root, folder.path(), files, &format!("{script}\n{}", security.label()))?;
+        let qemu = power_on(&root, folder.path(), memory_mib, security)?;
         let port = connect(&folder.path().join("port"))?;
         let monitor = connect(&folder.path().join("monitor"))?;
-        let mut vm = Self { folder, qemu, port, monitor, count: 0, line: Vec::new() };
+        let mut vm = Self { security, folder, qemu, port, monitor, count: 0, line: Vec::new() };
         vm.monitor("qmp_capabilities")?;
         vm.booted()?;
         Ok(Ok(vm))
@@ -145,6 +193,7 @@ impl Vm {
     fn ask(&mut self, script: &str) -> anyhow::Result<String> {
         self.count += 1;
         let number = self.count.to_string();
+        let script = self.security.script(script, &number);
         let line = format!("{number} {}\n", BASE64.encode(script));
         self.port.get_mut().write_all(line.as_bytes()).context("write to the computer's port")?;
         Ok(number)
@@ -246,7 +295,12 @@ mke2fs -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 -d "$2/merged" "$2/d
     Ok(())
 }
 
-fn power_on(root: &Path, folder: &Path, memory_mib: u32) -> anyhow::Result<Child> {
+fn power_on(
+    root: &Path,
+    folder: &Path,
+    memory_mib: u32,
+    security: Security,
+) -> anyhow::Result<Child> {
     let boot = |prefix: &str| -> anyhow::Result<PathBuf> {
         fs::read_dir(root.join("boot"))?
             .flatten()
@@ -265,7 +319,7 @@ fn power_on(root: &Path, folder: &Path, memory_mib: u32) -> anyhow::Result<Child
         .arg(boot("vmlinuz-")?)
         .arg("-initrd")
         .arg(boot("initrd.img-")?)
-        .args(["-append", "root=/dev/vda rw console=ttyS0"])
+        .args(["-append", &format!("root=/dev/vda rw console=ttyS0{}", security.words())])
         .args(["-drive", &format!("file={},format=raw,if=virtio", place("disk"))])
         .args(["-serial", &format!("file:{}", place("console"))])
         .args(["-device", "virtio-serial"])

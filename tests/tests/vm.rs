@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rcc_tests::people::ANN;
-use rcc_tests::{Skip, Vm, built, skip};
+use rcc_tests::{Security, Skip, Vm, built, skip};
 
 /// Where the package is on the computer.
 const PACKAGE: &str = "/opt/rcc-sandbox.deb";
@@ -31,7 +31,7 @@ touch /var/lib/systemd/linger/ann
 systemctl mask -q podman-restart.service podman-auto-update.service podman.socket podman.service e2scrub_reap.service
 ";
 
-fn boot() -> Option<Vm> {
+fn boot(security: Security) -> Option<Vm> {
     if std::env::var_os("RCC_VM").is_none() {
         skip(&Skip("a whole computer in software takes minutes: `cargo xtask test --vm`".into()));
         return None;
@@ -41,7 +41,14 @@ fn boot() -> Option<Vm> {
     let made = xtask.args(["package", "--debug", "--output"]).arg(&folder).output().expect("xtask");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let package = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
-    match Vm::start(MEMORY_MIB, &[(package, PACKAGE)], PREPARE).expect("a computer") {
+    let (files, script) = match security {
+        Security::AppArmor => (vec![(package, PACKAGE)], PREPARE.to_owned()),
+        Security::SeLinux => (
+            vec![(package, PACKAGE), (DEBIAN_POLICY.into(), "/opt/debian.cil")],
+            format!("{PREPARE}{PREPARE_POLICY}"),
+        ),
+    };
+    match Vm::start(security, MEMORY_MIB, &files, &script).expect("a computer") {
         Ok(vm) => Some(vm),
         Err(reason) => {
             skip(&reason);
@@ -100,7 +107,7 @@ fn available(vm: &mut Vm) -> u64 {
 #[test]
 fn r1_memory_is_held_to_its_limit_paid_for_when_used_and_given_back() {
     const MIB: u64 = 1 << 20;
-    let Some(mut vm) = boot() else { return };
+    let Some(mut vm) = boot(Security::AppArmor) else { return };
     let vm = &mut vm;
     // A kernel that loads its modules when they are asked for, and a security module.
     assert!(root(vm, "cat /sys/kernel/security/lsm").contains("apparmor"));
@@ -221,7 +228,7 @@ fn available_as_it_is(vm: &mut Vm) -> u64 {
 #[test]
 fn h6_a_power_cut_while_the_list_is_written_leaves_the_old_or_the_new() {
     const CUTS: u64 = 3;
-    let Some(mut vm) = boot() else { return };
+    let Some(mut vm) = boot(Security::AppArmor) else { return };
     let vm = &mut vm;
     // One version after the other, each a hundred hosts long and with its number at both ends.
     const WRITE: &str = r#"
@@ -265,4 +272,109 @@ done
         assert_eq!(left, "network-whitelist.yaml", "nothing half written stays");
         println!("cut {cut}: list {stands} stands, {answered} was answered before");
     }
+}
+
+/// Besides [`PREPARE`], where SELinux is enforcing: what docs/administration.md tells an
+/// administrator of a Debian 13. The package has brought its own.
+const PREPARE_POLICY: &str = "
+semodule -l | grep -x rcc
+semodule -n -i /opt/debian.cil
+rm /opt/debian.cil
+sed -i 's/^__default__:.*/__default__:unconfined_u:s0/' /etc/selinux/default/seusers
+";
+/// See there.
+const DEBIAN_POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/selinux-debian.cil");
+
+/// What SELinux refused to rcc, the programs that it starts, and containers.
+const REFUSED: &str = "dmesg | grep 'avc: *denied' | grep -E 'comm=\"(rcc|inside|podman|crun|conmon|nft|ip|dbus-daemon|polkitd)|scontext=[^ ]*:container_' || true";
+
+/// The categories of a label, as the kernel writes it.
+fn categories(label: &str) -> String {
+    label.rsplit(':').next().filter(|level| level.starts_with('c')).expect(label).to_owned()
+}
+
+#[test]
+fn f1_selinux_keeps_a_sandbox_from_what_is_not_its_own() {
+    let Some(mut vm) = boot(Security::SeLinux) else { return };
+    let vm = &mut vm;
+    assert_eq!(ann(vm, "getenforce"), "Enforcing");
+    // Under the policy the firewall stands before anybody logs in.
+    let gate = root(
+        vm,
+        "systemctl is-active rcc-firewall rcc-whitelist-update.timer; nft list table inet rcc | grep -c drop; ip netns list",
+    );
+    assert!(gate.starts_with("active\nactive\n") && gate.contains("rcc"), "{gate}");
+    ann(vm, "podman import -q ~/image.tar localhost/busy");
+    let doctor = ann(vm, "rcc doctor || true");
+    let line = |name: &str| doctor.lines().find(|line| line.contains(name)).unwrap_or_default();
+    assert!(line(" engine ").contains("SELinux"), "{doctor}");
+    assert!(line(" selinux ").starts_with("ok"), "{doctor}");
+
+    // Each sandbox is in a domain of containers, with categories that only it has.
+    let label = "cat /proc/self/attr/current; echo theirs > /workspace/made";
+    let [a, b] = ["a", "b"].map(|project| {
+        let said = ann(vm, &inside(project, label));
+        let label = said.lines().last().unwrap_or_default().trim_end_matches('\0').to_owned();
+        assert!(label.contains(":container_t:s0:c"), "{said}");
+        let folder = ann(vm, &format!("ls -Zd ~/{project}"));
+        let folder = folder.split(' ').next().unwrap_or_default().to_owned();
+        assert!(folder.contains(":container_file_t:"), "{folder}");
+        assert_eq!(categories(&folder), categories(&label), "the folder is the sandbox's own");
+        categories(&label)
+    });
+    assert_ne!(a, b, "two sandboxes");
+    // Its network, too: the firewall service was started by the bus, and polkit asked.
+    assert!(ann(vm, "rcc ls --json").contains("\"connected\""), "the link is in");
+    ann(vm, "cd ~/a && rcc allow host.example && rcc deny host.example");
+    // The host writes the folder, and what it writes is read.
+    ann(vm, "echo host > ~/a/new && rm ~/a/made");
+    assert_eq!(ann(vm, &inside("a", "cat new; echo more >> new")), "host");
+    assert_eq!(ann(vm, "cat ~/a/new"), "host\nmore");
+
+    let walls = ann(vm, "cd ~/a && rcc verify");
+    let held = |id: &str| {
+        walls.lines().any(|line| line.starts_with("holds") && line.contains(&format!(" {id} ")))
+    };
+    assert!(held("label") && held("F1") && held("F1-write"), "{walls}");
+    assert!(
+        walls.contains(&format!("enforcing; its label is system_u:system_r:container_t:s0:{a}")),
+        "{walls}"
+    );
+    assert_eq!(root(vm, REFUSED), "", "nothing that rcc does is refused");
+
+    // What users and mounts do not stop: files of the person's that got into the folder by
+    // another name, a neighbour's and one of the home's.
+    ann(
+        vm,
+        "echo home > ~/mine; chmod 644 ~/mine ~/b/made; ln ~/b/made ~/a/one; ln ~/mine ~/a/two",
+    );
+    let steal = "cat one; cat two; cat two > two; true";
+    let said = ann(vm, &inside("a", steal));
+    assert!(!said.contains("theirs") && !said.contains("home"), "{said}");
+    assert_eq!(said.matches("Permission denied").count(), 3, "{said}");
+    let refused = root(vm, REFUSED);
+    for (file, label) in [("one", "container_file_t"), ("two", "user_home_t")] {
+        let of_it =
+            |line: &&str| line.contains(&format!("name=\"{file}\"")) && line.contains(label);
+        assert!(refused.lines().any(|line| of_it(&line)), "{file}: {refused}");
+    }
+    assert!(
+        refused.lines().all(|line| line.contains(&format!(":container_t:s0:{a} "))),
+        "{refused}"
+    );
+
+    // It was SELinux, and nothing else: without labels both are read, and rcc says so.
+    let without = "mkdir -p ~/.config/containers; printf '[containers]\\nlabel = false\\n' > ~/.config/containers/containers.conf; \
+        cd ~/a && rcc stop && systemctl --user stop podman.service podman.socket && systemctl --user start podman.socket; ln -f ~/b/made ~/a/one";
+    ann(vm, without);
+    let said = ann(vm, &inside("a", "cat one two"));
+    assert!(said.ends_with("theirs\nhome"), "{said}");
+    let walls = ann(vm, "cd ~/a && rcc verify");
+    let label = walls.lines().find(|line| line.contains(" label ")).unwrap_or_default();
+    assert!(label.starts_with("not tried"), "{walls}");
+    let doctor = ann(vm, "rcc doctor || true");
+    assert!(
+        doctor.lines().any(|line| line.starts_with("note") && line.contains(" selinux ")),
+        "{doctor}"
+    );
 }

@@ -8,6 +8,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::{Health, Line};
 use crate::host::Host;
+use crate::selinux::Mode;
 
 /// Free space below which an image may not fit any more, and nothing may, in bytes.
 const LITTLE: u64 = 5 << 30;
@@ -62,6 +63,30 @@ pub fn user_namespaces() -> Line {
         );
     }
     Line::new("namespaces", Health::Good, "Ordinary users may make user namespaces.")
+}
+
+/// Whether SELinux keeps sandboxes apart. Nothing where the kernel runs without it.
+pub fn labels(mode: Mode, used: bool) -> Option<Line> {
+    Some(match (mode, used) {
+        (Mode::Off, _) => return None,
+        (Mode::Enforcing, true) => Line::new(
+            "selinux",
+            Health::Good,
+            "SELinux is enforcing; each sandbox has a label of its own.",
+        ),
+        (Mode::Permissive, true) => Line::new(
+            "selinux",
+            Health::Note,
+            "SELinux is permissive: it writes down what sandboxes should not do, and refuses nothing.",
+        )
+        .hint("`sudo setenforce 1`, and SELINUX=enforcing in /etc/selinux/config."),
+        (_, false) => Line::new(
+            "selinux",
+            Health::Note,
+            "SELinux is on, and Podman gives containers no label: it does not hold sandboxes.",
+        )
+        .hint("Look for `label = false` in containers.conf, and take it out."),
+    })
 }
 
 /// How the engine stores images.

@@ -34,6 +34,18 @@ pub const HOME: &str = "/home/agent";
 /// The project's place inside.
 pub const WORKSPACE: &str = "/workspace";
 
+/// The SELinux label that the engine gives a file or folder and what is in it. A
+/// container reads what bears the label of containers, and not much else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileLabel {
+    /// It keeps the one that it has.
+    Kept,
+    /// This container's own: no other may touch it.
+    Own,
+    /// That of all containers.
+    Shared,
+}
+
 /// One mount. Sources are names of the engine's API, never `source:target`
 /// strings, except where SELinux leaves no other way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,22 +58,30 @@ pub struct MountSpec {
     pub read_only: bool,
     /// `source` names a volume.
     pub volume: bool,
+    /// Where SELinux is in use.
+    pub label: FileLabel,
 }
 
 impl MountSpec {
     /// A file or folder of the host that the sandbox may only read.
     pub fn read_only(source: impl Into<String>, target: impl Into<String>) -> Self {
-        Self { source: source.into(), target: target.into(), read_only: true, volume: false }
+        let (source, target) = (source.into(), target.into());
+        Self { source, target, read_only: true, volume: false, label: FileLabel::Kept }
     }
 
     /// A folder of the host that the sandbox may write.
     pub fn writable(source: impl Into<String>, target: impl Into<String>) -> Self {
-        Self { source: source.into(), target: target.into(), read_only: false, volume: false }
+        Self { read_only: false, ..Self::read_only(source, target) }
     }
 
     /// A volume of the engine's.
     pub fn volume(name: impl Into<String>, target: impl Into<String>) -> Self {
-        Self { source: name.into(), target: target.into(), read_only: false, volume: true }
+        Self { volume: true, ..Self::writable(name, target) }
+    }
+
+    /// The same with this label.
+    pub fn label(self, label: FileLabel) -> Self {
+        Self { label, ..self }
     }
 }
 
@@ -88,7 +108,7 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// See [`label`].
     pub labels: HashMap<String, String>,
-    /// Give the project a private SELinux label.
+    /// Give the mounts their SELinux labels.
     pub relabel: bool,
     /// The file with the filter of system calls, which the engine reads.
     pub filter: String,
@@ -186,12 +206,17 @@ impl ContainerSpec {
 
     /// The API's mounts cannot ask for a label; the short string form can.
     fn split_mounts(&self) -> (Vec<String>, Vec<Mount>) {
-        let labelled = |mount: &&MountSpec| self.relabel && mount.target == WORKSPACE;
+        let labelled = |mount: &&MountSpec| self.relabel && mount.label != FileLabel::Kept;
         let binds = self
             .mounts
             .iter()
             .filter(labelled)
-            .map(|mount| format!("{}:{}:rw,Z", mount.source, mount.target))
+            .map(|MountSpec { source, target, read_only, volume, label }| {
+                let access = if *read_only { "ro" } else { "rw" };
+                let propagation = if *volume { "" } else { ",rprivate" };
+                let label = if *label == FileLabel::Own { "Z" } else { "z" };
+                format!("{source}:{target}:{access}{propagation},{label}")
+            })
             .collect();
         let mounts = self
             .mounts
@@ -228,9 +253,10 @@ mod tests {
             uid: 1000,
             gid: 1000,
             mounts: vec![
-                MountSpec::writable("/p", WORKSPACE),
+                MountSpec::writable("/p", WORKSPACE).label(FileLabel::Own),
                 MountSpec::read_only("/p/.git/config", "/workspace/.git/config"),
-                MountSpec::volume("rcc-home-1", HOME),
+                MountSpec::volume("rcc-home-1", HOME).label(FileLabel::Own),
+                MountSpec::read_only("/d/claude", "/usr/bin/claude").label(FileLabel::Shared),
             ],
             limits: Limits {
                 memory: Some(4 << 30),
@@ -292,10 +318,16 @@ mod tests {
     }
 
     #[test]
-    fn with_selinux_the_project_gets_a_label_and_only_it() {
+    fn with_selinux_each_mount_gets_its_label() {
         let host = spec(true).body().host_config.unwrap();
-        assert_eq!(host.binds.unwrap(), ["/p:/workspace:rw,Z"]);
-        assert_eq!(host.mounts.unwrap().len(), 2);
+        let expected = [
+            "/p:/workspace:rw,rprivate,Z",
+            "rcc-home-1:/home/agent:rw,Z",
+            "/d/claude:/usr/bin/claude:ro,rprivate,z",
+        ];
+        assert_eq!(host.binds.unwrap(), expected);
+        let others: Vec<_> = host.mounts.unwrap().into_iter().map(|mount| mount.source).collect();
+        assert_eq!(others, [Some("/p/.git/config".to_owned())]);
     }
 
     #[test]

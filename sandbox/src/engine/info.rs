@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use super::OLDEST_PODMAN;
 use crate::error::{Code, Error, Result};
 use crate::host::write_atomically;
+use crate::selinux::{self, Mode};
 
 /// Longest answer that is read, in bytes. Podman's is about 4 kB.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -90,7 +91,7 @@ impl EngineInfo {
         &self.store.graph_driver_name
     }
 
-    /// SELinux labels are in use, so the project needs a private one.
+    /// SELinux labels are in use, so what is mounted needs one.
     pub fn selinux(&self) -> bool {
         self.host.security.selinux
     }
@@ -100,7 +101,7 @@ impl EngineInfo {
         let security = &self.host.security;
         let layers = [
             ("seccomp", security.seccomp),
-            ("SELinux", security.selinux),
+            ("SELinux", security.selinux && selinux::mode() == Mode::Enforcing),
             ("AppArmor", security.apparmor),
         ];
         layers.into_iter().filter(|(_, live)| *live).map(|(name, _)| name).collect()

@@ -2,10 +2,12 @@
 //! folder of this login.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::engine::{MountSpec, is_plain};
+use crate::claude::{Claude, PROGRAM_INSIDE};
+use crate::engine::{FileLabel, MountSpec, is_plain};
 use crate::error::{Code, Error, Result};
 use crate::host::{Host, make_dirs, write_atomically};
 use crate::project::Project;
@@ -46,9 +48,37 @@ pub(super) async fn mounts(host: &Host, project: &Project) -> Result<Vec<MountSp
         .map(|(name, target, bytes)| {
             let path = folder.join(name);
             write_atomically(&path, &bytes)?;
-            Ok(MountSpec::read_only(text(&path)?, target))
+            Ok(MountSpec::read_only(text(&path)?, target).label(FileLabel::Own))
         })
         .collect()
+}
+
+/// The mount of the program that runs inside. With SELinux it is a copy in the person's
+/// own folder: a container's first program must bear the label of containers, the
+/// package's bears the system's, and only its owner may give a file another one.
+pub(super) fn inside(host: &Host, relabel: bool) -> Result<MountSpec> {
+    let program = crate::programs::inside()?;
+    let mount = |path: &Path| Ok(MountSpec::read_only(text(path)?, rcc_inside::PROGRAM));
+    if !relabel {
+        return mount(&program);
+    }
+    let bytes = fs::read(&program).map_err(|e| Error::io("read", &program, e))?;
+    let copy = host.data.join("inside");
+    if fs::read(&copy).ok().as_ref() != Some(&bytes) {
+        write_atomically(&copy, &bytes)?;
+    }
+    // Not even its owner may write it.
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o555))
+        .map_err(|e| Error::io("make a program of", &copy, e))?;
+    Ok(mount(&copy)?.label(FileLabel::Shared))
+}
+
+/// The mount of Claude Code. What the person owns gets the label of containers; what an
+/// administrator installed has one that containers may read.
+pub(super) fn claude(host: &Host, claude: &Claude) -> Result<MountSpec> {
+    let own = fs::metadata(&claude.path).is_ok_and(|meta| meta.uid() == host.uid);
+    let label = if own { FileLabel::Shared } else { FileLabel::Kept };
+    Ok(MountSpec::read_only(text(&claude.path)?, PROGRAM_INSIDE).label(label))
 }
 
 /// Writes the filter of system calls where the engine reads it. It is not mounted:

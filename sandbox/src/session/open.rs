@@ -11,15 +11,16 @@ use rcc_policy::Entry;
 
 use super::rules::DroppedRule;
 use super::{NetworkState, Session, files};
-use crate::claude::{self, Claude, PROGRAM_INSIDE};
-use crate::engine::{ContainerSpec, Engine, Found, HOME, MountSpec, WORKSPACE, label, name_end};
+use crate::claude::{self, Claude};
+use crate::engine::{
+    ContainerSpec, Engine, FileLabel, Found, HOME, MountSpec, WORKSPACE, label, name_end,
+};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
 use crate::link::{FirstProcess, Namespaces};
 use crate::lock::Lock;
 use crate::network::Network;
-use crate::programs;
 use crate::progress::{Cancel, Progress, Reporter, Step, or_cancelled};
 use crate::project::Project;
 use crate::registries::Registries;
@@ -293,9 +294,9 @@ async fn describe(
     let relabel = engine.info().selinux();
     let source = files::source(host, project, relabel)?;
     let mut mounts = vec![
-        MountSpec::writable(files::text(&source)?, WORKSPACE),
-        MountSpec::volume(volume, HOME),
-        MountSpec::read_only(files::text(&programs::inside()?)?, rcc_inside::PROGRAM),
+        MountSpec::writable(files::text(&source)?, WORKSPACE).label(FileLabel::Own),
+        MountSpec::volume(volume, HOME).label(FileLabel::Own),
+        files::inside(host, relabel)?,
     ];
     for guard in &guard.mounts {
         mounts.push(MountSpec {
@@ -303,10 +304,12 @@ async fn describe(
             target: format!("{WORKSPACE}/{}", files::text(&guard.path)?),
             read_only: guard.read_only,
             volume: false,
+            // With the folder that it is in.
+            label: FileLabel::Kept,
         });
     }
     if let Some(claude) = claude {
-        mounts.push(MountSpec::read_only(files::text(&claude.path)?, PROGRAM_INSIDE));
+        mounts.push(files::claude(host, claude)?);
     }
     mounts.extend(files);
     let wanted = folder.settings.limits();

@@ -6,9 +6,25 @@ use std::os::unix::fs::MetadataExt;
 
 use super::Session;
 use crate::error::Result;
+use crate::selinux::{self, Mode};
+
+/// What SELinux makes of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// This computer runs without it.
+    Off,
+    /// The engine gives its containers no labels; this is the one that it has.
+    Unused(String),
+    /// It should be confined by its label and is not; this is the label.
+    Unconfined(String),
+    /// Its own domain and categories; refused is nothing.
+    Permissive(String),
+    /// Its own domain and categories, and the kernel holds it to them.
+    Confined(String),
+}
 
 /// One look at the first process, whose limits every other inherits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walls {
     /// Its users and its mounts are not the host's.
     pub own_view: bool,
@@ -16,6 +32,8 @@ pub struct Walls {
     pub no_privileges: bool,
     /// A filter of system calls is in force.
     pub filter: bool,
+    /// What SELinux makes of it.
+    pub label: Label,
 }
 
 impl Session {
@@ -33,7 +51,23 @@ impl Session {
             let theirs = inode(&pid.to_string());
             pid > 0 && theirs.is_some() && theirs != inode("self")
         };
-        Ok(Walls { own_view: apart("user") && apart("mnt"), ..of(&status) })
+        let label = judge(
+            selinux::mode(),
+            self.engine.info().selinux(),
+            selinux::label(&pid.to_string()).unwrap_or_default(),
+            &selinux::label("self").unwrap_or_default(),
+        );
+        Ok(Walls { own_view: apart("user") && apart("mnt"), label, ..of(&status) })
+    }
+}
+
+fn judge(mode: Mode, used: bool, label: String, own: &str) -> Label {
+    match (mode, selinux::is_confined(&label, own)) {
+        (Mode::Off, _) => Label::Off,
+        (Mode::Permissive, true) => Label::Permissive(label),
+        (Mode::Enforcing, true) => Label::Confined(label),
+        (_, false) if used => Label::Unconfined(label),
+        (_, false) => Label::Unused(label),
     }
 }
 
@@ -47,6 +81,7 @@ fn of(status: &str) -> Walls {
         no_privileges: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].into_iter().all(none)
             && value("NoNewPrivs") == Some("1"),
         filter: value("Seccomp") == Some("2"),
+        label: Label::Off,
     }
 }
 
@@ -70,5 +105,16 @@ mod tests {
         assert!(!of(&HELD.replace("Seccomp:\t2", "Seccomp:\t0")).filter);
         let unknown = of("");
         assert!(!unknown.no_privileges && !unknown.filter && !unknown.own_view);
+    }
+    #[test]
+    fn a_label_counts_when_the_kernel_holds_to_it() {
+        let own = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023";
+        let good = || "unconfined_u:unconfined_r:container_t:s0:c1,c2".to_owned();
+        let bad = || own.to_owned();
+        assert_eq!(judge(Mode::Enforcing, true, good(), own), Label::Confined(good()));
+        assert_eq!(judge(Mode::Permissive, true, good(), own), Label::Permissive(good()));
+        assert_eq!(judge(Mode::Enforcing, true, bad(), own), Label::Unconfined(bad()));
+        assert_eq!(judge(Mode::Enforcing, false, bad(), own), Label::Unused(bad()));
+        assert_eq!(judge(Mode::Off, false, String::new(), ""), Label::Off);
     }
 }

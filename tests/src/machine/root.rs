@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use super::people;
 
-/// Where they are kept, one for each release. 1.3 GB, and 1.1 of the next one.
+/// Where they are kept, one for each release: 1.3 GB, 1.1 and 1.2.
 pub const MACHINES: &str = "/var/tmp/rcc-machine-cache";
 
 /// What a machine is made of.
@@ -21,9 +21,12 @@ pub enum Release {
     Own,
     /// Debian 13, with what the package needs.
     Debian13,
+    /// The same as a whole computer ([`crate::Vm`]) on which SELinux is enforcing. Debian 12
+    /// will not do: its policy knows no containers.
+    Labelled,
 }
 
-/// Of [`Release::Debian13`].
+/// Of [`Release::Debian13`] and [`Release::Labelled`].
 const TRIXIE: &str = "trixie";
 
 /// What a computer has on which somebody installs rcc, and the package's own
@@ -89,6 +92,16 @@ const FEWER_PACKAGES: &[&str] = &[
     "xdg-utils",
 ];
 
+/// What [`Release::Labelled`] has besides.
+const LABELLED_PACKAGES: &[&str] = &[
+    "busybox-static",
+    "initramfs-tools",
+    "linux-image-cloud-amd64",
+    "policycoreutils",
+    "selinux-policy-default",
+    "selinux-utils",
+];
+
 /// Packages that lie there without being installed.
 const ASIDE: &[&str] = &["qtchooser"];
 
@@ -108,7 +121,12 @@ fn customise(release: Release) -> String {
              cd /\n",
             ASIDE.join(" ")
         );
+    }
+    if release != Release::Debian13 {
         script += WHOLE;
+    }
+    if release == Release::Labelled {
+        script += ENFORCING;
     }
     for (uid, name) in [people::ANN, people::BOB, people::CAROL] {
         let groups = if name == people::CAROL.1 { "--groups sudo" } else { "" };
@@ -117,6 +135,9 @@ fn customise(release: Release) -> String {
              echo '{name}:{}' | chpasswd\n",
             people::PASSWORD
         );
+    }
+    if release == Release::Labelled {
+        script += LABEL;
     }
     script
 }
@@ -158,6 +179,18 @@ UNIT
 systemctl enable -q test-port
 "#;
 
+/// Whatever the policy refuses is written down, each time.
+const ENFORCING: &str = "
+printf 'SELINUX=enforcing\\nSELINUXTYPE=default\\n' > /etc/selinux/config
+echo kernel.printk_ratelimit=0 > /etc/sysctl.d/rcc-test.conf
+";
+
+/// Gives every file the label that its policy has for its path, as an installer does. It
+/// passes over those that have theirs already.
+pub(crate) const LABEL: &str = "
+setfiles -F -e /proc -e /sys -e /dev -e /run /etc/selinux/default/contexts/files/file_contexts /
+";
+
 /// The root of machines of this computer's release, or why it cannot make one.
 pub fn find_or_make() -> anyhow::Result<Result<PathBuf, String>> {
     find_or_make_of(Release::Own)
@@ -176,20 +209,22 @@ pub fn find_or_make_of(release: Release) -> anyhow::Result<Result<PathBuf, Strin
     }
     let own = value("VERSION_CODENAME=").context("os-release has no VERSION_CODENAME")?;
     let (suite, packages) = match release {
-        Release::Own => (own.as_str(), PACKAGES),
+        Release::Own => (own.as_str(), PACKAGES.to_vec()),
         Release::Debian13 if own == TRIXIE => {
             return Ok(Err("this computer is a Debian 13, as are all its machines".into()));
         }
-        Release::Debian13 => (TRIXIE, FEWER_PACKAGES),
+        Release::Debian13 => (TRIXIE, FEWER_PACKAGES.to_vec()),
+        Release::Labelled => (TRIXIE, [FEWER_PACKAGES, LABELLED_PACKAGES].concat()),
     };
+    let name = if release == Release::Labelled { "labelled" } else { suite };
     let script = customise(release);
     let mut hasher = DefaultHasher::new();
-    (suite, packages, &script).hash(&mut hasher);
+    (suite, &packages, &script).hash(&mut hasher);
     let cache = Path::new(MACHINES);
     fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
-    let root = cache.join(format!("{suite}-{:016x}", hasher.finish()));
+    let root = cache.join(format!("{name}-{:016x}", hasher.finish()));
     // One makes it, the others wait.
-    let turn = fs::File::create(cache.join(format!("{suite}.turn")))?;
+    let turn = fs::File::create(cache.join(format!("{name}.turn")))?;
     let _turn = nix::fcntl::Flock::lock(turn, nix::fcntl::FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .context("wait for another test")?;
@@ -199,13 +234,13 @@ pub fn find_or_make_of(release: Release) -> anyhow::Result<Result<PathBuf, Strin
     // Of another list, or of a run that was ended.
     let same = |entry: &fs::DirEntry| {
         entry.path().is_dir()
-            && entry.file_name().to_string_lossy().starts_with(&format!("{suite}-"))
+            && entry.file_name().to_string_lossy().starts_with(&format!("{name}-"))
     };
     for old in fs::read_dir(cache)?.flatten().filter(same) {
         fs::remove_dir_all(old.path())
             .with_context(|| format!("remove {}", old.path().display()))?;
     }
-    make(suite, packages, &script, &sources(&own, suite), &root)
+    make(suite, &packages, &script, &sources(&own, suite), &root)
 }
 
 fn make(

@@ -216,6 +216,8 @@ pub const RECORD: &str = "/var/lib/rcc/installed-by-xtask";
 pub const POLICY: &str = "/etc/rcc/network-whitelist.yaml";
 /// The command, where no other package has the name.
 const LINK: &str = "/usr/bin/rcc";
+/// What rcc asks of SELinux's policy.
+const POLICY_MODULE: &str = "/usr/share/selinux/packages/rcc.cil";
 const UNITS: [&str; 2] = ["rcc-firewall.service", "rcc-whitelist-update.timer"];
 
 /// What has to be done.
@@ -325,6 +327,9 @@ impl Plan {
             if system.selinux {
                 let places: Vec<_> = self.files.iter().map(|file| file.to.as_str()).collect();
                 let _ = writeln!(text, "restorecon {}", places.join(" "));
+                if places.contains(&POLICY_MODULE) {
+                    let _ = writeln!(text, "semodule -X 200 -i {POLICY_MODULE}");
+                }
             }
             text += "systemd-sysusers\n\
                      systemctl daemon-reload\n\
@@ -363,6 +368,9 @@ pub fn undo(record: &str) -> (String, Vec<String>) {
     }
     if files.contains(&"/usr/lib/rcc/rcc-helper") {
         script += "systemctl stop rcc-helper.service\n/usr/lib/rcc/rcc-helper remove\n";
+    }
+    if files.contains(&POLICY_MODULE) {
+        script += "[ ! -e /sys/fs/selinux/enforce ] || semodule -X 200 -r rcc\n";
     }
     for path in &files {
         let _ = writeln!(script, "rm -f {}", quoted(path));
@@ -486,9 +494,16 @@ mod tests {
         assert!(script.contains("'/x/it'\\''s/policy.yaml'"));
         assert!(!script.contains("restorecon") && !script.contains("setup firewalld"));
         let fedora = System { selinux: true, firewalld: true, ..system() };
-        let script = full().script(&fedora, Family::Fedora, "/p", "/p/target");
+        let mut plan = full();
+        plan.files.push(File {
+            from: "packaging/selinux/rcc.cil".into(),
+            to: POLICY_MODULE.into(),
+            ..plan.files[0].clone()
+        });
+        let script = plan.script(&fedora, Family::Fedora, "/p", "/p/target");
         assert!(is_shell(&script));
         assert!(script.contains("restorecon /usr/lib/rcc/rcc-helper"));
+        assert!(script.contains(&format!("semodule -X 200 -i {POLICY_MODULE}\n")));
         assert!(
             script.contains("rcc-helper setup firewalld")
                 && script.contains("dnf install -y podman")

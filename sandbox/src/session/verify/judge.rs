@@ -6,7 +6,7 @@ use rcc_inside::probes::{End, Outcome, Probe};
 
 use super::tries::Tries;
 use super::{GATE, Row};
-use crate::session::{NetworkState, Walls};
+use crate::session::{Label, NetworkState, Walls};
 
 /// A wall holds when each of its tries was made and came to nothing.
 pub(super) fn judge(tries: Tries, outcomes: &[Outcome]) -> Row {
@@ -122,11 +122,31 @@ pub(super) fn not_tried(
     rows
 }
 
+/// `None` where there is no SELinux.
+fn labelled(label: Label) -> Option<Row> {
+    let what = "It touches files and programs that are not its own (SELinux)";
+    let tried = "/proc of its first process, from outside";
+    let row = |holds, seen: String| Some(Row::seen("label", what, tried, holds, seen));
+    match label {
+        Label::Off => None,
+        Label::Confined(label) => row(true, format!("enforcing; its label is {label}")),
+        Label::Unconfined(label) => row(false, format!("its label is {label}")),
+        Label::Permissive(label) => {
+            let why = format!("its label is {label}, but this computer's SELinux is permissive");
+            Some(Row::not_tried("label", what, why))
+        }
+        Label::Unused(label) => {
+            let why = format!("the engine gives containers no labels here; its label is {label}");
+            Some(Row::not_tried("label", what, why))
+        }
+    }
+}
+
 pub(super) fn held_by_the_kernel(walls: Walls) -> Vec<Row> {
     let row = |id, what, tried: &str, holds: bool, good: &str, bad: &str| {
         Row::seen(id, what, tried, holds, if holds { good } else { bad })
     };
-    vec![
+    let mut rows = vec![
         row(
             "namespaces",
             "The sandbox sees the computer's users and files (--network=host, --userns=host)",
@@ -151,7 +171,9 @@ pub(super) fn held_by_the_kernel(walls: Walls) -> Vec<Row> {
             "a filter is in force",
             "there is no filter",
         ),
-    ]
+    ];
+    rows.extend(labelled(walls.label));
+    rows
 }
 
 /// Files, then rights, then the network, then what is left; each by its number.
@@ -159,7 +181,7 @@ pub(super) fn order(id: &str) -> (u8, u32, &str) {
     let place = match id {
         "works" => 0,
         _ if id.starts_with('F') => 1,
-        "namespaces" | "rights" | "seccomp" | "calls" | "memory" => 2,
+        "namespaces" | "rights" | "seccomp" | "label" | "calls" | "memory" => 2,
         _ if id.starts_with('H') => 3,
         _ if id.starts_with('N') => 4,
         "firewall" => 5,
