@@ -101,8 +101,6 @@ fn a_container_has_no_names_or_addresses_of_the_host() {
     assert_eq!(ended.out.lines().collect::<Vec<_>>(), names);
 }
 
-/// Settings of ann's for her engine, with a runtime that changes what it was asked
-
 /// Switches on what is off by default, in ann's settings for the project.
 fn may_make_namespaces(workshop: &Workshop, project: &Path) {
     good(workshop, &workshop.rcc(project, &["init", "--yes", "--image", "small"]).expect("init"));
