@@ -42,8 +42,15 @@ pub fn build() -> Result<PathBuf, String> {
 pub fn show(workshop: &Workshop, program: &Path) -> anyhow::Result<PathBuf> {
     let own = rcc_tests::Lab::program("rcc-desktop");
     fs::copy(program, &own).with_context(|| format!("copy {}", program.display()))?;
-    // X keeps sockets and locks in /tmp; the machine's own stays as it is.
-    workshop.lab.on_host("mount -t tmpfs -o mode=1777 lab /tmp && mkdir -m 1777 /tmp/.X11-unix")?;
+    // X keeps sockets and locks in /tmp; the machine's own stays as it is, and what is
+    // written here is written there, also when the project lies in /tmp.
+    let outputs = workspace::outputs();
+    let target = outputs.parent().context("no target folder")?.display();
+    workshop.lab.on_host(&format!(
+        "mkdir /run/rcc-lab/target && mount --bind '{target}' /run/rcc-lab/target &&
+         mount -t tmpfs -o mode=1777 lab /tmp && mkdir -m 1777 /tmp/.X11-unix &&
+         mkdir -p '{target}' && mount --bind /run/rcc-lab/target '{target}'"
+    ))?;
     let folder = workshop.project("screen")?;
     let log = |name: &str| -> anyhow::Result<Stdio> {
         Ok(fs::File::create(workspace::outputs().join(name))?.into())
