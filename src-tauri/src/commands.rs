@@ -54,6 +54,8 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         settings::resources,
         settings::project_settings,
         settings::save_project_settings,
+        settings::layers,
+        settings::remove_layer,
         settings::setup,
         settings::mend,
         settings::cancel_mend,

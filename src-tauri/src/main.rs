@@ -7,6 +7,7 @@ mod commands;
 mod desk;
 mod dropped;
 mod hosts;
+mod layers;
 mod limits;
 mod live;
 mod network;

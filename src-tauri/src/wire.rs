@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use desk::{DroppedFile, Ending, LoginState};
 pub use hosts::{FieldProblem, HostFields, HostLine, HostsChange, HostsDocument, HostsLevel};
 pub use network::{AllowHost, AllowScope, Blocked, NetworkLine, NetworkView, Outcome};
-pub use project::{LimitDefaults, PackageOffer, ProjectSettings, Resources};
+pub use project::{Layer, LimitDefaults, PackageOffer, ProjectSettings, Resources};
 pub use review::{ReviewLine, ReviewView, WhatWord};
 pub use settings::WindowSettings;
 pub use setup::{About, SetupId, SetupLine, Tried, Wall, WallId, WallState};
@@ -457,6 +457,7 @@ mod tests {
             LoginState::decl(&config),
             Ending::decl(&config),
             Resources::decl(&config),
+            Layer::decl(&config),
             ProjectSettings::decl(&config),
             PackageOffer::decl(&config),
             LimitDefaults::decl(&config),

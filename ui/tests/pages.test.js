@@ -286,6 +286,45 @@ describe("settings", () => {
   });
 });
 
+describe("layers of packages", () => {
+  const lines = (page) => page.getByRole("listitem").filter({ hasText: "rcc-dev-with" });
+  const removed = async (page) => (await calls(page, "removeLayer")).map(([, name]) => name);
+
+  on("", "one that nobody uses goes at once, another one asks first", async (page) => {
+    await goto(page, "#/settings/image");
+    await page.getByText("1300 MB, used 40 days ago").waitFor();
+    await button(page, "Remove the layer of no project").click();
+    await page.waitForFunction(() => window.__rccFake.calls.some(([call]) => call === "removeLayer"));
+    await page.getByText("used 40 days ago").waitFor({ state: "detached" });
+    assert.equal(await lines(page).count(), 1);
+
+    const used = page.getByRole("button", { name: /^Remove the layer of .*web-shop/ });
+    await used.click();
+    await page.getByRole("dialog").getByText("installs the packages again").waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    assert.equal((await removed(page)).length, 1);
+    await used.click();
+    await page.getByRole("dialog").getByRole("button", { name: "Remove", exact: true }).click();
+    await page.getByText("None is kept.").waitFor();
+    assert.equal((await removed(page)).length, 2);
+  });
+
+  on("", "one that a sandbox runs with stays, with the reason", async (page) => {
+    await goto(page, "#/settings/image");
+    await lines(page).first().waitFor();
+    await page.evaluate(() => window.__rccFake.fail("removeLayer"));
+    await button(page, "Remove the layer of no project").click();
+    await page.getByText("stop that session and try again").waitFor();
+    assert.equal(await lines(page).count(), 2);
+  });
+
+  on("layers=none", "and none", async (page) => {
+    await goto(page, "#/settings/image");
+    await page.getByText("None is kept.").waitFor();
+  });
+});
+
 describe("quit and the tray", () => {
   on("", "quit asks while sessions run", async (page) => {
     await row(page, "api").waitFor();

@@ -60,7 +60,8 @@ pub async fn remove_layer(host: &Host, engine: &Engine, name: &str) -> Result<()
         return Err(Error::new(Code::Invalid, format!("`{shown}` is not a layer of rcc's."))
             .hint_is("`rcc layers` lists them."));
     }
-    engine.remove_image(name).await?;
+    let hint = "One that a sandbox runs with stays: stop that session and try again.";
+    engine.remove_image(name).await.map_err(|error| error.hint_is(hint))?;
     let _ = fs::remove_file(note(host, name));
     Ok(())
 }

@@ -27,6 +27,8 @@ pub const NAMES: &[&str] = &[
     "resources",
     "project_settings",
     "save_project_settings",
+    "layers",
+    "remove_layer",
     "setup",
     "mend",
     "cancel_mend",

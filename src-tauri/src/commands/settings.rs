@@ -7,10 +7,10 @@ use tauri::ipc::Channel;
 use super::Answer;
 use crate::app::Shared;
 use crate::wire::{
-    About, Event, Problem, Progress, ProjectSettings, Resources, SetupId, SetupLine, Tried, Wall,
-    WindowSettings,
+    About, Event, Layer, Problem, Progress, ProjectSettings, Resources, SetupId, SetupLine, Tried,
+    Wall, WindowSettings,
 };
-use crate::{limits, setup as first_run};
+use crate::{layers, limits, setup as first_run};
 
 #[tauri::command]
 pub fn settings(app: State<'_, Shared>) -> WindowSettings {
@@ -45,6 +45,17 @@ pub async fn save_project_settings(
     settings: ProjectSettings,
 ) -> Answer<()> {
     Ok(limits::save(&app, &project, settings).await?)
+}
+
+#[tauri::command]
+pub async fn layers(app: State<'_, Shared>) -> Answer<Vec<Layer>> {
+    Ok(layers::layers(&app).await?)
+}
+
+/// Answers those that are left.
+#[tauri::command]
+pub async fn remove_layer(app: State<'_, Shared>, name: String) -> Answer<Vec<Layer>> {
+    Ok(layers::remove(&app, &name).await?)
 }
 
 #[tauri::command]

@@ -24,6 +24,22 @@ pub struct Resources {
     pub why: Option<String>,
 }
 
+/// A layer of projects' own packages that the engine keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub struct Layer {
+    pub name: String,
+    /// What it takes, bytes.
+    #[cfg_attr(test, ts(type = "number"))]
+    pub size: u64,
+    /// When a sandbox was opened with it last, seconds since 1970.
+    #[cfg_attr(test, ts(type = "number | null"))]
+    pub used: Option<u64>,
+    /// Folders of the projects that ask for its packages, `~` for the home.
+    pub projects: Vec<String>,
+}
+
 /// A person's settings for one project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]

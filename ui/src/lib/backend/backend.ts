@@ -11,6 +11,7 @@ import type {
   HostsChange,
   HostsDocument,
   HostsLevel,
+  Layer,
   LoginState,
   NetworkView,
   Opened,
@@ -73,6 +74,10 @@ export interface Backend {
   resources(project: string): Promise<Resources>;
   projectSettings(project: string): Promise<ProjectSettings>;
   saveProjectSettings(project: string, settings: ProjectSettings): Promise<void>;
+  /** Layers of projects' own packages that are kept. */
+  layers(): Promise<Layer[]>;
+  /** Answers those that are left; a project that wants it again has it built again. */
+  removeLayer(name: string): Promise<Layer[]>;
   /** What this computer needs before a sandbox can start. */
   setup(): Promise<SetupLine[]>;
   mend(id: SetupId, onProgress: (progress: Progress) => void): Promise<SetupLine[]>;

@@ -339,6 +339,20 @@ enforced: boolean,
  */
 why: string | null, };
 
+export type Layer = { name: string,
+/**
+ * What it takes, bytes.
+ */
+size: number,
+/**
+ * When a sandbox was opened with it last, seconds since 1970.
+ */
+used: number | null,
+/**
+ * Folders of the projects that ask for its packages, `~` for the home.
+ */
+projects: Array<string>, };
+
 export type ProjectSettings = {
 /**
  * Claude acts without asking.
@@ -480,6 +494,8 @@ export type Command =
   | "resources"
   | "project_settings"
   | "save_project_settings"
+  | "layers"
+  | "remove_layer"
   | "setup"
   | "mend"
   | "cancel_mend"

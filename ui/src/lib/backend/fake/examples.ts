@@ -2,6 +2,7 @@
 
 import type {
   Activity,
+  Layer,
   NetworkLine,
   PackageOffer,
   Project,
@@ -107,6 +108,14 @@ export const SETTINGS: WindowSettings = {
   claudeTelemetry: false,
   closeHides: true,
 };
+
+export function layers(): Layer[] {
+  const now = seconds();
+  return [
+    { name: "localhost/rcc-dev-with:3f9c01a2b7d4", size: 412e6, used: now - 7200, projects: ["~/code/clients/a-rather-long-name/web-shop", "~/code/api"] },
+    { name: "localhost/rcc-dev-with:8e0d77c1f25a", size: 1.3e9, used: now - 40 * 86400, projects: [] },
+  ];
+}
 
 const OFFERED: PackageOffer[] = [
   { packages: ["postgresql-client"], because: "docker-compose.yml" },

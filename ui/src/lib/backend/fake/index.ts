@@ -1,7 +1,7 @@
 /**
  * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
  * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open`,
- * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`, `?answer=late`,
+ * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`, `?layers=none`, `?answer=late`,
  * `?review=some`, `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
  */
 
@@ -69,6 +69,7 @@ class Fake implements Backend {
   readonly #hosts: FakeHosts;
   readonly #reviews = new Map<string, FakeReview>();
   #settings: WindowSettings;
+  #layers;
   #setup;
   #tell: (event: Event) => void = () => undefined;
   #lastChannel = 0;
@@ -86,6 +87,7 @@ class Fake implements Backend {
     this.#projects = examples.projects(options.get("projects") ?? "few");
     this.#hosts = new FakeHosts(options.get("hosts") ?? "few");
     if (options.get("review") === "some") this.#reviews.set("0000000000000002", new FakeReview());
+    this.#layers = options.get("layers") === "none" ? [] : examples.layers();
     this.#setup = examples.setup(options.get("setup") ?? "good");
     if (options.get("login") === "offered") for (const project of this.#projects) project.offerLogin = project.session !== null;
     this.#settings = { ...examples.SETTINGS, theme: (options.get("theme") ?? "system") as WindowSettings["theme"] };
@@ -298,6 +300,18 @@ class Fake implements Backend {
   async saveProjectSettings(id: string, settings: ProjectSettings) {
     this.calls.push(["saveProjectSettings", id, settings]);
     this.#projectSettings.set(id, structuredClone(settings));
+  }
+
+  async layers() {
+    return structuredClone(this.#layers);
+  }
+
+  async removeLayer(name: string) {
+    this.calls.push(["removeLayer", name]);
+    await this.#wait(200);
+    if (this.#failing.delete("removeLayer")) throw problems.LAYER_IN_USE;
+    this.#layers = this.#layers.filter((layer) => layer.name !== name);
+    return structuredClone(this.#layers);
   }
 
   async setup() {

@@ -21,6 +21,13 @@ export const ENGINE_MISSING = problem(
   "Install the packages podman and uidmap with your package manager.",
 );
 
+export const LAYER_IN_USE = problem(
+  "RCC-E201",
+  "Podman does not do what rcc asks.",
+  "Podman could not remove localhost/rcc-dev-with:8e0d77c1f25a: it is used by a container.",
+  "One that a sandbox runs with stays: stop that session and try again.",
+);
+
 export const HOME_REFUSED = problem(
   "RCC-E102",
   "Cannot open your home folder.",
