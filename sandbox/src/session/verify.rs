@@ -185,9 +185,12 @@ impl Session {
             }
             read_outcomes(&said, probes.len()).map_err(failed)
         };
-        tokio::time::timeout(PATIENCE, run)
-            .await
-            .map_err(|_| failed("it took longer than four seconds".into()))?
+        tokio::time::timeout(PATIENCE, run).await.map_err(|_| {
+            failed("it took longer than four seconds".into()).hint_is(
+                "A busy computer or sandbox can be the reason: try again in a moment. \
+                 If it never answers, stop the session and start it again.",
+            )
+        })?
     }
 
     /// N20, and that the firewall lets through what it should.

@@ -161,10 +161,8 @@ export class Tab {
       write: (bytes, credited) => {
         if (!current()) return;
         if (this.#channel === null) this.#early ??= [];
-        const arrived = performance.now();
-        this.#view?.write(bytes, (drawn) => {
-          const now = performance.now();
-          if (credited) credit.drawn(drawn, now - arrived, now);
+        this.#view?.write(bytes, (taken, waited) => {
+          if (credited) credit.drawn(taken, waited, performance.now());
         });
       },
       ended: (code) => {

@@ -6,6 +6,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 import { COPY_WINDOW_MS, copiedText } from "./clipboard";
 import { isKept } from "./kept";
+import { Pacing, type Taken } from "./pacing";
 import { leadSpanStyles, withSheets } from "./policy";
 import { dark, FOUND_DARK, FOUND_LIGHT, light } from "./themes";
 
@@ -37,13 +38,11 @@ export interface Look {
 
 const SCROLLBACK_LINES = 5000;
 
-/** Bytes that xterm.js takes in without a pause: it draws a megabyte of short lines in a second. */
-const DRAWN_AT_ONCE = 16 * 1024;
-
 export class TerminalView {
   readonly #terminal: Terminal;
   readonly #fit = new FitAddon();
   readonly #search = new SearchAddon({ highlightLimit: 1000 });
+  readonly #pacing = new Pacing((bytes, written) => this.#terminal.write(bytes, written));
   readonly #events: ViewEvents;
   readonly #undo: (() => void)[] = [];
   readonly #encoder = new TextEncoder();
@@ -129,16 +128,14 @@ export class TerminalView {
     this.#terminal.clearSelection();
   }
 
-  /** Draws in pieces: between them the page can take a key. `drawn` is told the size of each. */
-  write(bytes: Uint8Array, drawn: (bytes: number) => void): void {
-    for (let start = 0; start < bytes.length; start += DRAWN_AT_ONCE) {
-      const piece = bytes.subarray(start, start + DRAWN_AT_ONCE);
-      this.#terminal.write(piece, () => drawn(piece.length));
-    }
+  /** `taken` is told of each piece. */
+  write(bytes: Uint8Array, taken: Taken): void {
+    this.#pacing.push(bytes, taken);
   }
 
   /** Forgets everything, for another program. */
   reset(): void {
+    this.#pacing.clear();
     this.#terminal.reset();
     this.#tellsScheme = false;
   }
@@ -186,6 +183,7 @@ export class TerminalView {
   }
 
   dispose(): void {
+    this.#pacing.clear();
     for (const undo of this.#undo.splice(0)) undo();
     this.#terminal.dispose();
   }
