@@ -88,8 +88,10 @@ pub enum Command {
     },
     /// End the sandbox; project, conversation and image stay
     Stop {
+        /// The folder as `rcc ls` names it, also when it is gone; else the one where you are
+        folder: Option<PathBuf>,
         /// Every sandbox of yours
-        #[arg(long)]
+        #[arg(long, conflicts_with = "folder")]
         all: bool,
     },
     /// Allow a host: HOST, HOST:PORT or HOST:PORT/udp; port 443 if none is given

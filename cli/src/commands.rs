@@ -7,10 +7,12 @@ mod review;
 mod setup;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rcc_sandbox::{Engine, Handed, Host, Network, Program, Project, Session, Settings, State};
+use rcc_sandbox::{
+    Code, Engine, Error, Handed, Host, Network, Program, Project, Session, Settings, State,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -63,7 +65,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         }
         Command::Ls => list::ls(&call).await,
         Command::Attach { terminal } => attach(&call, terminal).await,
-        Command::Stop { all } => stop(&call, all).await,
+        Command::Stop { folder, all } => stop(&call, folder.as_deref(), all).await,
         Command::Allow { host, reach, private } => {
             hosts::allow(&call, &host, &reach, private).await
         }
@@ -221,11 +223,11 @@ async fn newest(session: &Session) -> rcc_sandbox::Result<u32> {
         })
 }
 
-async fn stop(call: &Call, all: bool) -> anyhow::Result<u8> {
-    let sessions = if all {
-        Session::all(&Engine::connect(&call.host).await?).await?
-    } else {
-        vec![call.session().await?.2]
+async fn stop(call: &Call, folder: Option<&Path>, all: bool) -> anyhow::Result<u8> {
+    let sessions = match folder {
+        Some(folder) => vec![named(call, folder).await?],
+        None if all => Session::all(&Engine::connect(&call.host).await?).await?,
+        None => vec![call.session().await?.2],
     };
     for session in &sessions {
         session.stop(&call.host).await?;
@@ -238,6 +240,18 @@ async fn stop(call: &Call, all: bool) -> anyhow::Result<u8> {
         show::note("no sandbox runs.");
     }
     Ok(0)
+}
+
+/// The session that was opened in a folder of this name, whatever is there now.
+async fn named(call: &Call, folder: &Path) -> anyhow::Result<Session> {
+    let wanted = folder.canonicalize().or_else(|_| std::path::absolute(folder));
+    let wanted = wanted.unwrap_or_else(|_| folder.into());
+    let all = Session::all(&Engine::connect(&call.host).await?).await?;
+    Ok(all.into_iter().find(|session| session.path() == wanted).ok_or_else(|| {
+        let shown = rcc_sandbox::display::line(&wanted.to_string_lossy(), 200);
+        Error::new(Code::NoSession, format!("No sandbox was opened in {shown}."))
+            .hint_is("`rcc ls` lists those that run, with their folders.")
+    })?)
 }
 
 async fn net(call: &Call, state: OnOff) -> anyhow::Result<u8> {

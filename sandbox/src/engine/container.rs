@@ -19,6 +19,8 @@ pub mod label {
     pub const SESSION: &str = "dev.rcc.session";
     /// The project's path, for display.
     pub const PATH: &str = "dev.rcc.path";
+    /// Device and inode of the folder that was mounted, in decimal, with a colon between.
+    pub const FOLDER: &str = "dev.rcc.folder";
     /// The image as the person named it.
     pub const IMAGE: &str = "dev.rcc.image";
     /// Version of Claude Code that is mounted, or empty.

@@ -97,6 +97,7 @@ async fn steps(
     let _lock = or_cancelled(cancel, Lock::take(&lock)).await?;
     if let Some(session) = or_cancelled(cancel, running(&engine, &folder.project, &opening)).await?
     {
+        is_still_there(&session, &folder.project)?;
         if request.offline {
             or_cancelled(cancel, is_cut_off(&engine, &session)).await?;
         } else {
@@ -323,6 +324,7 @@ async fn describe(
         (label::PROJECT.to_string(), project.id().to_string()),
         (label::SESSION.to_string(), container_name(project)),
         (label::PATH.to_string(), project.path().to_string_lossy().into_owned()),
+        (label::FOLDER.to_string(), identity(project.path()).map(written).unwrap_or_default()),
         (label::IMAGE.to_string(), choice.to_string()),
         (label::CLAUDE.to_string(), claude_version.unwrap_or_default()),
         (label::OFFLINE.to_string(), flag(request.offline)),
@@ -413,28 +415,63 @@ async fn check_neighbours(engine: &Engine, project: &Project) -> Result<()> {
         if !other.found.running || other.project_id() == project.id() {
             continue;
         }
-        if overlap(project.path(), &other.path()) {
-            let shown = crate::display::line(&other.path().to_string_lossy(), 200);
-            return Err(Error::new(
-                Code::FolderRefused,
-                format!("A sandbox runs for {shown}, and one of the two folders is in the other."),
+        let name = crate::display::line(&other.path().to_string_lossy(), 200);
+        let (why, hint) = if overlap(project.path(), &other.path()) {
+            (
+                format!("A sandbox runs for {name}, and one of the two folders is in the other."),
+                "End the other one with `rcc stop` in its folder first.".into(),
             )
-            .title_is(format!("Cannot open {}.", project.path().display()))
-            .hint_is("End the other one with `rcc stop` in its folder first."));
-        }
+        } else if was_mounted(project.path(), other.label(label::FOLDER)) {
+            (
+                format!("A sandbox runs for it, or for a folder around it, under the name {name}."),
+                format!("End that one first: `rcc stop {name}`."),
+            )
+        } else {
+            continue;
+        };
+        let title = format!("Cannot open {}.", project.path().display());
+        return Err(Error::new(Code::FolderRefused, why).title_is(title).hint_is(hint));
     }
     Ok(())
 }
 
+/// Whether the folder that a sandbox has, by its label, is `path` or around it, whatever
+/// name it had when it was mounted.
+fn was_mounted(path: &Path, folder: &str) -> bool {
+    path.ancestors().filter_map(identity).any(|above| written(above) == folder)
+}
+
+/// The sandbox of a path keeps the folder that was there when it was opened.
+fn is_still_there(session: &Session, project: &Project) -> Result<()> {
+    let folder = session.label(label::FOLDER);
+    if folder.is_empty() || was_mounted(project.path(), folder) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::FolderRefused,
+        "Its sandbox runs with the folder that had this name before: it was moved, or made anew.",
+    )
+    .title_is(format!("Cannot open {}.", project.path().display()))
+    .hint_is("End that one with `rcc stop` here, then open it again."))
+}
+
 /// Whether one folder is, or lies in, the other, by name or by inode.
 fn overlap(one: &Path, two: &Path) -> bool {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     let lies_in = |inner: &Path, outer: &Path| {
         let wanted = identity(outer);
         inner.starts_with(outer)
             || wanted.is_some() && inner.ancestors().any(|above| identity(above) == wanted)
     };
     lies_in(one, two) || lies_in(two, one)
+}
+
+/// Device and inode: a folder keeps them when it gets another name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn written((device, inode): (u64, u64)) -> String {
+    format!("{device}:{inode}")
 }
 
 /// Plugs the link in and sets up the sandbox's end. When that fails the link is
@@ -469,5 +506,18 @@ mod tests {
         assert!(overlap(&one, &inner) && overlap(&inner, &one) && overlap(&one, &one));
         assert!(overlap(&inner, &link) && overlap(&link, &inner));
         assert!(!overlap(&one, &two) && !overlap(&inner, &two));
+    }
+
+    #[test]
+    fn a_folder_is_known_by_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        fs::create_dir_all(old.join("in")).unwrap();
+        let folder = written(identity(&old).unwrap());
+        fs::rename(&old, &new).unwrap();
+        fs::create_dir(&old).unwrap();
+        assert!(was_mounted(&new, &folder) && was_mounted(&new.join("in"), &folder));
+        assert!(!was_mounted(&old, &folder) && !was_mounted(dir.path(), &folder));
+        assert!(!was_mounted(&new, ""), "a session of an older release");
     }
 }

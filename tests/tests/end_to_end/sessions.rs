@@ -34,6 +34,31 @@ fn sessions_are_listed_stopped_and_pass_exit_codes_on() {
 }
 
 #[test]
+fn f2_a_folder_that_got_another_name_is_not_opened_a_second_time() {
+    let Some((workshop, project)) = start("renamed") else { return };
+    let moved = project.with_file_name("moved");
+    good(&workshop, &inside(&workshop, &project, "mkdir in"));
+    fs::rename(&project, &moved).expect("rename");
+    // Its agent could exchange what is mounted in the second one.
+    for folder in [&moved, &moved.join("in")] {
+        let refused = inside(&workshop, folder, "true");
+        let told = refused.err.contains("under the name") && refused.err.contains("RCC-E102");
+        assert!(refused.code == 125 && told, "{refused:?}");
+    }
+    // Nor does the sandbox that works there pass for one of what has the old name now.
+    workshop.project("renamed").expect("the old name");
+    let refused = inside(&workshop, &project, "true");
+    assert!(refused.code == 125 && refused.err.contains("made anew"), "{refused:?}");
+    fs::remove_dir(&project).expect("rmdir");
+
+    let stop = |folder: &str| workshop.rcc(&moved, &["stop", folder]).expect("rcc stop");
+    assert_eq!(stop("/nowhere").code, 125);
+    good(&workshop, &stop(&project.to_string_lossy()));
+    good(&workshop, &inside(&workshop, &moved, "rmdir in"));
+    good(&workshop, &stop(&moved.to_string_lossy()));
+}
+
+#[test]
 fn f2_a_hook_of_the_agents_is_told_shown_and_put_back() {
     let Some((workshop, project)) = start("review") else { return };
     let rcc = |arguments: &[&str]| workshop.rcc(&project, arguments).expect("rcc");
