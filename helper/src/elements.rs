@@ -5,26 +5,16 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_sys::SocketAddr;
 use nix::libc;
 use rcc_policy::Protocol;
 
-use crate::nfnetlink::{
-    NFTABLES, NLM_F_ACK, NLMSG_ERROR, attribute, message, messages, nested, open,
-};
+use crate::batch::{Batch, CREATE};
+use crate::nfnetlink::{attribute, nested};
 use crate::nft::TABLE;
 
-/// `NFPROTO_INET`.
-const INET: u8 = 1;
-// NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END
-const BEGIN: u16 = 0x10;
-const END: u16 = 0x11;
 // enum nf_tables_msg_types
-const NEW_ELEMENTS: u16 = (NFTABLES << 8) | 12;
-const REMOVE_ELEMENTS: u16 = (NFTABLES << 8) | 14;
-const NLM_F_CREATE: u16 = 0x400;
-/// Where a message has its flags (struct nlmsghdr).
-const FLAGS: usize = 6;
+const NEW_ELEMENTS: u16 = 12;
+const REMOVE_ELEMENTS: u16 = 14;
 // enum nft_set_elem_list_attributes, nft_list_attributes, nft_set_elem_attributes,
 // nft_data_attributes
 const LIST_TABLE: u16 = 1;
@@ -42,12 +32,7 @@ pub type Key = (Ipv4Addr, Protocol, u16);
 
 /// Changes that hold all together or not at all.
 #[derive(Default)]
-pub struct Elements {
-    packet: Vec<u8>,
-    messages: u32,
-    /// Where the last message begins.
-    last: usize,
-}
+pub struct Elements(Batch);
 
 impl Elements {
     /// Puts keys into a set for so many seconds; one that is there keeps its life.
@@ -78,57 +63,25 @@ impl Elements {
             attribute(&mut body, LIST_TABLE, format!("{TABLE}\0").as_bytes());
             attribute(&mut body, LIST_SET, format!("{set}\0").as_bytes());
             attribute(&mut body, nested(LIST_ELEMENTS), &elements);
-            self.messages += 1;
-            let flags = if timeout.is_some() { NLM_F_CREATE } else { 0 };
-            self.last = self.packet.len();
-            self.packet.extend(message(kind, flags, INET, 0, self.messages, &body));
+            let flags = if timeout.is_some() { CREATE } else { 0 };
+            self.0.push(kind, flags, &body);
         }
     }
 
     /// Hands the changes to the kernel, in the network namespace of the calling
     /// thread.
     pub fn commit(self) -> io::Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        // Mistakes are told in any case; that all is well, by the last message alone: an
-        // answer for each would not fit the socket.
-        let mut own = self.packet;
-        let flags = self.last + FLAGS;
-        let with_ack = u16::from_ne_bytes([own[flags], own[flags + 1]]) | NLM_F_ACK;
-        own[flags..flags + 2].copy_from_slice(&with_ack.to_ne_bytes());
-        let mut packet = message(BEGIN, 0, 0, NFTABLES, 0, &[]);
-        packet.extend(own);
-        packet.extend(message(END, 0, 0, NFTABLES, self.messages + 1, &[]));
-        let socket = open()?;
-        socket.send_to(&packet, &SocketAddr::new(0, 0), 0)?;
-        // The kernel has done it, and said so, before the call returns.
-        socket.set_non_blocking(true)?;
-        let mut acknowledged = false;
-        while !acknowledged {
-            let (data, _) = socket.recv_from_full()?;
-            for (kind, _, body) in messages(&data) {
-                if kind != NLMSG_ERROR {
-                    continue;
-                }
-                match body.get(0..4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes) {
-                    Some(0) => acknowledged = true,
-                    Some(code) => return Err(io::Error::from_raw_os_error(-code)),
-                    None => return Err(io::ErrorKind::InvalidData.into()),
-                }
-            }
-        }
-        Ok(())
+        self.0.commit()
     }
 
     /// True when there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.messages == 0
+        self.0.is_empty()
     }
 
     /// Bytes so far; the kernel takes some 200 KB at once.
     pub fn size(&self) -> usize {
-        self.packet.len()
+        self.0.size()
     }
 }
 
@@ -161,7 +114,6 @@ mod tests {
         let keys: Vec<Key> = (0..1_001).map(|n| (Ipv4Addr::from(n), Protocol::Tcp, 443)).collect();
         changes.add("name_public_1", &keys, 60);
         changes.remove("name_public_1", &keys[..1]);
-        let kinds: Vec<u16> = messages(&changes.packet).map(|(kind, _, _)| kind).collect();
-        assert_eq!(kinds, [NEW_ELEMENTS, NEW_ELEMENTS, NEW_ELEMENTS, REMOVE_ELEMENTS]);
+        assert_eq!(changes.0.kinds(), [NEW_ELEMENTS, NEW_ELEMENTS, NEW_ELEMENTS, REMOVE_ELEMENTS]);
     }
 }

@@ -4,8 +4,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use netlink_sys::Socket;
 use tokio::io::unix::AsyncFd;
@@ -26,19 +24,6 @@ pub fn watch<T: Owns>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: `Owns` is for types whose descriptor is valid, and the same, for as
     // long as they live.
     unsafe { Ok(AsyncFd::register(inner)?) }
-}
-
-/// Has a program begin with nothing but standard input, output and error: what came
-/// over the bus must not live on in it (see [`close_inherited`]).
-pub fn pass_nothing_on(command: &mut Command) -> &mut Command {
-    let mark = || {
-        let (first, flags) = (3, nix::libc::CLOSE_RANGE_CLOEXEC);
-        // SAFETY: a system call on numbers, in a child that has not begun yet.
-        let result = unsafe { nix::libc::close_range(first, nix::libc::c_uint::MAX, flags as i32) };
-        nix::errno::Errno::result(result).map(drop).map_err(io::Error::from)
-    };
-    // SAFETY: between fork and exec it makes one system call and takes no memory.
-    unsafe { command.pre_exec(mark) }
 }
 
 /// Closes everything but standard input, output and error. For the first moment

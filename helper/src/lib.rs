@@ -5,6 +5,7 @@
 
 mod attachments;
 mod auth;
+mod batch;
 mod control;
 mod diagnose;
 mod elements;

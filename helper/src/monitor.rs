@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use zbus::object_server::SignalEmitter;
 
 use crate::control::{Blocked, Control, Event, Publication, Published};
+use crate::netlink::Removed;
 use crate::netns::Room;
 use crate::nfnetlink;
 use crate::nft::TABLE;
@@ -86,7 +87,7 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
         result = supervise_resolver(control.clone(), empty, hellos, publish) => result?,
         result = publish_in_batches(control.clone(), publications) => result,
         result = read_log(control.clone(), logged) => result?,
-        result = follow(gate_links, || control.sweep()) => result?,
+        result = follow_links(&control, gate_links) => result?,
         result = follow(host_changes, || async {
             if let Err(error) = control.host_changed().await {
                 warn!(%error, "the host's addresses could not be taken over");
@@ -165,6 +166,16 @@ async fn datagram(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Hears the next burst of changes to its end.
+async fn burst(socket: &AsyncFd<Socket>, mut hear: impl FnMut(&[u8])) -> io::Result<()> {
+    hear(&datagram(socket).await?);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    while let Ok(result) = tokio::time::timeout(Duration::ZERO, datagram(socket)).await {
+        hear(&result?);
+    }
+    Ok(())
+}
+
 /// Does something after each burst of changes.
 async fn follow<F: Future<Output = ()>>(
     socket: Socket,
@@ -172,13 +183,20 @@ async fn follow<F: Future<Output = ()>>(
 ) -> anyhow::Result<()> {
     let socket = crate::fd::watch(socket)?;
     loop {
-        datagram(&socket).await?;
-        // Changes come in bursts.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        while let Ok(result) = tokio::time::timeout(Duration::ZERO, datagram(&socket)).await {
-            result?;
-        }
+        burst(&socket, |_| ()).await?;
         act().await;
+    }
+}
+
+/// Clears what belongs to links that the kernel took away.
+async fn follow_links(control: &Control, socket: Socket) -> anyhow::Result<()> {
+    let socket = crate::fd::watch(socket)?;
+    let mut removed = Removed::default();
+    loop {
+        burst(&socket, |datagram| removed.hear(datagram)).await?;
+        if control.sweep(&removed).await {
+            removed = Removed::default();
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Blocking and small: every call is one request from a thread that lives in
 //! the right namespace, so nothing can be asked in the wrong one.
 
+mod removed;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -24,6 +26,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+pub use removed::Removed;
 
 /// A hardware address.
 pub type Mac = [u8; 6];

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::{nft, privileges};
+use crate::privileges;
 
 /// The gate's namespace, where `ip netns` looks for it too.
 pub const GATE_PATH: &str = "/run/netns/rcc";
@@ -186,8 +186,6 @@ impl Room {
                 if go_on {
                     for job in todo {
                         job();
-                        // Whoever waited for the job does not wait for this.
-                        nft::prepare();
                     }
                 }
             })

@@ -1,12 +1,19 @@
 //! Writing to nf_tables: typed statements of the `nftables` crate, one atomic
 //! transaction at a time. Nothing here reads rules back: what stands in the
 //! kernel is replaced whole, never matched and patched.
+//!
+//! The program `nft` writes them; those of a single sandbox go to the kernel
+//! directly, which is the same (a test holds both against each other) and quicker.
+
+mod expressions;
+mod messages;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command as Program, Stdio};
 
 use nftables::expr::{
     BinaryOperation, CT, Elem, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression,
@@ -23,6 +30,7 @@ use nftables::stmt::{
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
 use serde_json::{Value, json};
 use thiserror::Error;
+use tracing::warn;
 
 /// Everything of ours, in the gate and on the host, is in `table inet rcc`.
 pub const TABLE: &str = "rcc";
@@ -47,9 +55,15 @@ pub enum NftError {
 /// One atomic transaction.
 #[derive(Default)]
 pub struct Transaction {
-    commands: Vec<Value>,
-    /// A statement that could not be written: nothing is handed over then.
-    unwritable: Option<serde_json::Error>,
+    commands: Vec<Command>,
+    /// What the keys of sets are that stand already.
+    standing: Vec<(String, Vec<SetType>)>,
+}
+
+enum Command {
+    Typed(Box<NfCmd<'static>>),
+    /// What the crate's schema has no type for.
+    Json(Value),
 }
 
 impl Transaction {
@@ -63,22 +77,16 @@ impl Transaction {
         self.commands.is_empty()
     }
 
-    fn push(&mut self, command: &NfCmd<'static>) {
-        match serde_json::to_value(command) {
-            Ok(mut command) => {
-                write_bare_words_as_objects(&mut command);
-                self.commands.push(command);
-            }
-            Err(error) => self.unwritable = Some(error),
-        }
+    fn push(&mut self, command: NfCmd<'static>) {
+        self.commands.push(Command::Typed(Box::new(command)));
     }
 
     fn add(&mut self, object: NfListObject<'static>) {
-        self.push(&NfCmd::Add(object));
+        self.push(NfCmd::Add(object));
     }
 
     fn delete(&mut self, object: NfListObject<'static>) {
-        self.push(&NfCmd::Delete(object));
+        self.push(NfCmd::Delete(object));
     }
 
     /// Makes the table when it is not there.
@@ -118,7 +126,7 @@ impl Transaction {
     }
 
     fn flush_chain(&mut self, name: &str) {
-        self.push(&NfCmd::Flush(FlushObject::Chain(chain(name))));
+        self.push(NfCmd::Flush(FlushObject::Chain(chain(name))));
     }
 
     /// Removes a chain that nothing jumps to any more.
@@ -128,13 +136,7 @@ impl Transaction {
 
     /// Appends a rule.
     pub fn rule(&mut self, chain: &str, statements: Vec<Statement<'static>>) {
-        self.add(NfListObject::Rule(Rule {
-            family: NfFamily::INet,
-            table: TABLE.into(),
-            chain: chain.to_owned().into(),
-            expr: statements.into(),
-            ..Rule::default()
-        }));
+        self.add(NfListObject::Rule(rule(chain, statements)));
     }
 
     /// Makes a set when it is not there.
@@ -153,27 +155,32 @@ impl Transaction {
     /// Makes a map from interface names to verdicts when it is not there. The
     /// crate's schema has no type for its values.
     pub fn verdict_map(&mut self, name: &str) {
-        self.commands.push(json!({ "add": { "map": {
+        self.commands.push(Command::Json(json!({ "add": { "map": {
             "family": NfFamily::INet, "table": TABLE, "name": name,
             "type": SetType::Ifname, "map": "verdict",
-        } } }));
+        } } })));
     }
 
     /// Takes all elements out of a map.
     pub fn flush_map(&mut self, name: &str) {
-        self.commands.push(json!({ "flush": { "map": {
+        self.commands.push(Command::Json(json!({ "flush": { "map": {
             "family": NfFamily::INet, "table": TABLE, "name": name,
-        } } }));
+        } } })));
     }
 
     /// Takes all elements out of a set.
     pub fn flush_set(&mut self, name: &str) {
-        self.push(&NfCmd::Flush(FlushObject::Set(Box::new(set(name)))));
+        self.push(NfCmd::Flush(FlushObject::Set(Box::new(set(name)))));
     }
 
     /// Removes a set that no rule names any more.
     pub fn remove_set(&mut self, name: &str) {
         self.delete(NfListObject::Set(Box::new(set(name))));
+    }
+
+    /// Says what the keys of a set are that stands already.
+    pub fn stands(&mut self, name: &str, types: &[SetType]) {
+        self.standing.push((name.to_owned(), types.to_vec()));
     }
 
     /// Puts elements into a set. An empty list is nothing to do.
@@ -193,74 +200,48 @@ impl Transaction {
     /// Hands the transaction to the kernel, in the network namespace of the
     /// calling thread. Either all of it holds afterwards or nothing.
     pub fn commit(self) -> Result<(), NftError> {
-        self.begin()?.end()
+        if self.is_empty() {
+            return Ok(());
+        }
+        if let Some(batch) = messages::batch(&self) {
+            match batch.commit() {
+                Ok(()) => return Ok(()),
+                // Nothing of it holds. The program tries the same, and has words for it.
+                Err(error) => warn!(%error, "the kernel refused a transaction; nft tries it"),
+            }
+        }
+        self.commit_by_program()
     }
 
-    /// The same, for who has something else to do meanwhile: nothing holds before
-    /// [`Committing::end`] says so.
-    pub fn begin(self) -> Result<Committing, NftError> {
-        if self.is_empty() {
-            return Ok(Committing(None));
-        }
-        if let Some(error) = self.unwritable {
-            return Err(error.into());
-        }
-        let json = serde_json::to_vec(&json!({ "nftables": self.commands }))?;
-        let mut child = started()?;
+    fn commit_by_program(self) -> Result<(), NftError> {
+        let commands = self.commands.into_iter().map(Command::into_json);
+        let commands = commands.collect::<Result<Vec<Value>, _>>()?;
+        let json = serde_json::to_vec(&json!({ "nftables": commands }))?;
+        let mut nft = Program::new(NFT);
+        nft.args(["-j", "-f", "-"]).env_clear().current_dir("/");
+        nft.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = nft.spawn()?;
         // nft reads all of its input before it writes a word, so this cannot deadlock.
         let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&json));
-        Ok(Committing(Some((child, written))))
-    }
-}
-
-/// The program, waiting for a transaction.
-fn start() -> std::io::Result<Child> {
-    let mut nft = Command::new(NFT);
-    nft.args(["-j", "-f", "-"]).env_clear().current_dir("/");
-    nft.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    crate::fd::pass_nothing_on(&mut nft).spawn()
-}
-
-thread_local! {
-    /// The one that [`prepare`] started, in the network namespace of this thread; the
-    /// outer `None` before the first transaction.
-    static PREPARED: RefCell<Option<Option<Child>>> = const { RefCell::new(None) };
-}
-
-fn started() -> std::io::Result<Child> {
-    // It looks at the kernel's tables only after it has read what it is to do.
-    if let Some(mut prepared) = PREPARED.replace(Some(None)).flatten()
-        && matches!(prepared.try_wait(), Ok(None))
-    {
-        return Ok(prepared);
-    }
-    start()
-}
-
-/// Starts the program for the next transaction of a thread that had one: starting it
-/// takes a third of an attach. It waits for its input, and ends with the helper.
-pub fn prepare() {
-    PREPARED.with_borrow_mut(|prepared| {
-        if let Some(prepared @ None) = prepared {
-            *prepared = start().ok();
-        }
-    });
-}
-
-/// A transaction under way.
-#[must_use = "nothing is known to hold before its end"]
-pub struct Committing(Option<(Child, std::io::Result<()>)>);
-
-impl Committing {
-    /// Waits for the kernel's word.
-    pub fn end(self) -> Result<(), NftError> {
-        let Some((child, written)) = self.0 else { return Ok(()) };
         let output = child.wait_with_output()?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(NftError::Refused(text.lines().take(6).collect::<Vec<_>>().join(" ")));
         }
         Ok(written?)
+    }
+}
+
+impl Command {
+    fn into_json(self) -> serde_json::Result<Value> {
+        match self {
+            Self::Json(command) => Ok(command),
+            Self::Typed(command) => {
+                let mut command = serde_json::to_value(command)?;
+                write_bare_words_as_objects(&mut command);
+                Ok(command)
+            }
+        }
     }
 }
 
@@ -285,6 +266,16 @@ fn chain(name: &str) -> Chain<'static> {
         table: TABLE.into(),
         name: name.to_owned().into(),
         ..Chain::default()
+    }
+}
+
+fn rule(chain: &str, statements: Vec<Statement<'static>>) -> Rule<'static> {
+    Rule {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        chain: chain.to_owned().into(),
+        expr: statements.into(),
+        ..Rule::default()
     }
 }
 

@@ -11,6 +11,7 @@ mod host;
 use std::net::{IpAddr, Ipv4Addr};
 
 use nftables::expr::{BinaryOperation, Expression};
+use nftables::schema::SetType;
 use nftables::stmt::Statement;
 use rcc_dbus::BlockedReason;
 use rcc_policy::{Entry, Protocol};
@@ -21,6 +22,8 @@ pub use host::host_table;
 
 use crate::nft::{is, log, number, payload, text};
 
+/// The set of the sandboxes' own addresses, each with the interface that it comes from.
+const OWN: (&str, [SetType; 2]) = ("own4", [SetType::Ifname, SetType::Ipv4Addr]);
 /// NFLOG group in the gate that carries what was refused.
 pub const LOG_GROUP: u32 = 7;
 /// The word that such a packet carries when it was let through.

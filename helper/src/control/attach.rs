@@ -89,12 +89,11 @@ impl Control {
             .run(move || -> Result<(u32, Sockets), HelperError> {
                 let name = link_name(id);
                 let mut gate = Rtnl::new().map_err(failed)?;
-                // Side by side: the link is down until the rules stand.
-                let rules = transaction.begin().map_err(failed)?;
                 let fd = netns::raw(&namespace);
-                let made = gate.add_veth(&name, Some(gate_mac), "eth0", Some(sandbox_mac), fd);
-                rules.end().map_err(failed)?;
-                made.map_err(failed)?;
+                // Down until the rules stand.
+                gate.add_veth(&name, Some(gate_mac), "eth0", Some(sandbox_mac), fd)
+                    .map_err(failed)?;
+                transaction.commit().map_err(failed)?;
                 let index = gate.index(&name).map_err(failed)?;
                 gate.add_address(index, GATEWAY, 32).map_err(failed)?;
                 let sockets = Sockets::new(&name).map_err(failed)?;

@@ -13,7 +13,7 @@ use super::{Blocked, Control, Event, Publication, Published, State, failed};
 use crate::attachments::{Attachment, now};
 use crate::elements::Elements;
 use crate::host;
-use crate::netlink::Rtnl;
+use crate::netlink::{Removed, Rtnl};
 
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
@@ -227,11 +227,16 @@ impl Control {
         }
     }
 
-    /// Clears attachments whose link the kernel took away.
-    pub async fn sweep(&self) {
+    /// Clears attachments whose link the kernel took away; false when it could not look.
+    /// All links are looked at only when one of theirs may be gone: while they are,
+    /// everybody else waits.
+    pub async fn sweep(&self, removed: &Removed) -> bool {
         let mut state = self.state.lock().await;
+        if !state.attachments.all.values().any(|one| removed.may_be(one.link)) {
+            return true;
+        }
         let links = self.gate.run(|| Rtnl::new()?.links()).await;
-        let Ok(Ok(links)) = links else { return };
+        let Ok(Ok(links)) = links else { return false };
         let gone: Vec<u32> = state
             .attachments
             .all
@@ -242,6 +247,7 @@ impl Control {
         for id in gone {
             self.clear(&mut state, id, "ended").await;
         }
+        true
     }
 
     /// Takes over addresses of the host that changed.

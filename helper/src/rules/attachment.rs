@@ -9,7 +9,7 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{Defaults, Entry, Protocol, Reach, Target};
 
 use super::{
-    DISPATCH, HELLO_LINK, LOG_GROUP, REACHED, chain_name, flags, hellos_chain, link_name,
+    DISPATCH, HELLO_LINK, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain, link_name,
     questions_chain, reached_chain, report, tls,
 };
 use crate::elements::Elements;
@@ -123,7 +123,8 @@ pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
             entry.ports().iter().copied().filter(|port| seen.insert(key(*port))).collect();
         open_ports(&mut t, id, answer, &ports);
     }
-    t.elements("own4", vec![own(id, rules.address)]);
+    t.stands(OWN.0, &OWN.1);
+    t.elements(OWN.0, vec![own(id, rules.address)]);
     fill_chain(&mut t, rules);
     for (_, map, chain) in DISPATCH {
         t.elements(map, vec![to_chain(&link_name(id), &chain(id))]);
@@ -313,7 +314,8 @@ pub fn detached(id: u32, address: Ipv4Addr) -> Transaction {
             t.remove_set(&name);
         }
     }
-    t.elements("own4", vec![own(id, address)]);
-    t.remove_elements("own4", vec![own(id, address)]);
+    t.stands(OWN.0, &OWN.1);
+    t.elements(OWN.0, vec![own(id, address)]);
+    t.remove_elements(OWN.0, vec![own(id, address)]);
     t
 }

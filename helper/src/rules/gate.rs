@@ -8,7 +8,8 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{NEVER, PRIVATE};
 
 use super::{
-    ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, SOURCE_NAT, UPLINK, flags, link_name, report, tls,
+    ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, UPLINK, flags, link_name, report,
+    tls,
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -35,7 +36,7 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
     t.set("never4", &address, &[SetFlag::Interval]);
     t.set("private4", &address, &[SetFlag::Interval]);
     t.set("host4", &address, &[SetFlag::Interval]);
-    t.set("own4", &[SetType::Ifname, SetType::Ipv4Addr], &[]);
+    t.set(OWN.0, &OWN.1, &[]);
     let v4 = |nets: &[IpNet]| -> Vec<Expression<'static>> {
         nets.iter().filter(|net| matches!(net, IpNet::V4(_))).copied().map(prefix).collect()
     };

@@ -39,6 +39,8 @@ fn n9_a_new_sandbox_inherits_nothing() {
     let second = lab.sandbox(&mut ann, &[]).expect("another");
     assert_ne!(second.address, sandbox.address);
     assert!(second.tcp(world::SERVERS[1], 443).is_err());
+    // All of that went to the kernel without the program, and nothing was refused.
+    assert!(!lab.log().contains("nft tries it"), "{}", lab.log());
 }
 
 #[test]
