@@ -286,9 +286,11 @@ fn still_open(
     if allowed(&[]) {
         return true;
     }
-    // An address by name, which is shared: what counts is whom this connection is to.
+    // An address by name, which is shared: what counts is whom this connection is to. One
+    // that nobody can say that of yet is begun anew by its client: its hello may have been
+    // sent on by the rules of before.
     let looked_at = protocol == Protocol::Tcp && flow.port == rules::TLS;
-    if looked_at && answer_may_open(address, false) && flow.mark & UNCHECKED == 0 {
+    if looked_at && answer_may_open(address, false) {
         return name.is_some_and(|name| hellos::allows_name(policy, one, name));
     }
     let answers: Vec<rcc_policy::Answer> = one

@@ -211,6 +211,23 @@ fn n20_a_busy_connection_ends_with_its_name() {
     }
 }
 
+/// Found by the test above, which failed once in some hundred turns: a hello that was sent on and not yet
+/// answered when its name is taken away. Who has said nothing yet is in the same place.
+#[test]
+fn n20_what_is_not_looked_at_yet_ends_when_something_is_taken_away() {
+    let rule = Rule::tcp("evil.example", &[443]);
+    let Some((_lab, mut ann, sandbox)) = shared(std::slice::from_ref(&rule)) else { return };
+    let before = held(&sandbox, SHARED, 443);
+    ann.set_rules(sandbox.id, &[], 0).expect("take it away");
+    assert!(!said(&before, &hello_for("allowed.example")), "nobody knew whom it was to");
+    let after = held(&sandbox, SHARED, 443);
+    assert!(said(&after, &hello_for("allowed.example")), "and is begun anew");
+    // Allowing something ends nothing.
+    let before = held(&sandbox, SHARED, 443);
+    ann.set_rules(sandbox.id, std::slice::from_ref(&rule), 0).expect("allow");
+    assert!(said(&before, &hello_for("allowed.example")));
+}
+
 /// Found in a review: what was opened to another name while the internet was open.
 #[test]
 fn n20_what_was_reached_while_the_internet_was_open_ends_with_it() {
