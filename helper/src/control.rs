@@ -245,6 +245,9 @@ impl Control {
                 }
             };
             state.sockets.insert(id, sockets);
+            if let Ok(mut seen) = self.seen.lock() {
+                seen.begin(id);
+            }
         }
         self.store.clean();
         state.attachments.policy = state.policy.version.clone();

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use rcc_policy::Protocol;
 
-use crate::layout::UNCHECKED;
+use crate::layout::{GATE_ADDRESS, UNCHECKED};
 
 // enum nfnl_subsystem
 const CTNETLINK: u16 = 1;
@@ -33,6 +33,9 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
+/// `IPPROTO_TCP`, `IPPROTO_UDP`.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 // enum nfulnl_msg_types, nfulnl_attr_type, nfulnl_attr_config
 const ULOG_PACKET: u16 = ULOG << 8;
 const ULOG_CONFIG: u16 = (ULOG << 8) | 1;
@@ -200,16 +203,7 @@ impl Conntrack {
         from: (Ipv4Addr, u16),
         to: (Ipv4Addr, u16),
     ) -> io::Result<Option<Flow>> {
-        let mut addresses = Vec::new();
-        attribute(&mut addresses, CTA_IP_V4_SRC, &from.0.octets());
-        attribute(&mut addresses, CTA_IP_V4_DST, &to.0.octets());
-        let mut protocol = Vec::new();
-        attribute(&mut protocol, CTA_PROTO_NUM, &[6]);
-        attribute(&mut protocol, CTA_PROTO_SRC_PORT, &from.1.to_be_bytes());
-        attribute(&mut protocol, CTA_PROTO_DST_PORT, &to.1.to_be_bytes());
-        let mut tuple = Vec::new();
-        attribute(&mut tuple, nested(CTA_TUPLE_IP), &addresses);
-        attribute(&mut tuple, nested(CTA_TUPLE_PROTO), &protocol);
+        let tuple = tuple(TCP, from, to);
         let mut body = Vec::new();
         attribute(&mut body, nested(CTA_TUPLE_REPLY), &tuple);
         match self.ask(CT_GET, 0, &body) {
@@ -244,6 +238,22 @@ impl Conntrack {
         gone_is_fine(self.ask(CT_DELETE, 0, &body))
     }
 
+    /// Forgets what the host knows of a flow of the gate's, for one that was forgotten
+    /// there. Nobody says goodbye in a connection that was cut: the host would remember it
+    /// for days (`nf_conntrack_tcp_timeout_established`).
+    pub fn forget_behind_gate(&mut self, flow: &Flow) -> io::Result<()> {
+        let number = match flow.protocol {
+            Some(Protocol::Tcp) => TCP,
+            Some(Protocol::Udp) => UDP,
+            // An echo is remembered for half a minute.
+            None => return Ok(()),
+        };
+        let tuple = tuple(number, (GATE_ADDRESS, flow.gate_port), (flow.destination, flow.port));
+        let mut body = Vec::new();
+        attribute(&mut body, nested(CTA_TUPLE_ORIG), &tuple);
+        gone_is_fine(self.ask(CT_DELETE, 0, &body))
+    }
+
     /// Forgets all flows with this mark, which is never 0.
     pub fn forget_marked(&mut self, mark: u32) -> io::Result<()> {
         if mark == 0 {
@@ -265,6 +275,20 @@ fn by_mark(mark: u32) -> Vec<u8> {
     attribute(&mut body, CTA_MARK, &mark.to_be_bytes());
     attribute(&mut body, CTA_MARK_MASK, &(!UNCHECKED).to_be_bytes());
     body
+}
+
+fn tuple(protocol: u8, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut addresses = Vec::new();
+    attribute(&mut addresses, CTA_IP_V4_SRC, &from.0.octets());
+    attribute(&mut addresses, CTA_IP_V4_DST, &to.0.octets());
+    let mut ports = Vec::new();
+    attribute(&mut ports, CTA_PROTO_NUM, &[protocol]);
+    attribute(&mut ports, CTA_PROTO_SRC_PORT, &from.1.to_be_bytes());
+    attribute(&mut ports, CTA_PROTO_DST_PORT, &to.1.to_be_bytes());
+    let mut tuple = Vec::new();
+    attribute(&mut tuple, nested(CTA_TUPLE_IP), &addresses);
+    attribute(&mut tuple, nested(CTA_TUPLE_PROTO), &ports);
+    tuple
 }
 
 fn flow(body: &[u8]) -> Option<Flow> {
@@ -294,8 +318,8 @@ fn flow(body: &[u8]) -> Option<Flow> {
 
 fn protocol_of(number: u8) -> Option<Protocol> {
     match number {
-        6 => Some(Protocol::Tcp),
-        17 => Some(Protocol::Udp),
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
         _ => None,
     }
 }

@@ -31,9 +31,15 @@ struct Destination {
 pub struct Seen(HashMap<u32, Sandbox>);
 
 impl Seen {
+    /// There is a sandbox with this number. What is told of others is not kept: an answer
+    /// may come when its sandbox is gone.
+    pub fn begin(&mut self, id: u32) {
+        self.0.entry(id).or_default();
+    }
+
     /// A name that was answered with these addresses.
     pub fn answered(&mut self, id: u32, name: &Name, addresses: &[Ipv4Addr]) {
-        let sandbox = self.0.entry(id).or_default();
+        let Some(sandbox) = self.0.get_mut(&id) else { return };
         for address in addresses {
             make_room(&mut sandbox.names, address, |(_, when)| *when);
             sandbox.names.insert(*address, (name.clone(), now()));
@@ -47,7 +53,7 @@ impl Seen {
 
     /// A flow that was let through.
     pub fn reached(&mut self, id: u32, address: Ipv4Addr, port: u16, protocol: &str) {
-        let sandbox = self.0.entry(id).or_default();
+        let Some(sandbox) = self.0.get_mut(&id) else { return };
         let host = sandbox.names.get(&address).map(|(name, _)| name.to_string());
         let key = (address, port, protocol.to_owned());
         make_room(&mut sandbox.reached, &key, |destination| destination.last);
@@ -104,6 +110,8 @@ mod tests {
     fn what_was_reached_has_the_name_that_was_asked_for() {
         let mut seen = Seen::default();
         let address = Ipv4Addr::new(203, 0, 113, 9);
+        seen.begin(1);
+        seen.begin(2);
         seen.answered(1, &"www.example.org".parse().unwrap(), &[address]);
         for _ in 0..3 {
             seen.reached(1, address, 443, "tcp");
@@ -115,12 +123,16 @@ mod tests {
         assert_eq!(seen.list(2)[0].host, "", "another's names are another's");
         seen.forget(1);
         assert!(seen.list(1).is_empty() && seen.name_of(1, address).is_none());
+        seen.answered(1, &"www.example.org".parse().unwrap(), &[address]);
+        seen.reached(1, address, 443, "tcp");
+        assert_eq!(seen.0.len(), 1, "what was under way when it went is not kept");
     }
 
     #[test]
     fn n17_memory_is_bounded() {
         let mut seen = Seen::default();
         let name: Name = "a.example".parse().unwrap();
+        seen.begin(1);
         for number in 0..5_000_u32 {
             let address = Ipv4Addr::from(number);
             seen.answered(1, &name, &[address]);

@@ -139,7 +139,7 @@ pub(crate) fn make_dirs(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Code::Io`]; the old file is then still there.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let dir = path.parent().unwrap_or(Path::new("/"));
     make_dirs(dir)?;

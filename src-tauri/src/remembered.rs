@@ -1,11 +1,12 @@
 //! Which folders were opened in this window, newest first:
-//! `$XDG_STATE_HOME/rcc/projects.json`. Only a convenience; when it cannot be
-//! read the list begins anew.
+//! `$XDG_STATE_HOME/rcc/projects.json`. Only a convenience: when it is damaged the
+//! list begins anew, and when the disk fails the window goes on without it.
 
 use std::fs;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use rcc_sandbox::host::write_atomically;
 use serde::{Deserialize, Serialize};
 
 /// More than anybody scrolls through.
@@ -46,16 +47,25 @@ impl Folder {
 pub struct Remembered {
     file: PathBuf,
     folders: Vec<Folder>,
+    /// What the file holds is not known, so nothing is put in its place.
+    unread: bool,
 }
 
 impl Remembered {
     pub fn load(state: &Path) -> Self {
         let file = state.join("projects.json");
-        let folders = fs::read(&file)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        Self { file, folders }
+        let (folders, unread) = match fs::read(&file) {
+            Ok(bytes) => (serde_json::from_slice(&bytes).unwrap_or_default(), false),
+            Err(error) if error.kind() == ErrorKind::NotFound => (Vec::new(), false),
+            Err(error) => {
+                eprintln!(
+                    "rcc-desktop: {} cannot be read, and is left as it is: {error}",
+                    file.display()
+                );
+                (Vec::new(), true)
+            }
+        };
+        Self { file, folders, unread }
     }
 
     pub fn folders(&self) -> &[Folder] {
@@ -121,21 +131,17 @@ impl Remembered {
         }
     }
 
-    /// Whole or not at all. A full disk must not keep anybody from working.
+    /// A full disk must not keep anybody from working.
     fn save(&self) {
+        if self.unread {
+            return;
+        }
         // A path that is no text cannot be written as JSON; it is left out.
         let writable: Vec<&Folder> =
             self.folders.iter().filter(|folder| folder.path.to_str().is_some()).collect();
         let Ok(json) = serde_json::to_vec_pretty(&writable) else { return };
-        let Some(dir) = self.file.parent() else { return };
-        let temporary = dir.join(format!(".projects.json.{}.new", std::process::id()));
-        let written = fs::create_dir_all(dir)
-            .and_then(|()| fs::File::create(&temporary))
-            .and_then(|mut file| file.write_all(&json).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&temporary, &self.file));
-        if let Err(error) = written {
-            eprintln!("rcc-desktop: {} cannot be written: {error}", self.file.display());
-            let _ = fs::remove_file(&temporary);
+        if let Err(error) = write_atomically(&self.file, &json) {
+            eprintln!("rcc-desktop: {error}");
         }
     }
 }
@@ -178,5 +184,71 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("projects.json"), "[{").unwrap();
         assert!(Remembered::load(dir.path()).folders().is_empty());
+    }
+
+    #[test]
+    fn h6_a_file_that_cannot_be_read_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("projects.json");
+        // A link to itself can be read by nobody, and a new file would take its place.
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let mut list = Remembered::load(dir.path());
+        list.add("a", Path::new("/p/a"));
+        assert_eq!(list.folders().len(), 1, "the window goes on");
+        assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn h6_a_disk_that_fails_leaves_the_old_list() {
+        for calls in ["fsync", "/^rename"] {
+            while_calls_fail(calls, "remembered::tests::on_a_disk_that_fails");
+        }
+    }
+
+    #[test]
+    #[ignore = "the one above starts it with a disk that fails"]
+    fn on_a_disk_that_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = r#"[{"id": "a", "path": "/p/a", "opened": 1}]"#;
+        fs::write(dir.path().join("projects.json"), old).unwrap();
+        let mut list = Remembered::load(dir.path());
+        list.add("b", Path::new("/p/b"));
+        list.opened("b", 7);
+        assert_eq!(list.folders().len(), 2, "the window goes on");
+        assert_eq!(fs::read_to_string(dir.path().join("projects.json")).unwrap(), old);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half is left");
+    }
+
+    /// Runs an ignored test of this program while every system call of a name fails with
+    /// EIO. Without strace it says that it did not run.
+    fn while_calls_fail(calls: &str, test: &str) {
+        let ran = std::process::Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("inject={calls}:error=EIO"))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--nocapture"])
+            .output();
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return skipped(test, &format!("strace: {error}")),
+        };
+        let out = String::from_utf8_lossy(&ran.stdout);
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        if errors.contains("PTRACE_TRACEME") || errors.contains("Operation not permitted") {
+            return skipped(test, &format!("strace may not trace here: {}", errors.trim()));
+        }
+        assert!(ran.status.success() && out.contains("1 passed"), "{calls}: {out}\n{errors}");
+    }
+
+    /// Also in the file that `RCC_SKIPPED` names, where `cargo xtask test` looks.
+    fn skipped(test: &str, why: &str) {
+        use std::io::Write;
+        let line = format!("SKIPPED {test}: {why}\n");
+        eprint!("{line}");
+        if let Some(path) = std::env::var_os("RCC_SKIPPED")
+            && let Ok(mut file) = fs::OpenOptions::new().create(true).append(true).open(path)
+        {
+            let _ = file.write_all(line.as_bytes());
+        }
     }
 }

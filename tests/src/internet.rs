@@ -20,6 +20,9 @@ pub struct Echo {
     heard: Arc<Mutex<Vec<u8>>>,
 }
 
+/// A client that is silent for so long was cut, and will never say so.
+const SILENT: Duration = Duration::from_secs(180);
+
 /// Ports of the TCP servers; 9 also answers over UDP.
 const PORTS: [u16; 5] = [22, 80, 443, 853, 9_999];
 
@@ -88,6 +91,7 @@ fn serve(listener: &TcpListener, heard: &Arc<Mutex<Vec<u8>>>) {
         let heard = heard.clone();
         std::thread::spawn(move || {
             let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+            let _ = stream.set_read_timeout(Some(SILENT));
             let _ = stream.write_all(format!("from {peer} to {own}\n").as_bytes());
             let mut bytes = [0; 65_536];
             while let Ok(length) = stream.read(&mut bytes) {

@@ -61,6 +61,9 @@ impl Control {
         let id = attachment.id;
         let offer = offer(&attachment, dropped);
         state.attachments.all.insert(id, attachment);
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.begin(id);
+        }
         let plugged = self.plug(&mut state, id, namespace).await;
         if let Err(error) = plugged {
             self.clear(&mut state, id, "failed").await;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
 use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Control, Event, MOST_RULES, State, failed, hellos, take_rules, unknown};
 use crate::attachments::{Attachment, Held, now};
@@ -186,19 +186,43 @@ impl Control {
                     (flow, open)
                 })
                 .collect();
-            let apply = move || -> io::Result<()> {
+            let apply = move || -> io::Result<Vec<Flow>> {
                 let mut conntrack = Conntrack::new()?;
-                for (flow, open) in &verdicts {
-                    let mark = new | (flow.mark & UNCHECKED);
-                    if *open { conntrack.remark(flow, mark)? } else { conntrack.forget(flow)? }
+                let mut shut = Vec::new();
+                for (flow, open) in verdicts {
+                    if open {
+                        conntrack.remark(&flow, new | (flow.mark & UNCHECKED))?;
+                    } else {
+                        conntrack.forget(&flow)?;
+                        shut.push(flow);
+                    }
                 }
-                Ok(())
+                Ok(shut)
             };
-            self.gate.run(apply).await.map_err(failed)?.map_err(failed)?;
+            let shut = self.gate.run(apply).await.map_err(failed)?.map_err(failed)?;
+            self.forget_behind_gate(shut).await;
         }
         // Still some: all of them go.
-        let forget = move || Conntrack::new()?.forget_marked(old);
-        self.gate.run(forget).await.map_err(failed)?.map_err(failed)
+        let shut = self.gate.run(move || forget_all(old)).await;
+        self.forget_behind_gate(shut.map_err(failed)?.map_err(failed)?).await;
+        Ok(())
+    }
+
+    /// Has the host forget flows that are forgotten in the gate. That is tidiness and no
+    /// wall: nothing of them passes the gate any more.
+    async fn forget_behind_gate(&self, flows: Vec<Flow>) {
+        if flows.is_empty() {
+            return;
+        }
+        let forget = move || -> io::Result<()> {
+            let mut conntrack = Conntrack::new()?;
+            flows.iter().try_for_each(|flow| conntrack.forget_behind_gate(flow))
+        };
+        match self.host.run(forget).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the computer remembers connections that were cut"),
+            Err(error) => warn!(%error, "the computer remembers connections that were cut"),
+        }
     }
 
     /// See `Detach` of the contract.
@@ -231,22 +255,25 @@ impl Control {
         if let Ok(mut seen) = self.seen.lock() {
             seen.forget(id);
         }
+        if let Ok(mut names) = self.names.lock() {
+            names.forget(id);
+        }
         self.resolver.tell(&ToResolver::Detached { id }, &[]).await;
         let transaction = rules::detached(id, one.address);
         let generation = one.generation;
         let cleared = self
             .gate
-            .run(move || -> anyhow::Result<()> {
+            .run(move || -> anyhow::Result<Vec<Flow>> {
                 let link = Rtnl::new().and_then(|mut gate| gate.remove_link(&link_name(id)));
                 let rules = transaction.commit();
-                let flows = Conntrack::new().and_then(|mut flows| flows.forget_marked(generation));
+                let flows = forget_all(generation);
                 link?;
                 rules?;
                 Ok(flows?)
             })
             .await;
         match cleared {
-            Ok(Ok(())) => {}
+            Ok(Ok(flows)) => self.forget_behind_gate(flows).await,
             Ok(Err(error)) => self.give_up(state, id, &error.to_string()),
             Err(error) => self.give_up(state, id, &error.to_string()),
         }
@@ -257,6 +284,18 @@ impl Control {
         info!(event = "detach", uid = one.uid, attachment = id, reason, "detached");
         let _ = self.events.send(Event::Detached { uid: one.uid, id, reason });
     }
+}
+
+/// Forgets all flows of a generation, in the gate; answers which there were, as far as the
+/// kernel tells.
+fn forget_all(generation: u32) -> io::Result<Vec<Flow>> {
+    let mut conntrack = Conntrack::new()?;
+    let flows = conntrack.marked(generation);
+    conntrack.forget_marked(generation)?;
+    Ok(flows.unwrap_or_else(|error| {
+        warn!(%error, "which connections are cut is not known");
+        Vec::new()
+    }))
 }
 
 /// Opening the internet is adding every public host for a time.

@@ -19,20 +19,33 @@ const MOST_NAMES: usize = 16_384;
 
 /// The names by which running connections were passed.
 #[derive(Default)]
-pub struct Names(HashMap<(u16, Ipv4Addr), (u64, Name)>);
+pub struct Names(HashMap<(u16, Ipv4Addr), Passed>);
+
+struct Passed {
+    /// Of which sandbox.
+    id: u32,
+    began: u64,
+    name: Name,
+}
 
 impl Names {
-    fn note(&mut self, flow: &Flow, name: Name) {
+    fn note(&mut self, id: u32, flow: &Flow, name: Name) {
         if self.0.len() >= MOST_NAMES {
             self.0.clear();
         }
-        self.0.insert((flow.gate_port, flow.destination), (flow.began, name));
+        let passed = Passed { id, began: flow.began, name };
+        self.0.insert((flow.gate_port, flow.destination), passed);
+    }
+
+    /// The sandbox is gone.
+    pub fn forget(&mut self, id: u32) {
+        self.0.retain(|_, passed| passed.id != id);
     }
 
     /// The name of just this flow.
     pub fn of(&self, flow: &Flow) -> Option<&Name> {
-        let (began, name) = self.0.get(&(flow.gate_port, flow.destination))?;
-        (*began == flow.began).then_some(name)
+        let passed = self.0.get(&(flow.gate_port, flow.destination))?;
+        (passed.began == flow.began).then_some(&passed.name)
     }
 }
 
@@ -76,7 +89,7 @@ impl Control {
             one.connected && (one.defaults(policy).allow_public || allows_name(policy, one, name));
         let generation = one.generation;
         if allowed && let Ok(mut names) = self.names.lock() {
-            names.note(&flow, name.clone());
+            names.note(one.id, &flow, name.clone());
         }
         let change = move || -> io::Result<()> {
             let mut conntrack = Conntrack::new()?;

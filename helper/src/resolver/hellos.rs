@@ -185,6 +185,8 @@ pub struct Hellos {
     /// Whose the names are that somebody thinks about.
     asked: HashMap<Serial, Owner>,
     last_serial: Serial,
+    /// When what is over was last forgotten of all.
+    swept: Option<Instant>,
 }
 
 impl Hellos {
@@ -456,9 +458,22 @@ impl Hellos {
         share.order.len() > 1
     }
 
-    /// Forgets what is over of a sandbox, and when there is too much, of the one that has
-    /// most.
+    /// Forgets what is over of a sandbox, now and then of all, and when there is too much,
+    /// of the one that has most.
     fn make_room(&mut self, owner: Owner, now: Instant) {
+        self.forget_over(owner, now);
+        if self.swept.is_none_or(|then| now.duration_since(then) > LINGERS) {
+            self.swept = Some(now);
+            // Most that begin nothing any more are gone.
+            for owner in self.shares.keys().copied().collect::<Vec<_>>() {
+                self.forget_over(owner, now);
+            }
+        }
+        while self.flows.len() >= MOST_FLOWS && self.forget_oldest(|share| share.flows, None) {}
+    }
+
+    /// Forgets what is over of a sandbox.
+    fn forget_over(&mut self, owner: Owner, now: Instant) {
         let over = |state: &State| match state.phase {
             Phase::Passed(then) => now.duration_since(then) > LINGERS,
             _ => now.duration_since(state.heard) > IDLE,
@@ -485,7 +500,6 @@ impl Hellos {
             };
             share.order.retain(lives);
         }
-        while self.flows.len() >= MOST_FLOWS && self.forget_oldest(|share| share.flows, None) {}
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use rcc_sandbox::host::write_atomically;
 use serde::{Deserialize, Serialize};
 use tauri::{PhysicalPosition, PhysicalSize, WebviewWindow, Window};
 
@@ -55,11 +56,8 @@ pub fn remember(app: &App, window: &Window) {
         maximized: window.is_maximized().unwrap_or(false),
     };
     let Ok(json) = serde_json::to_vec(&place) else { return };
-    let (file, temporary) = (host.state.join("window.json"), host.state.join(".window.json.new"));
-    // The next window opens where windows open.
-    let _ = fs::create_dir_all(&host.state)
-        .and_then(|()| fs::write(&temporary, json))
-        .and_then(|()| fs::rename(&temporary, &file));
+    // Without it the next window opens where windows open.
+    let _ = write_atomically(&host.state.join("window.json"), &json);
 }
 
 impl Place {

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use rcc_dbus::Rule;
 use rcc_tests::people::{ANN, CAROL, PASSWORD};
 use rcc_tests::protocol::Call;
-use rcc_tests::{Machine, Sandbox, Seat, wait_for, world};
+use rcc_tests::{Machine, Sandbox, Seat, Skip, skip, wait_for, world};
 
 use super::firewalls::{line, open};
 use super::{boot, install, walls_stand};
@@ -128,6 +128,24 @@ fn n12_n2_docker_is_opened_for_sandboxes_and_its_ports_are_not() {
     assert!(open(&sandbox));
     container_is_out_of_reach(&sandbox);
     walls_stand(&sandbox);
+    drop(ann);
+
+    // The same where the computer's iptables is the old one.
+    if let Err(error) = machine.root("iptables-legacy -S") {
+        skip(&Skip(format!("rules of iptables-legacy: {error}")));
+    } else {
+        machine.root("update-alternatives --set iptables /usr/sbin/iptables-legacy").expect("old");
+        machine.reboot().expect("reboot");
+        docker_works(&machine);
+        machine.root("iptables-legacy -S DOCKER-USER").expect("Docker's rules are old ones");
+        let mut ann = machine.person(ANN, Seat::Here).expect("ann");
+        let sandbox = machine.sandbox(&mut ann, &rules).expect("a sandbox");
+        container_is_out_of_reach(&sandbox);
+        machine.root("systemctl start rcc-whitelist-update").expect("the regular check");
+        assert!(open(&sandbox));
+        assert_eq!(ours(&machine).lines().count(), 2);
+        container_is_out_of_reach(&sandbox);
+    }
 
     machine.root("DEBIAN_FRONTEND=noninteractive apt-get purge -y rcc-sandbox").expect("purge");
     assert_eq!(ours(&machine), "", "nothing of ours is left in Docker's chains");

@@ -19,7 +19,7 @@ fn shared(rules: &[Rule]) -> Option<(Lab, Actor, Sandbox)> {
 }
 
 /// What comes back for `bytes`, after the server's greeting.
-fn said(stream: &TcpStream, bytes: &[u8]) -> bool {
+pub(super) fn said(stream: &TcpStream, bytes: &[u8]) -> bool {
     let mut stream = stream;
     let mut answer = vec![0; bytes.len()];
     stream.write_all(bytes).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == bytes

@@ -1,6 +1,7 @@
 //! Attacks on the network wall, in the lab: real packets, a real bus, real
 //! polkit, the real helper. Named after the rows of docs/threat-model.md.
 
+mod churn;
 mod decisions;
 mod docker;
 mod faults;

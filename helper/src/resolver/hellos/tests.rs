@@ -332,6 +332,20 @@ fn what_is_over_is_forgotten() {
     assert!(hellos.shares[&1].order.len() < 200, "{}", hellos.shares[&1].order.len());
 }
 
+/// Found in an hour of churn: those of sandboxes that are gone were kept until there were
+/// too many of all.
+#[test]
+fn r2_what_is_over_is_forgotten_of_sandboxes_that_begin_nothing_more() {
+    let mut hellos = Hellos::default();
+    for owner in 1..=100 {
+        begin(&mut hellos, owner, 0, &hello("a.example")[..20]);
+    }
+    assert_eq!((hellos.flows.len(), hellos.shares.len()), (100, 100));
+    let later = Instant::now() + IDLE + Duration::from_secs(1);
+    hellos.packet(&build(GATE, SERVER, 0, None, SYN, b""), later);
+    assert_eq!((hellos.flows.len(), hellos.shares.len(), hellos.held), (1, 1, 0));
+}
+
 proptest! {
     /// However a client cuts, repeats and shuffles, the server gets the hello
     /// that was approved, or nothing of it.
