@@ -66,17 +66,17 @@ describe("pacing", () => {
     push(bytes(40 * KIB, 1));
     assert.deepEqual(sizes(), [16 * KIB, 16 * KIB, 8 * KIB], "in pieces");
     push(bytes(10, 2));
-    paint(30);
+    paint(20);
     push(bytes(20 * KIB, 3));
-    after(29);
+    after(19);
     assert.equal(sizes().length, 3, "too early");
     after(1);
     assert.deepEqual(sizes().slice(3), [10, 16 * KIB, 4 * KIB]);
     assert.deepEqual(state.written.map((piece) => piece[0]), [1, 1, 1, 2, 3, 3], "in order");
     assert.equal(state.taken.reduce((sum, [size]) => sum + size, 0), 60 * KIB + 10);
     // Where nothing came meanwhile, the next does not wait.
-    paint(30);
-    after(30);
+    paint(20);
+    after(20);
     push(bytes(1, 4));
     assert.equal(sizes().length, 7);
   });
@@ -86,7 +86,7 @@ describe("pacing", () => {
     push(bytes(33 * KIB));
     push(bytes(1));
     paint(400);
-    after(50);
+    after(25);
     assert.equal(sizes().length, 4);
   });
 

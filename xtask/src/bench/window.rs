@@ -19,6 +19,9 @@ const SHIFT: &str = "\u{e008}";
 /// Bytes of each kind of output.
 const BYTES: usize = 8 << 20;
 
+/// `INITIAL_CREDIT` of `inside`, and one piece more, so that there is always one.
+const AHEAD: usize = (256 << 10) + (66 << 10);
+
 /// Longest time for that.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -152,17 +155,21 @@ fn rate(window: &Window, name: &str, line: &str, lines: &mut Vec<Line>) -> anyho
          const piece = new Uint8Array(line.length * lines), view = __rccTerminal();
          for (let n = 0; n < lines; n += 1) piece.set(line, n * line.length);
          const begun = performance.now();
-         let left = {times}, drawn = piece.length;
+         let left = {times}, ahead = 0;
          return new Promise((done) => {{
-             const next = (bytes) => {{
-                 drawn += bytes;
-                 if (drawn < piece.length) return;
-                 if (left <= 0) return done(performance.now() - begun);
-                 left -= lines;
-                 drawn = 0;
-                 view.write(piece, next);
+             const taken = (bytes) => {{
+                 ahead -= bytes;
+                 if (left <= 0 && ahead === 0) done(performance.now() - begun);
+                 else feed();
              }};
-             next(0);
+             const feed = () => {{
+                 // As far ahead as a sandbox's program may be at first.
+                 for (; left > 0 && ahead + piece.length <= {AHEAD}; left -= lines) {{
+                     ahead += piece.length;
+                     view.write(piece, taken);
+                 }}
+             }};
+             feed();
          }})",
         serde_json::to_string(&format!("{line}\r\n"))?
     );

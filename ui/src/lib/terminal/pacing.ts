@@ -7,8 +7,8 @@ const TAKEN_AT_ONCE = 16 * 1024;
 const FLOOD = 32 * 1024;
 const WATCHED = 100;
 
-/** Longest time to gather, whatever a frame took, in milliseconds. */
-const LONGEST_GATHERING = 50;
+/** Longest time to gather, whatever a frame took, in milliseconds: a flood is still to look alive. */
+const LONGEST_GATHERING = 25;
 
 /** A window that nobody sees draws no frames; output goes on after this, in milliseconds. */
 const NO_FRAME = 100;
