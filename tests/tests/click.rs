@@ -113,7 +113,45 @@ fn a_click_opens_claude_and_another_allows_a_blocked_host() {
     ask("run: bash reach.sh");
     window.prints("from 192.0.2.2:");
 
+    r1_what_ran_out_of_memory_gets_more_and_goes_on(&window, &workshop, &project);
     stop(&window, &workshop, &project);
+}
+
+/// No lab has limits, so the kernel's part is played: the file that the engine's monitor
+/// writes when a sandbox was ended for its memory (`vm::r1_…` has the real one).
+fn r1_what_ran_out_of_memory_gets_more_and_goes_on(
+    window: &Window,
+    workshop: &Workshop,
+    project: &Path,
+) {
+    // The folder is the container's own user's.
+    const END: &str = "id=$(podman ps --quiet --no-trunc) && \
+        own=$(podman inspect --format '{{.StaticDir}}' $id) && \
+        podman unshare touch $own/oom && \
+        for newer in $XDG_RUNTIME_DIR/libpod/tmp/persist/$id; do \
+            test ! -d $newer || podman unshare touch $newer/oom; done && \
+        podman kill $id";
+    let ended = workshop.run(project, "sh", &["-c", END]).expect("sh");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    window.shows("ran out of memory");
+    let button = window.until("the button", || {
+        let text = window.text();
+        let line = text.lines().find(|line| line.starts_with("Raise to"))?;
+        Some(line.to_owned())
+    });
+    window.click(&button);
+    window.prints("Hello from the played API.");
+    window.shows("Ready");
+    // `Raise to 12 GB and Resume`, and the person's settings say so.
+    let gigabytes = button.split(' ').nth(2).and_then(|number| number.parse::<f64>().ok());
+    let mut limits: Vec<f64> = Vec::new();
+    each_file(&workshop.home().join(".config/rcc"), &mut |path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        limits.extend(
+            text.lines().filter_map(|line| line.strip_prefix("memory-mib = ")?.parse::<f64>().ok()),
+        );
+    });
+    assert_eq!(limits, [gigabytes.expect("a number") * 1024.0], "{button}");
 }
 
 /// R3, T1, T2, T3 and C1 through the real window.

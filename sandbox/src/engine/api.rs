@@ -1,6 +1,7 @@
 //! The calls that rcc makes, with errors in its own form.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -78,12 +79,20 @@ pub(crate) fn name_end(project: &str) -> String {
     format!("-{}", project.get(..8).unwrap_or(project))
 }
 
+#[derive(Deserialize)]
+struct Inspected {
+    #[serde(rename = "State")]
+    state: ContainerState,
+}
+
 /// The engine's view of one container at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(crate) struct ContainerState {
     pub(crate) running: bool,
     /// Of the first process, on the host; 0 when none runs.
     pub(crate) pid: i32,
+    #[serde(rename = "OOMKilled", default)]
     pub(crate) out_of_memory: bool,
     pub(crate) exit_code: i64,
 }
@@ -153,18 +162,25 @@ impl Engine {
     }
 
     pub(crate) async fn state(&self, container: &str) -> Result<ContainerState> {
-        let answer = self
-            .docker()
-            .inspect_container(container, None::<query::InspectContainerOptions>)
+        // From Podman's own API: on its way from `running` to `exited` a container is
+        // `stopped`, a word that the Docker-compatible one does not have.
+        let path = format!("/v4.0.0/libpod/containers/{container}/json");
+        let unanswered = |code, why: String| {
+            Error::new(code, format!("Podman could not look at the sandbox: {why}."))
+        };
+        let asked =
+            tokio::time::timeout(super::CALL_TIMEOUT, super::info::get(self.socket(), &path));
+        let answer = asked
             .await
-            .map_err(|e| failed("look at the sandbox", &e))?;
-        let state = answer.state.unwrap_or_default();
-        Ok(ContainerState {
-            running: state.running.unwrap_or(false),
-            pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0),
-            out_of_memory: state.oom_killed.unwrap_or(false),
-            exit_code: state.exit_code.unwrap_or(0),
-        })
+            .map_err(|_| unanswered(Code::EngineUnreachable, "it did not answer in time".into()))?
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::Other => unanswered(Code::Engine, e.to_string()),
+                _ => unanswered(Code::EngineUnreachable, e.to_string()),
+            })?;
+        let answer: Inspected = serde_json::from_slice(&answer).map_err(|e| {
+            unanswered(Code::EngineUnreachable, format!("its answer cannot be read: {e}"))
+        })?;
+        Ok(answer.state)
     }
 
     /// What its first process wrote, at most the last 2,000 characters.

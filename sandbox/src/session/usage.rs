@@ -3,14 +3,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::Session;
-use crate::engine::Engine;
+use crate::engine::{ContainerState, Engine};
 use crate::error::Result;
 use crate::project::Project;
 
 /// Where the unified hierarchy is mounted.
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// Terminals hear of a sandbox's end before the engine does, at most so long.
+const END_IS_HEARD: Duration = Duration::from_secs(3);
 
 /// One look. `None`: this computer cannot tell, or sets no limit.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,17 +56,33 @@ impl Session {
 /// `Code::Engine`.
 pub async fn ran_out_of_memory(engine: &Engine, project: &Project) -> Result<bool> {
     for found in engine.find(Some(project.id())).await? {
-        let full = if found.running {
+        let state = settled(engine, &found.id).await?;
+        let full = if state.running {
             let usage = Session::of(engine, found).usage().await?;
             usage.killed_for_memory.is_some_and(|killed| killed > 0)
         } else {
-            engine.state(&found.id).await?.out_of_memory
+            state.out_of_memory
         };
         if full {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The engine's view of a container, once it has heard that the first process ended.
+async fn settled(engine: &Engine, container: &str) -> Result<ContainerState> {
+    let patience = Instant::now() + END_IS_HEARD;
+    loop {
+        let state = engine.state(container).await?;
+        // Empty as soon as a process has given its memory back, before anybody waited for it.
+        let ends =
+            || fs::read(format!("/proc/{}/cmdline", state.pid)).map_or(true, |of| of.is_empty());
+        if !state.running || !ends() || Instant::now() > patience {
+            return Ok(state);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The folders of the sandbox's own groups, the outermost first: the engine's scope, and
