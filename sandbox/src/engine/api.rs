@@ -417,6 +417,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_moment_between_running_and_exited_is_understood() {
+        let said = r#"{"Id": "a", "State": {"Status": "stopped", "Running": false, "Paused": false,
+            "OOMKilled": true, "Pid": 0, "ExitCode": 137, "Error": ""}}"#;
+        let answer: Inspected = serde_json::from_str(said).unwrap();
+        let expected =
+            ContainerState { running: false, pid: 0, out_of_memory: true, exit_code: 137 };
+        assert_eq!(answer.state, expected);
+    }
+
+    #[test]
     fn an_images_labels_make_no_session() {
         let listed = |name: &str| -> Listed {
             serde_json::from_value(serde_json::json!({
