@@ -18,7 +18,7 @@ fn a_first_process_without_the_filter_does_not_begin() {
     match first_process(&["true"]).status() {
         Ok(status) if status.success() => {}
         other => {
-            return skipped(&format!("namespaces cannot be made here: {other:?}"));
+            return rcc_test_aids::skip(&format!("namespaces cannot be made here: {other:?}"));
         }
     }
     let name = format!("rcc-filter-test-{}", std::process::id());
@@ -36,15 +36,4 @@ fn a_first_process_without_the_filter_does_not_begin() {
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("the filter of system calls is not rcc's"), "{said}");
-}
-
-/// Also in the file that `RCC_SKIPPED` names, where `cargo xtask test` looks.
-fn skipped(why: &str) {
-    use std::io::Write;
-    let line = format!("SKIPPED a_first_process_without_the_filter_does_not_begin: {why}\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("RCC_SKIPPED") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        file.write_all(line.as_bytes()).unwrap();
-    }
 }

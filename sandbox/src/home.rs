@@ -16,11 +16,46 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
-use crate::engine::WORKSPACE;
+use crate::engine::{Engine, WORKSPACE};
 use crate::error::{Code, Error, Result};
+
+/// Where Claude Code keeps the conversations that it had in [`WORKSPACE`].
+const CONVERSATIONS: &str = ".claude/projects/-workspace";
+
+/// Entries of that folder that are looked at.
+const MAX_ENTRIES: usize = 1_000;
 
 /// Largest file of the agent's that is read and written back, in bytes.
 const MAX_FILE: u64 = 8 << 20;
+
+/// The volume of a project's agent.
+pub(crate) fn volume(project: &str) -> String {
+    format!("rcc-home-{project}")
+}
+
+/// Whether the agent of a project keeps a conversation that could go on, whoever
+/// started it. What an agent left in its own home decides nothing but an offer.
+pub async fn keeps_conversation(engine: &Engine, project: &str) -> bool {
+    match engine.find_volume(&volume(project)).await {
+        Some(root) => has_conversation(&root),
+        None => false,
+    }
+}
+
+fn has_conversation(root: &Path) -> bool {
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(home) = rustix::fs::open(root, folder, Mode::empty()) else { return false };
+    let Ok(kept) = beneath(&home, CONVERSATIONS, OFlags::RDONLY | OFlags::DIRECTORY) else {
+        return false;
+    };
+    let Ok(mut entries) = rustix::fs::Dir::read_from(&kept) else { return false };
+    entries.by_ref().flatten().take(MAX_ENTRIES).any(|entry| {
+        let name = entry.file_name();
+        name.to_bytes().ends_with(b".jsonl")
+            && rustix::fs::statat(&kept, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| stat.st_size > 0)
+    })
+}
 
 /// Brings the settings into the home behind `root`, leaving everything else as
 /// it is. A file that cannot be understood is left alone: Claude then asks.
@@ -156,6 +191,24 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_conversation_is_found_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, outside) = (dir.path().join("home"), dir.path().join("outside"));
+        let kept = home.join(CONVERSATIONS);
+        fs::create_dir_all(&kept).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        assert!(!has_conversation(&home));
+        fs::write(kept.join("note.txt"), "no").unwrap();
+        fs::write(kept.join("empty.jsonl"), "").unwrap();
+        assert!(!has_conversation(&home));
+        fs::write(kept.join("one.jsonl"), "{}\n").unwrap();
+        assert!(has_conversation(&home));
+        fs::rename(&kept, outside.join("kept")).unwrap();
+        symlink(outside.join("kept"), &kept).unwrap();
+        assert!(!has_conversation(&home) && !has_conversation(&outside));
+    }
 
     fn json_of(path: &Path) -> Value {
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()

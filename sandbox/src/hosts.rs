@@ -43,6 +43,8 @@ pub struct Document {
     pub path: PathBuf,
     /// In the order of the file, each with what is written beside it, cleaned.
     pub entries: Vec<(Entry, Option<String>)>,
+    /// The file as it was read.
+    pub text: String,
     /// Of the administrator's list only.
     pub bounds: Option<Bounds>,
 }
@@ -84,6 +86,8 @@ pub enum Change {
     /// The whole list becomes a preset; the administrator's only. What people
     /// may add stays as it is.
     Preset(Preset),
+    /// What it was before another change, letter by letter.
+    Back(String),
 }
 
 /// Reads a list.
@@ -168,6 +172,7 @@ fn edit(before: &str, change: &Change, host: &Host) -> Result<String> {
             rcc_policy::remove_entry(before, target, Some(*protocol))
         }
         Change::Preset(preset) => return preset_over(before, *preset, host),
+        Change::Back(text) => return Ok(text.clone()),
     };
     edited.map_err(|e| Error::new(Code::Settings, format!("{e}.")))
 }
@@ -236,7 +241,7 @@ fn describe(host: &Host, which: Which<'_>, text: &str, version: String) -> Resul
         .zip(comments)
         .map(|(entry, comment)| (entry, comment.map(|text| crate::display::line(&text, 200))))
         .collect();
-    Ok(Document { version, path, entries, bounds })
+    Ok(Document { version, path, entries, text: text.into(), bounds })
 }
 
 /// With this computer's registries, or as it was before they were known.

@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn h6_a_disk_that_fails_leaves_the_old_lists_and_settings() {
         for calls in ["fsync", "/^rename"] {
-            crate::testing::while_calls_fail(calls, "levels::tests::on_a_disk_that_fails");
+            rcc_test_aids::while_calls_fail(calls, "levels::tests::on_a_disk_that_fails");
         }
     }
 

@@ -33,6 +33,7 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod guard;
+pub mod home;
 pub mod host;
 pub mod hosts;
 pub mod image;
@@ -54,7 +55,6 @@ pub mod settings;
 pub mod setup;
 pub mod terminal;
 
-mod home;
 mod lock;
 mod programs;
 #[cfg(test)]

@@ -74,7 +74,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::testing::on_a_bus;
+    use rcc_test_aids::on_a_bus;
 
     static LINGERS: AtomicBool = AtomicBool::new(false);
 

@@ -250,7 +250,7 @@ async fn patiently(act: impl Future<Output = zbus::Result<()>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::on_a_bus;
+    use rcc_test_aids::on_a_bus;
 
     const TOKEN: &str = "sk-ant-oat01-0123456789_abcdefghijklmnopqrstuvwxyz-0123456789";
 

@@ -29,12 +29,25 @@ pub enum Theme {
     Dark,
 }
 
+/// How much lines and letters stand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contrast {
+    /// As the desktop says.
+    #[default]
+    System,
+    /// Always much.
+    High,
+}
+
 /// `$XDG_CONFIG_HOME/rcc/preferences.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Preferences {
     /// How the window looks.
     pub theme: Theme,
+    /// See there.
+    pub contrast: Contrast,
     /// Of the terminal, in CSS pixels; one of [`FONT_SIZES`].
     pub font_size: u8,
     /// A program in the terminal that is in sight may write the clipboard.
@@ -57,6 +70,7 @@ impl Default for Preferences {
     fn default() -> Self {
         Self {
             theme: Theme::System,
+            contrast: Contrast::System,
             font_size: 13,
             programs_may_copy: true,
             scrollback: false,

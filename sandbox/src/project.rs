@@ -38,8 +38,14 @@ impl Project {
                 .hint_is("Choose the folder that the file is in."));
         }
         if let Some(why) = refusal(&canonical, &host.home, &own_folders(host)) {
-            return Err(Error::new(Code::FolderRefused, why.body)
-                .title_is(format!("Cannot open {}.", why.name)));
+            let refused = Error::new(Code::FolderRefused, why.body)
+                .title_is(format!("Cannot open {}.", why.name));
+            let is_home = canonical == host.home;
+            return Err(if is_home {
+                refused.hint_is("Choose a project folder inside it.")
+            } else {
+                refused
+            });
         }
         rustix::fs::access(&canonical, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
             .map_err(|e| {

@@ -182,18 +182,23 @@ pub async fn put_back(project: &Project, host: &Host, ids: &[String]) -> Result<
     let mut chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
     // What is new may stand in the way of what was there.
     chosen.sort_by_key(|one| one.before.is_some());
-    state.record.undo.clear();
-    let mut done = Ok(());
     for one in &chosen {
-        done = state.kept(one).and_then(|_| state.restore(&one.path, one.before.as_ref()));
-        if done.is_err() {
-            break;
-        }
-        state.record.undo.push((one.path.clone(), one.now.clone()));
+        state.kept(one)?;
     }
-    // Also after an error: what was put back until then can be undone.
+    // Written before anything is put back: what a failing disk leaves half done can be
+    // undone. To undo what was not done changes nothing.
+    state.record.undo = chosen.iter().map(|one| (one.path.clone(), one.now.clone())).collect();
     state.place.save(&state.record)?;
-    done
+    for (done, one) in chosen.iter().enumerate() {
+        let placed = state.kept(one).and_then(|_| state.restore(&one.path, one.before.as_ref()));
+        if let Err(failed) = placed {
+            state.record.undo.truncate(done);
+            // The first error is the one that tells.
+            let _ = state.place.save(&state.record);
+            return Err(failed);
+        }
+    }
+    Ok(())
 }
 
 /// Takes the last [`put_back`] back.

@@ -51,6 +51,8 @@ pub struct App {
     pub dropped: Mutex<Vec<PathBuf>>,
     /// A login for all projects is kept; none while that is not known.
     pub login_kept: Mutex<Option<bool>>,
+    /// The last change of a list of hosts.
+    pub undo: Mutex<Option<crate::hosts::Undo>>,
     /// When the page was asked to ask what to do with what runs.
     pub asked_to_quit: Mutex<Option<Instant>>,
     /// What the person looks at.
@@ -103,6 +105,7 @@ impl App {
             tray_online: Arc::default(),
             dropped: Mutex::default(),
             login_kept: Mutex::default(),
+            undo: Mutex::default(),
             asked_to_quit: Mutex::default(),
             sight: Mutex::default(),
             page: Mutex::default(),

@@ -38,7 +38,9 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         stop_session,
         network::network_view,
         network::allow_host,
+        network::still_blocked,
         network::never_ask,
+        close_window,
         network::set_network,
         network::open_internet,
         review::review_view,
@@ -92,7 +94,8 @@ pub async fn hello(app: State<'_, Shared>, events: Channel<Event>) -> Answer<Hel
         // Asked once; from then on rcc itself changes it, or the settings look again.
         let kept = rcc_sandbox::login::is_kept().await;
         *locked(&shared.login_kept) = kept;
-        watching::begin(shared).await;
+        watching::begin(shared.clone()).await;
+        watching::conversations(shared).await;
     });
     Ok(Hello {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -112,6 +115,13 @@ pub async fn list_projects(app: State<'_, Shared>) -> Answer<Vec<Project>> {
 #[tauri::command]
 pub async fn look_again(app: State<'_, Shared>) -> Answer<()> {
     watching::begin(app.inner().clone()).await;
+    Ok(())
+}
+
+/// Closes the window as its own button does: the person has read what that means.
+#[tauri::command]
+pub async fn close_window(handle: AppHandle) -> Answer<()> {
+    window::close(&handle).await;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use rcc_sandbox::events::policy_changes;
 use rcc_sandbox::hosts::{self, Change, Document, Fields, Which};
 use rcc_sandbox::levels::{Level, Whose};
 use rcc_sandbox::session::Follow;
-use rcc_sandbox::{Error, Network, Project, display};
+use rcc_sandbox::{Code, Error, Network, Project, display};
 
 use crate::app::{App, Shared, again, locked};
 use crate::projects;
@@ -55,14 +55,37 @@ pub async fn change(
 ) -> Result<HostsDocument, Error> {
     let host = app.host().map_err(again)?;
     let place = Place::find(app, level)?;
-    let change = checked(change)?;
     let network = network_for(app, &place).await?;
+    let change = match change {
+        HostsChange::Undo => Change::Back(back(app, level, version)?),
+        change => checked(change)?,
+    };
+    let before = hosts::read(host, place.which(), network.as_ref()).await?;
     // Without an engine nothing runs that would have to hear of it.
     let engine = app.engine_if_known().await;
     let (document, _dropped) =
         hosts::change(host, engine.as_ref(), network.as_ref(), place.which(), version, &change)
             .await?;
+    // What was read is what was changed: else its version would be another.
+    *locked(&app.undo) =
+        Some(Undo { level: level.clone(), version: document.version.clone(), text: before.text });
     Ok(shown(app, document, &place))
+}
+
+/// The last change of a list, while nobody has written it since.
+pub struct Undo {
+    level: HostsLevel,
+    /// Of the list as it became.
+    version: String,
+    /// As it was.
+    text: String,
+}
+
+fn back(app: &App, level: &HostsLevel, version: &str) -> Result<String, Error> {
+    let undo = locked(&app.undo);
+    let text = undo.as_ref().filter(|undo| undo.level == *level && undo.version == version);
+    text.map(|undo| undo.text.clone())
+        .ok_or_else(|| Error::new(Code::Changed, "Something else was changed since."))
 }
 
 /// The mistake in the form, if there is one. A form in which nothing stands yet
@@ -111,6 +134,7 @@ fn checked(change: HostsChange) -> Result<Change, Error> {
             Change::Remove { target: old.target().clone(), protocol: old.protocol() }
         }
         HostsChange::Preset { preset } => Change::Preset(preset.into()),
+        HostsChange::Undo => return Err(Error::new(Code::Changed, "There is nothing to undo.")),
     })
 }
 
@@ -196,7 +220,6 @@ async fn follow_computer(app: &App) {
 mod tests {
     use super::*;
     use crate::wire::hosts::ProtocolWord;
-    use rcc_sandbox::Code;
 
     fn fields(target: &str) -> HostFields {
         HostFields {

@@ -19,8 +19,6 @@ mod review;
 mod screen;
 mod seen;
 mod setup;
-#[cfg(test)]
-mod testing;
 mod tray;
 mod watching;
 mod window;

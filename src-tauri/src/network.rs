@@ -1,5 +1,6 @@
 //! The network page of a project: what was blocked, what to allow, on and off.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rcc_sandbox::blocked_log::{self, Record};
@@ -52,6 +53,30 @@ pub async fn view(app: &App, id: &str) -> Result<NetworkView, Error> {
         app.tell(Event::Projects);
     }
     Ok(NetworkView { state, open_until: left.map(ends), lines, more })
+}
+
+/// Which of these are blocked still: what was allowed since, anywhere, is no question
+/// any more.
+pub async fn still_blocked(app: &App, questions: &[Blocked]) -> Result<Vec<bool>, Error> {
+    let host = app.host().map_err(again)?;
+    let engine = app.engine_if_known().await;
+    let network = projects::network_if_sessions(app).await;
+    let mut lists = HashMap::new();
+    let mut answers = Vec::new();
+    for question in questions {
+        let id = &question.project;
+        if !lists.contains_key(id) {
+            let project = app.project(id)?;
+            let list = hosts::in_force(host, engine.as_ref(), network.as_ref(), &project).await?;
+            lists.insert(id.clone(), list);
+        }
+        let Blocked { target, port, protocol, .. } = question;
+        let allowed = lists
+            .get(id)
+            .is_some_and(|list| hosts::allows(list, target, *port, protocol, question.is_private()));
+        answers.push(!allowed);
+    }
+    Ok(answers)
 }
 
 /// Takes the log in before anything is added to it.

@@ -6,15 +6,15 @@ mod desktop;
 use std::collections::HashSet;
 use std::time::Instant;
 
-use rcc_sandbox::{Error, hosts};
+use rcc_sandbox::Error;
 use tauri::AppHandle;
 use tokio::sync::broadcast::error::RecvError;
 
 use self::decide::{About, Answer, Notes, Step};
 use self::desktop::{Desktop, Said};
 use crate::app::{News, Shared, again, locked};
-use crate::wire::{Activity, AllowHost, AllowScope, Blocked, Event, PageWord, StateWord};
-use crate::{network, projects, window};
+use crate::wire::{Activity, AllowHost, AllowScope, Event, PageWord, StateWord};
+use crate::{network, window};
 
 /// Tells for as long as the app runs.
 pub async fn run(handle: AppHandle, app: Shared) {
@@ -53,13 +53,13 @@ async fn decide(app: &Shared, notes: &mut Notes, news: News) -> Vec<Step> {
             }
             None => notes.goes_on(&project),
         },
-        Event::Blocked(Blocked { project, target, port, protocol, reason }) => {
+        Event::Blocked(blocked) => {
             // What nobody can allow is no question.
-            let question = matches!(reason.as_str(), "not-allowed" | "private");
-            let quiet = !question || app.in_sight(&project) || !app.preferences().notify_blocked;
-            let name = name(app, &project);
-            let about = About::Blocked { project, target, port, protocol };
-            notes.blocked(about, &name, quiet, Instant::now())
+            let quiet = !blocked.can_be_allowed()
+                || app.in_sight(&blocked.project)
+                || !app.preferences().notify_blocked;
+            let name = name(app, &blocked.project);
+            notes.blocked(&blocked, &name, quiet, Instant::now())
         }
         Event::Projects => over(app, notes),
         Event::Hosts { .. } | Event::Network { .. } => answered(app, notes).await,
@@ -86,12 +86,9 @@ fn over(app: &Shared, notes: &mut Notes) -> Vec<Step> {
 async fn answered(app: &Shared, notes: &mut Notes) -> Vec<Step> {
     let mut steps = Vec::new();
     for about in notes.open() {
-        let About::Blocked { project, target, port, protocol } = &about else { continue };
-        let Ok(project) = app.project(project) else { continue };
-        let Ok(host) = app.host() else { continue };
-        let (engine, network) = (app.engine_if_known().await, projects::network(app).await);
-        let now = hosts::in_force(host, engine.as_ref(), network.as_ref(), &project).await;
-        if now.is_ok_and(|now| hosts::allows(&now, target, *port, protocol, false)) {
+        let About::Blocked(blocked) = &about else { continue };
+        let still = network::still_blocked(app, std::slice::from_ref(blocked)).await;
+        if still.is_ok_and(|still| still == [false]) {
             steps.extend(notes.answered(&about));
         }
     }
@@ -109,13 +106,13 @@ fn heard(handle: &AppHandle, app: &Shared, notes: &mut Notes, said: Said) -> Vec
     let project = about.project().to_string();
     match (&about, answer) {
         (_, Answer::NotNow) => {}
-        (About::Blocked { target, port, protocol, .. }, Answer::Allow) => {
+        (About::Blocked(blocked), Answer::Allow) => {
             let request = AllowHost {
                 project,
-                target: target.clone(),
-                port: *port,
-                protocol: protocol.clone(),
-                private: false,
+                target: blocked.target.clone(),
+                port: blocked.port,
+                protocol: blocked.protocol.clone(),
+                private: blocked.is_private(),
                 scope: AllowScope::Project,
             };
             tauri::async_runtime::spawn(allow(handle.clone(), app.clone(), request));

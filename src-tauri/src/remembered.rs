@@ -86,6 +86,13 @@ impl Remembered {
         self.save();
     }
 
+    /// Puts a folder into the list that is none of it yet; one that was taken out stays out.
+    pub fn keep(&mut self, id: &str, path: &Path) {
+        if self.path(id).is_none() {
+            self.add(id, path);
+        }
+    }
+
     /// Notes that a folder of the list was opened.
     pub fn opened(&mut self, id: &str, now: u64) {
         let Some(at) = self.folders.iter().position(|folder| folder.id == id) else { return };
@@ -201,7 +208,7 @@ mod tests {
     #[test]
     fn h6_a_disk_that_fails_leaves_the_old_list() {
         for calls in ["fsync", "/^rename"] {
-            while_calls_fail(calls, "remembered::tests::on_a_disk_that_fails");
+            rcc_test_aids::while_calls_fail(calls, "remembered::tests::on_a_disk_that_fails");
         }
     }
 
@@ -217,38 +224,5 @@ mod tests {
         assert_eq!(list.folders().len(), 2, "the window goes on");
         assert_eq!(fs::read_to_string(dir.path().join("projects.json")).unwrap(), old);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half is left");
-    }
-
-    /// Runs an ignored test of this program while every system call of a name fails with
-    /// EIO. Without strace it says that it did not run.
-    fn while_calls_fail(calls: &str, test: &str) {
-        let ran = std::process::Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-            .arg(format!("inject={calls}:error=EIO"))
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--ignored", "--nocapture"])
-            .output();
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => return skipped(test, &format!("strace: {error}")),
-        };
-        let out = String::from_utf8_lossy(&ran.stdout);
-        let errors = String::from_utf8_lossy(&ran.stderr);
-        if errors.contains("PTRACE_TRACEME") || errors.contains("Operation not permitted") {
-            return skipped(test, &format!("strace may not trace here: {}", errors.trim()));
-        }
-        assert!(ran.status.success() && out.contains("1 passed"), "{calls}: {out}\n{errors}");
-    }
-
-    /// Also in the file that `RCC_SKIPPED` names, where `cargo xtask test` looks.
-    fn skipped(test: &str, why: &str) {
-        use std::io::Write;
-        let line = format!("SKIPPED {test}: {why}\n");
-        eprint!("{line}");
-        if let Some(path) = std::env::var_os("RCC_SKIPPED")
-            && let Ok(mut file) = fs::OpenOptions::new().create(true).append(true).open(path)
-        {
-            let _ = file.write_all(line.as_bytes());
-        }
     }
 }

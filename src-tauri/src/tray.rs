@@ -206,7 +206,7 @@ mod tests {
 
     use super::menu::tests::line;
     use super::*;
-    use crate::testing::on_a_bus;
+    use rcc_test_aids::on_a_bus;
     use crate::wire::StateWord;
 
     struct Watcher(mpsc::UnboundedSender<String>);

@@ -41,6 +41,35 @@ pub async fn begin(app: Shared) {
     app.tell(Event::Projects);
 }
 
+/// Finds conversations that could go on, also of sandboxes that the window never saw.
+pub async fn conversations(app: Shared) {
+    let (Ok(host), Ok(engine)) = (app.host(), app.engine().await) else { return };
+    let mut folders: Vec<_> = locked(&app.remembered)
+        .folders()
+        .iter()
+        .map(|folder| (folder.id.clone(), folder.path.clone(), folder.conversation))
+        .collect();
+    for settings in rcc_sandbox::Settings::all(host).unwrap_or_default() {
+        if let Ok(project) = rcc_sandbox::Project::open(settings.path.as_ref(), host)
+            && folders.iter().all(|(id, ..)| id != project.id())
+        {
+            folders.push((project.id().into(), project.path().into(), false));
+        }
+    }
+    let mut found = false;
+    for (id, path, known) in folders {
+        if !known && rcc_sandbox::home::keeps_conversation(&engine, &id).await {
+            let mut remembered = locked(&app.remembered);
+            remembered.keep(&id, &path);
+            remembered.conversation(&id);
+            found = true;
+        }
+    }
+    if found {
+        app.tell(Event::Projects);
+    }
+}
+
 async fn states(app: Shared, session: Session) {
     let project = session.project_id().to_string();
     if let Ok(mut watch) = session.watch().await {
@@ -62,6 +91,8 @@ async fn states(app: Shared, session: Session) {
     }
     locked(&app.live).end(&project);
     locked(&app.reviewed).remove(&project);
+    // It may have run without the window before.
+    tauri::async_runtime::spawn(conversations(app.clone()));
     app.tell(Event::Projects);
     app.tell(Event::Review { project });
 }

@@ -77,15 +77,16 @@ pub fn event(window: &Window, event: &WindowEvent) {
 }
 
 /// Hides where a tray is there to come back from, else quits.
-async fn close(handle: &AppHandle) {
+pub async fn close(handle: &AppHandle) {
     let app = handle.state::<Shared>().inner().clone();
     if app.preferences().close_hides && tray::is_shown(&app).await {
-        if let Some(window) = main(handle) {
+        // The first time it is said, where it can still be read; closed then or once
+        // more, it hides.
+        if app.has_page() && locked(&app.remembered).hidden_once() {
+            app.tell(Event::Hides);
+        } else if let Some(window) = main(handle) {
             // It stays in sight then, and can be closed again.
             let _ = window.hide();
-        }
-        if locked(&app.remembered).hidden_once() {
-            app.tell(Event::Hidden);
         }
         return;
     }

@@ -277,10 +277,12 @@ pub enum Event {
     },
     /// The person wants to quit while so many sessions run: ask what to do.
     Quit { running: u32 },
-    /// The window was hidden for the first time: say once that rcc is in the tray.
-    Hidden,
+    /// The window is to be hidden for the first time: say once that rcc stays in the tray.
+    Hides,
     /// Other settings hold now.
     Settings { settings: WindowSettings },
+    /// Whether the desktop wants high contrast.
+    Contrast { high: bool },
     /// Something is held over the window.
     Dragging { over: bool, files: bool },
     /// A folder was dropped and is in the list now.

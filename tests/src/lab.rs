@@ -20,19 +20,9 @@ use crate::internet::{DnsServer, Echo, Zone};
 #[derive(Debug)]
 pub struct Skip(pub String);
 
-/// Says that a test did not run, and why: on standard error and, for
-/// `cargo xtask test`, in the file that `RCC_SKIPPED` names.
+/// Says that a test did not run, and why.
 pub fn skip(reason: &Skip) {
-    let test = std::thread::current().name().unwrap_or("?").to_owned();
-    let line = format!("SKIPPED {test}: {}\n", reason.0);
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("RCC_SKIPPED") {
-        use std::io::Write;
-        let file = fs::OpenOptions::new().create(true).append(true).open(path);
-        if let Ok(mut file) = file {
-            let _ = file.write_all(line.as_bytes());
-        }
-    }
+    rcc_test_aids::skip(&reason.0);
 }
 
 /// People of the lab: uid and name. They exist only in the lab's /etc/passwd.

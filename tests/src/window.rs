@@ -6,18 +6,18 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rcc_test_aids::{Group, Screen};
 use serde_json::{Value, json};
 
 use crate::containers::Workshop;
-use crate::lab::{Lab, Skip, built, wait_for};
+use crate::lab::{ANN, Lab, Skip, built, wait_for};
 
 const PROGRAM: &str = "rcc-desktop";
 /// Longest wait for what the page or the terminal shows, on a busy machine.
@@ -36,26 +36,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub struct Window {
     driver: SocketAddr,
     session: String,
-    display: String,
     // Ends in this order.
     _program: Group,
-    _display: Group,
-}
-
-/// A process and its group; they end together.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Ok(id) = i32::try_from(self.0.id()) {
-            let group = Pid::from_raw(id);
-            // What is gone needs nothing more.
-            let _ = killpg(group, Signal::SIGTERM);
-            std::thread::sleep(Duration::from_millis(300));
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-        let _ = self.0.wait();
-    }
+    screen: Screen,
 }
 
 impl Window {
@@ -95,11 +78,11 @@ impl Window {
         let to = Lab::program(PROGRAM);
         fs::copy(built(PROGRAM)?, &to).with_context(|| format!("copy to {}", to.display()))?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
-        let (screen, display) = screen()?;
+        let screen = screen(workshop, folder)?;
         for _ in 0..ATTEMPTS {
-            if let Some((program, driver, session)) = drive(workshop, folder, arguments, &display)?
+            if let Some((program, driver, session)) = drive(workshop, folder, arguments, &screen)?
             {
-                return Ok(Self { driver, session, display, _program: program, _display: screen });
+                return Ok(Self { driver, session, _program: program, screen });
             }
         }
         bail!("the window did not open in {ATTEMPTS} attempts")
@@ -289,13 +272,7 @@ impl Window {
         let folder = target.join("run");
         fs::create_dir_all(&folder)?;
         let path = folder.join("window-in-lab.png");
-        let taken = Command::new("timeout")
-            .args(["20", "import", "-display", &self.display, "-window", "root"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        ensure!(taken.success(), "ImageMagick's import: {taken}");
+        self.screen.picture(&path)?;
         eprintln!("The window: {}", path.display());
         Ok(())
     }
@@ -327,23 +304,13 @@ fn processes() -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// A display that nobody sees, and its name.
-fn screen() -> anyhow::Result<(Group, String)> {
-    let mut command = Command::new("Xvfb");
-    command
-        .args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp", "-noreset"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0);
-    let mut child = command.spawn().context("start Xvfb")?;
-    let out = child.stdout.take();
-    let screen = Group(child);
-    let mut number = String::new();
-    // It closes the pipe when it cannot start.
-    BufReader::new(out.context("a pipe")?).read_line(&mut number)?;
-    ensure!(!number.trim().is_empty(), "Xvfb did not start");
-    Ok((screen, format!(":{}", number.trim())))
+/// A display that nobody sees: X11's, or Wayland's where `RCC_TEST_WAYLAND` is set.
+fn screen(workshop: &Workshop, folder: &Path) -> anyhow::Result<Screen> {
+    if std::env::var_os("RCC_TEST_WAYLAND").is_none() {
+        return Screen::x11().context("start Xvfb");
+    }
+    let runtime = format!("/run/user/{}", ANN.0);
+    Screen::wayland(workshop.ann(folder, "sway", &[]), Path::new(&runtime)).context("start sway")
 }
 
 /// One driver with one program on the display; `None` when the program was not
@@ -352,24 +319,22 @@ fn drive(
     workshop: &Workshop,
     folder: &Path,
     arguments: &[&str],
-    display: &str,
+    screen: &Screen,
 ) -> anyhow::Result<Option<(Group, SocketAddr, String)>> {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let port = format!("--port={}", address.port());
     let log = fs::File::create(workshop.lab.folder().join("window.log"))?;
     let mut command = workshop.ann(folder, "dbus-run-session", &["--", "WebKitWebDriver", &port]);
+    screen.show(&mut command);
     command
-        .env("DISPLAY", display)
-        .env("GDK_BACKEND", "x11")
         .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
         .env("TAURI_AUTOMATION", "true")
         .env("TAURI_WEBVIEW_AUTOMATION", "true")
         .env("RCC_TEST_PICK_FOLDER", folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0);
-    let driver = Group(command.spawn().context("start WebKitWebDriver")?);
+        .stderr(log);
+    let driver = Group::start(&mut command).context("start WebKitWebDriver")?;
     wait_for(|| call(address, CALL, "GET", "/status", None).is_ok())
         .context("WebKitWebDriver does not answer")?;
     let wanted = json!({"capabilities": {"alwaysMatch": {"webkitgtk:browserOptions": {

@@ -51,8 +51,8 @@ export const KEYS: { title: string; keys: Key[] }[] = [
 
 export function onKey(event: KeyboardEvent, app: WindowState): void {
   const inTerminal = event.target instanceof Element && event.target.closest(".xterm") !== null;
-  // A question in front of the window has the keys to itself.
-  if ((inTerminal && !isKept(event)) || app.asked) return;
+  // A question in front of the window has the keys to itself, also a part's own.
+  if ((inTerminal && !isKept(event)) || app.asked || document.querySelector("dialog[open]")) return;
   const act = action(event, app);
   if (!act) return;
   event.preventDefault();
@@ -67,7 +67,7 @@ function action(event: KeyboardEvent, app: WindowState): (() => void) | null {
     if (key === "ArrowLeft") return () => history.back();
     return /^[1-9]$/.test(key) ? () => tabNumber(app, Number(key) - 1) : null;
   }
-  if (!ctrlKey && key === "F9") return () => (app.sidebar = !app.sidebar);
+  if (!ctrlKey && key === "F9") return () => app.toggleSidebar();
   if (!ctrlKey && key === "F6") return () => nextRegion(shiftKey);
   if (!ctrlKey || altKey) return null;
   return shiftKey ? withShift(key.toUpperCase(), app) : withControl(key.toUpperCase(), app);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { violations } from "./axe.js";
-import { button, cutOff, on, opened, row, run, tab } from "./page.js";
+import { button, choose, cutOff, on, opened, row, run, tab, tell } from "./page.js";
 
 const at = (where) => (page) => page.evaluate((hash) => (location.hash = hash), where);
 
@@ -47,9 +47,94 @@ const PAGES = {
     await button(page, "Project menu").click();
     await page.getByRole("menuitem").first().waitFor();
   }],
-  "what was tried": ["walls=open", async (page) => {
+  opening: ["open=cold&speed=0.5", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").click();
+    await button(page, "Cancel").waitFor();
+    await page.locator(".steps li").first().waitFor();
+  }],
+  "error form": ["open=no-helper&speed=20", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").click();
+    await button(page, "Start Offline").waitFor();
+    await page.getByText("Details").click();
+  }],
+  unusable: ["unusable&projects=none", (page) => page.getByRole("alert").waitFor()],
+  "gone folder": ["projects=gone", (page) => row(page, "old-site").click()],
+  "paste preview": ["", async (page) => {
     await opened(page);
-    await button(page, "Not protected").click();
+    await page.evaluate(() => {
+      const data = new DataTransfer();
+      data.setData("text/plain", "one\n".repeat(40));
+      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+      document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
+    });
+    await page.getByRole("dialog").waitFor();
+  }],
+  "stop question": ["", async (page) => {
+    await opened(page);
+    await choose(page, "Project menu", /Stop Session/);
+    await page.getByRole("dialog").waitFor();
+  }],
+  "close question": ["", async (page) => {
+    await opened(page);
+    await page.keyboard.press("Control+Shift+W");
+    await page.getByRole("dialog").waitFor();
+  }],
+  "internet question": ["", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await page.getByRole("button", { name: /^Open to the Internet/ }).click();
+    await page.getByRole("dialog").waitFor();
+  }],
+  "open to the internet": ["", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await page.getByRole("button", { name: /^Open to the Internet/ }).click();
+    await button(page, "Open for 5 Minutes").click();
+    await button(page, "Close Now").first().waitFor();
+  }],
+  "tray note": ["", async (page) => {
+    await row(page, "api").waitFor();
+    await tell(page, { kind: "hides" });
+    await page.getByRole("dialog").waitFor();
+  }],
+  "layer question": ["", async (page) => {
+    await at("#/settings/image")(page);
+    await page.getByRole("button", { name: /^Remove/ }).first().click();
+    await page.waitForTimeout(100);
+  }],
+  "empty network": ["network=none", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await page.getByText("Nothing has been reached or blocked yet.").waitFor();
+  }],
+  "setup ready": ["", async (page) => {
+    await at("#/setup")(page);
+    await page.getByText("Everything is ready.").waitFor();
+  }],
+  "changed elsewhere": ["", async (page) => {
+    await at("#/settings/hosts")(page);
+    await button(page, "Take out proxy.example.com").click();
+    await page.getByText("was taken out").waitFor();
+    await page.evaluate(() => window.__rccFake.touchHosts({ level: "allProjects" }, "theirs.example.org"));
+    await tell(page, { kind: "hosts", level: "allProjects" });
+    await page.getByText("changed elsewhere").waitFor();
+  }],
+  "a preset": ["", async (page) => {
+    await at("#/settings/hosts")(page);
+    await button(page, "This computer").click();
+    await page.getByText("Claude only.").click();
+    await button(page, "Undo").waitFor();
+  }],
+  "lost session": ["ending=none", async (page) => {
+    await opened(page);
+    await page.evaluate(() => window.__rccFake.lose("0000000000000002"));
+    await button(page, "Close").waitFor();
+  }],
+  "what was tried": ["verify=open", async (page) => {
+    await opened(page);
+    await button(page, "Protected").click();
     await button(page, "Check Now").click();
     await page.getByText("1 way out").waitFor();
   }],
@@ -165,6 +250,18 @@ describe("for everybody", () => {
         },
         { viewport: { width: 800, height: 560 }, colorScheme },
       );
+    }
+  }
+
+  for (const colorScheme of ["light", "dark"]) {
+    for (const name of ["terminal", "network", "what was tried", "general", "hosts", "a preset", "setup", "error form"]) {
+      const [query, go] = PAGES[name];
+      on(`open=warm&${query}`, `${name}, ${colorScheme}, high contrast: axe finds nothing, not even of the stricter rule`, async (page) => {
+        await page.locator("header").waitFor();
+        await go(page);
+        await page.waitForTimeout(150);
+        assert.deepEqual(await violations(page, { rules: { "color-contrast-enhanced": { enabled: true } } }), []);
+      }, { viewport: { width: 800, height: 560 }, colorScheme, contrast: "more" });
     }
   }
 

@@ -26,16 +26,22 @@ describe("errors", () => {
     await button(page, "Copy").click();
     const [[, copied]] = await calls(page, "copy");
     assert.match(copied, /RCC-E501\norg\.freedesktop/);
+    await button(page, "Fix…").click();
+    await page.locator("[data-setup=firewall]").waitFor();
+    await page.goBack();
     await button(page, "Start Offline").click();
     await terminalShows(page, "pretends");
     await page.getByText("Offline", { exact: true }).waitFor();
   });
 
-  on("open=no-podman&speed=4", "without an engine: try again, close", async (page) => {
+  on("open=no-podman&speed=4", "without an engine: set up, try again, close", async (page) => {
     await row(page, "notes").click();
     await button(page, "Open in Sandbox").click();
     await page.getByRole("alert").getByText("Podman is not installed.").waitFor();
     assert.match(await page.locator(".steps").innerText(), /Engine\s+failed/);
+    await button(page, "Set Up…").click();
+    await page.locator("[data-setup=engine]").waitFor();
+    await page.goBack();
     await button(page, "Close").click();
     await button(page, "Open in Sandbox").waitFor();
   });

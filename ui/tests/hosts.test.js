@@ -116,9 +116,37 @@ describe("allowed hosts", () => {
     await page.getByText("A change asks for the administrator's password.").waitFor();
     await page.getByText("Users may allow public hosts for their own projects, and none with a private address.").waitFor();
     assert.equal(await page.getByRole("radio", { name: /Balanced/ }).isChecked(), true);
-    await page.getByRole("radio", { name: /Locked/ }).check();
+    await page.getByRole("radio", { name: /Locked/ }).click();
     await page.waitForFunction(() => window.__rccFake.calls.some(([call]) => call === "changeHosts"));
     assert.deepEqual((await calls(page, "changeHosts"))[0][3], { kind: "preset", preset: "locked" });
+  });
+
+  on("", "a preset can be taken back, and is not chosen when the password was not given", async (page) => {
+    await settings(page);
+    await button(page, "This computer").click();
+    const radio = (name) => page.getByRole("radio", { name });
+    await radio(/Balanced/).waitFor();
+    await page.evaluate(() => window.__rccFake.fail("changeHosts"));
+    await page.getByText("Claude only.").click();
+    await page.getByText("The administrator's password was not given.").waitFor();
+    assert.equal(await radio(/Balanced/).isChecked(), true);
+    assert.equal(await radio(/Locked/).isChecked(), false);
+    await page.getByText("Claude only.").click();
+    await page.getByText("The list is Locked now.").waitFor();
+    assert.equal(await radio(/Locked/).isChecked(), true);
+    await button(page, "Undo").click();
+    await page.getByText("The list is Locked now.").waitFor({ state: "detached" });
+    assert.equal(await radio(/Balanced/).isChecked(), true);
+  });
+
+  on("", "what was taken out comes back in its place, with what stood beside it", async (page) => {
+    await settings(page);
+    await button(page, "Take out registry.example.com").click();
+    await button(page, "Undo").click();
+    await line(page, "registry.example.com").getByText("npm").waitFor();
+    const hosts = await page.locator("tbody tr th bdi").allInnerTexts();
+    assert.deepEqual(hosts.map((host) => host.trim()), ["registry.example.com", "proxy.example.com"]);
+    assert.deepEqual((await calls(page, "changeHosts")).at(-1)[3], { kind: "undo" });
   });
 
   on("hosts=many", "search", async (page) => {

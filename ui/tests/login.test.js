@@ -93,11 +93,33 @@ describe("login", () => {
     assert.deepEqual(await calls(page, "verify"), [["verify", "0000000000000002"]]);
   });
 
-  on("open=warm&walls=open", "a way out that is open is said first", async (page) => {
+  on("open=warm&verify=open", "a way out that is open is said first, and in the header", async (page) => {
     await opened(page);
-    await button(page, "Not protected").click();
+    await button(page, "Protected").click();
     await button(page, "Check Now").click();
     await page.getByText("1 way out of the sandbox is open. Stop the session.").waitFor();
     await page.getByText("This computer is not reachable").waitFor();
+    await page.locator("button.shield", { hasText: "Not protected" }).waitFor();
+  });
+
+  on("open=warm&walls=open", "a wall that is open is in the header", async (page) => {
+    await opened(page);
+    await button(page, "Not protected").click();
+    await page.getByText("There is no seccomp on this computer.").waitFor();
+  });
+
+  on("open=warm&walls=unknown", "what cannot be asked is not called protected", async (page) => {
+    await opened(page);
+    await button(page, "Not known").click();
+    await page.getByRole("alert").getByText("Podman is not installed.").waitFor();
+  });
+
+  on("open=warm", "sandboxes can be let go on where one quits", async (page) => {
+    await row(page, "api").waitFor();
+    await page.keyboard.press("Control+Q");
+    await button(page, "Let Them Go On After Logging Out").click();
+    await page.getByText("Logging out ends them, too").waitFor({ state: "detached" });
+    assert.deepEqual(await calls(page, "setLinger"), [["setLinger", true]]);
+    await button(page, "Keep Running and Quit").waitFor();
   });
 });

@@ -205,11 +205,12 @@ describe("setup", () => {
     await page.locator("[data-setup=claude]").getByRole("button", { name: "Cancel" }).click();
     await page.getByRole("button", { name: /^Download/ }).click();
     await page.locator("[data-setup=image]", { hasText: "ready" }).waitFor();
-    await button(page, "Start…").click();
-    await page.locator("[data-setup=firewall]", { hasText: "ready" }).waitFor();
+    // What needs root is a command to copy, and a look afterwards.
+    await page.locator("[data-setup=firewall]").getByRole("button", { name: "Look Again" }).waitFor();
+    await page.locator("[data-setup=firewall]").getByText("sudo systemctl start rcc-firewall.service").waitFor();
     await page.locator("[data-setup=claude]", { hasText: "ready" }).waitFor();
     // The id range only the person can mend: the command is there to copy.
-    await button(page, "Copy the command").click();
+    await button(page, "Copy the command").first().click();
     assert.match((await calls(page, "copy"))[0][1], /usermod --add-subuids/);
     await page.evaluate(() => window.__rccFake.mended());
     await page.evaluate(() => window.dispatchEvent(new Event("blur")));
@@ -345,12 +346,16 @@ describe("quit and the tray", () => {
     assert.deepEqual(await calls(page, "quit"), [["quit", false]]);
   });
 
-  on("", "hidden for the first time: the note", async (page) => {
+  on("", "closed for the first time: the note, while it can be read", async (page) => {
     await row(page, "api").waitFor();
-    await tell(page, { kind: "hidden" });
+    await tell(page, { kind: "hides" });
     await page.getByRole("dialog").getByText("rcc stays in the tray.").waitFor();
-    await button(page, "OK").click();
+    await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
+    assert.deepEqual(await calls(page, "closeWindow"), []);
+    await tell(page, { kind: "hides" });
+    await button(page, "Hide").click();
+    assert.deepEqual(await calls(page, "closeWindow"), [["closeWindow"]]);
   });
 
   on("", "the list of keys names both forms", async (page) => {

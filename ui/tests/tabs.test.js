@@ -230,4 +230,22 @@ describe("find and letters", () => {
     await page.waitForFunction(() => getComputedStyle(document.querySelector(".xterm-rows")).fontSize === "14px");
     assert.equal((await calls(page, "saveSettings")).at(-1)[1].fontSize, 14);
   });
+
+  on("speed=2", "closing a tab that is being opened cancels it", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").click();
+    await page.getByRole("button", { name: /^Close Claude/ }).click();
+    await button(page, "Open in Sandbox").waitFor();
+    assert.equal(await page.getByRole("alert").count(), 0);
+  });
+
+  on("open=warm", "the window comes back as it was left", async (page) => {
+    await row(page, "notes").click();
+    await tab(page, "Network").click();
+    await page.keyboard.press("F9");
+    await page.goto(page.url().replace(/#.*/, ""));
+    await page.getByRole("heading", { name: "notes", level: 1 }).waitFor();
+    await page.getByText("Nothing has been reached or blocked yet.").or(page.getByText("api.anthropic.com")).first().waitFor();
+    assert.equal(await page.getByRole("navigation", { name: "Projects" }).count(), 0);
+  });
 });

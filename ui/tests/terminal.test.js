@@ -97,6 +97,126 @@ describe("terminal", () => {
     assert.doesNotMatch(await terminalText(page), /never/);
   });
 
+  on("open=warm", "pasting long text asks, unless the program knows what a paste is", async (page) => {
+    await opened(page);
+    const paste = (text) =>
+      page.evaluate((what) => {
+        const data = new DataTransfer();
+        data.setData("text/plain", what);
+        const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+        document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
+      }, text);
+    await paste("x".repeat(5000));
+    await terminalShows(page, "xxxx");
+    await paste("y".repeat(5001));
+    await page.getByRole("dialog").getByText("It is 5,001 characters long.").waitFor();
+    // Its own question: no key of the window gets past it.
+    await page.keyboard.press("Control+K");
+    assert.equal(await page.getByRole("dialog").count(), 1);
+    await button(page, "Cancel").click();
+    await page.keyboard.press("Control+C");
+    await run(page, "raw \\u001b[?2004hready\\r\\n");
+    await page.waitForFunction(() => /^ready/m.test(window.__rccTerminalText()));
+    await paste("one\ntwo");
+    const typed = () => calls(page, "write").then((all) => all.map(([, text]) => text).join(""));
+    await page.waitForFunction(() => window.__rccFake.calls.some(([call, text]) => call === "write" && text.includes("\u001b[200~")));
+    assert.ok((await typed()).includes("\u001b[200~one\rtwo\u001b[201~"));
+    // The brackets themselves cannot be pasted.
+    await paste("three\u001b[201~\nfour");
+    await page.getByRole("dialog").getByText("Control characters were taken out of it.").waitFor();
+  });
+
+  on("open=warm", "Ctrl+Shift+C copies what is marked; Shift marks where the program has the mouse", async (page) => {
+    await opened(page);
+    await run(page, "raw \\u001b[2J\\u001b[Hmarked words\\r\\n\\u001b[?1000h\\u001b[?1006h");
+    await terminalShows(page, "marked words");
+    const box = await page.locator(".xterm-rows > div").first().boundingBox();
+    const y = box.y + box.height / 2;
+    const drag = async () => {
+      await page.mouse.move(box.x + 1, y);
+      await page.mouse.down();
+      await page.mouse.move(box.x + 300, y, { steps: 4 });
+      await page.mouse.up();
+    };
+    await drag();
+    await page.keyboard.press("Control+Shift+C");
+    assert.deepEqual(await calls(page, "copy"), []);
+    const mouse = (await calls(page, "write")).filter(([, text]) => text.includes("\u001b[<0;"));
+    assert.ok(mouse.length > 0, "the program hears of the mouse");
+    await page.keyboard.down("Shift");
+    await drag();
+    await page.keyboard.up("Shift");
+    await page.keyboard.press("Control+Shift+C");
+    await page.getByText("Copied 12 characters").waitFor();
+    assert.deepEqual(await calls(page, "copy"), [["copy", "marked words"]]);
+  });
+
+  on("open=warm", "two seconds after a key a program copies no more (T1)", async (page) => {
+    await opened(page);
+    await run(page, "ready");
+    await terminalShows(page, "You said: ready");
+    const copies = () =>
+      page.evaluate(() => window.__rccFake.say("0000000000000002", `\x1b]52;c;${btoa("words")}\x07`));
+    await copies();
+    await page.getByText("Copied 5 characters").waitFor();
+    await page.waitForTimeout(2100);
+    await copies();
+    await page.waitForTimeout(200);
+    assert.equal((await calls(page, "copy")).length, 1);
+  });
+
+  on("open=warm", "emoji are as wide as programs count them", async (page) => {
+    await opened(page);
+    // After each letter the terminal is asked for the cursor's column (DSR 6).
+    for (const [letter, column] of [["✅", 3], ["🎉", 3], ["漢", 3], ["é", 2], ["e\\u0301", 2], ["⚠", 2]]) {
+      await run(page, `raw \\r\\u001b[2K${letter}\\u001b[6n`);
+      await page.waitForFunction(() => window.__rccFake.calls.some(([call, text]) => call === "write" && /\u001b\[\d+;\d+R/.test(text)));
+      const answers = (await calls(page, "write")).map(([, text]) => /\u001b\[\d+;(\d+)R/.exec(text)?.[1]).filter(Boolean);
+      assert.equal(Number(answers.at(-1)), column, letter);
+      await page.evaluate(() => window.__rccFake.calls.splice(0));
+    }
+  });
+
+  on("open=warm", "a program learns of light and dark, when it asks and when it changes", async (page) => {
+    await opened(page);
+    const typed = (text) =>
+      page.waitForFunction((wanted) => window.__rccFake.calls.some(([call, said]) => call === "write" && said.includes(wanted)), text);
+    await run(page, "raw \\u001b[?996n");
+    await typed("\u001b[?997;2n");
+    await run(page, "raw \\u001b]11;?\\u0007");
+    await typed("\u001b]11;rgb:ffff/ffff/ffff");
+    await run(page, "raw \\u001b[?2031h");
+    await page.emulateMedia({ colorScheme: "dark" });
+    await typed("\u001b[?997;1n");
+    await run(page, "raw \\u001b[?2031l");
+    await page.evaluate(() => window.__rccFake.calls.splice(0));
+    await page.emulateMedia({ colorScheme: "light" });
+    await page.waitForTimeout(300);
+    assert.deepEqual(await calls(page, "write"), []);
+  }, { colorScheme: "light" });
+
+  on("open=warm", "high contrast: by the desktop, by its portal, by choice", async (page) => {
+    await opened(page);
+    const contrast = () => page.evaluate(() => document.documentElement.dataset.contrast);
+    const background = () => page.evaluate(() => getComputedStyle(document.querySelector(".xterm-viewport")).backgroundColor);
+    assert.equal(await contrast(), "usual");
+    const usual = await background();
+    await page.emulateMedia({ contrast: "more" });
+    await page.waitForFunction(() => document.documentElement.dataset.contrast === "high");
+    await page.waitForFunction((old) => getComputedStyle(document.querySelector(".xterm-viewport")).backgroundColor !== old, usual);
+    assert.equal(await background(), "rgb(0, 0, 0)");
+    await page.emulateMedia({ contrast: "no-preference" });
+    await page.waitForFunction(() => document.documentElement.dataset.contrast === "usual");
+    await page.evaluate(() => window.__rccFake.tell({ kind: "contrast", high: true }));
+    await page.waitForFunction(() => document.documentElement.dataset.contrast === "high");
+    await page.evaluate(() => window.__rccFake.tell({ kind: "contrast", high: false }));
+    await page.waitForFunction(() => document.documentElement.dataset.contrast === "usual");
+    await page.evaluate(() => (location.hash = "#/settings/general"));
+    await page.getByLabel("Contrast").selectOption("high");
+    await page.waitForFunction(() => document.documentElement.dataset.contrast === "high");
+    assert.equal((await calls(page, "saveSettings")).at(-1)[1].contrast, "high");
+  }, { colorScheme: "dark" });
+
   on("open=warm", "24-bit colours under the policy, and the theme follows the desktop", async (page) => {
     await opened(page);
     await run(page, "colours");

@@ -151,10 +151,10 @@ fn settle(value: &mut Value) {
 #[test]
 fn what_is_written_directly_is_what_nft_writes() {
     let (Ok(program), Ok(direct)) = (Room::empty("program"), Room::empty("direct")) else {
-        return skipped("this needs root");
+        return rcc_test_aids::skip("this needs root");
     };
     if !std::path::Path::new(NFT).exists() {
-        return skipped("nftables is not installed");
+        return rcc_test_aids::skip("nftables is not installed");
     }
     for room in [&program, &direct] {
         room.run_blocking(|| gate(&[], &[]).commit()).expect("a thread").expect("a gate");
@@ -191,9 +191,9 @@ fn what_is_written_directly_is_what_nft_writes() {
 
 #[test]
 fn what_the_kernel_refuses_holds_in_no_part_and_is_told_in_words() {
-    let Ok(room) = Room::empty("refused") else { return skipped("this needs root") };
+    let Ok(room) = Room::empty("refused") else { return rcc_test_aids::skip("this needs root") };
     if !std::path::Path::new(NFT).exists() {
-        return skipped("nftables is not installed");
+        return rcc_test_aids::skip("nftables is not installed");
     }
     // A thread of the helper that panics ends the process, so it only looks.
     let seen = room.run_blocking(|| {
@@ -236,16 +236,4 @@ fn what_is_not_known_is_left_to_the_program() {
     let one = |n: u32| concat(vec![text(Ipv4Addr::from(n).to_string()), text("tcp"), number(443)]);
     t.elements("net_1", (0..10_000).map(one).collect());
     assert!(messages::batch(&t).is_none());
-}
-
-/// Also in the file that `RCC_SKIPPED` names, where `cargo xtask test` looks.
-fn skipped(why: &str) {
-    let test = std::thread::current().name().unwrap_or("?").to_owned();
-    let line = format!("SKIPPED {test}: {why}\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("RCC_SKIPPED")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
-    {
-        let _ = file.write_all(line.as_bytes());
-    }
 }

@@ -290,10 +290,16 @@ impl Engine {
         Ok(answer.config.and_then(|config| config.env).unwrap_or_default())
     }
 
+    /// The folder of a volume on this computer, if there is one of that name.
+    pub(crate) async fn find_volume(&self, name: &str) -> Option<PathBuf> {
+        let volume = self.docker().inspect_volume(name).await.ok()?;
+        Some(PathBuf::from(volume.mountpoint))
+    }
+
     /// Makes the volume unless it is there; answers its folder on this computer.
     pub(crate) async fn volume(&self, name: &str, project: &str) -> Result<PathBuf> {
-        if let Ok(volume) = self.docker().inspect_volume(name).await {
-            return Ok(PathBuf::from(volume.mountpoint));
+        if let Some(folder) = self.find_volume(name).await {
+            return Ok(folder);
         }
         let request = VolumeCreateRequest {
             name: Some(name.to_string()),

@@ -288,7 +288,7 @@ async fn describe(
     report: &Reporter,
 ) -> Result<ContainerSpec> {
     let project = &folder.project;
-    let volume = format!("rcc-home-{}", project.id());
+    let volume = home::volume(project.id());
     let (home, files) =
         tokio::try_join!(engine.volume(&volume, project.id()), files::mounts(host, project))?;
     home::seed(&home, request.handed.api_key())?;

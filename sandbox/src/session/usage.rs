@@ -70,7 +70,8 @@ pub async fn ran_out_of_memory(engine: &Engine, project: &Project) -> Result<boo
     Ok(false)
 }
 
-/// The engine's view of a container, once it has heard that the first process ended.
+/// The engine's view of a container, once it has heard that the first process ended: its
+/// monitor takes that in before it says so, and then there is no group to read any more.
 async fn settled(engine: &Engine, container: &str) -> Result<ContainerState> {
     let patience = Instant::now() + END_IS_HEARD;
     loop {

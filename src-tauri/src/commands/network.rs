@@ -5,7 +5,7 @@ use tauri::State;
 use super::Answer;
 use crate::app::Shared;
 use crate::network;
-use crate::wire::{AllowHost, NetworkView};
+use crate::wire::{AllowHost, Blocked, NetworkView};
 
 #[tauri::command]
 pub async fn network_view(app: State<'_, Shared>, project: String) -> Answer<NetworkView> {
@@ -16,6 +16,15 @@ pub async fn network_view(app: State<'_, Shared>, project: String) -> Answer<Net
 #[tauri::command]
 pub async fn allow_host(app: State<'_, Shared>, request: AllowHost) -> Answer<()> {
     Ok(network::allow(&app, &request).await?)
+}
+
+/// Which of these are blocked still, one answer for each.
+#[tauri::command]
+pub async fn still_blocked(
+    app: State<'_, Shared>,
+    questions: Vec<Blocked>,
+) -> Answer<Vec<bool>> {
+    Ok(network::still_blocked(&app, &questions).await?)
 }
 
 #[tauri::command]

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use rcc_sandbox::display;
 
+use crate::wire::Blocked;
+
 /// Characters of a question.
 const QUESTION: usize = 140;
 
@@ -20,12 +22,7 @@ pub enum About {
     NeedsYou {
         project: String,
     },
-    Blocked {
-        project: String,
-        target: String,
-        port: u16,
-        protocol: String,
-    },
+    Blocked(Blocked),
     /// Many hosts at once.
     Hosts {
         project: String,
@@ -35,9 +32,8 @@ pub enum About {
 impl About {
     pub fn project(&self) -> &str {
         match self {
-            Self::NeedsYou { project }
-            | Self::Blocked { project, .. }
-            | Self::Hosts { project } => project,
+            Self::NeedsYou { project } | Self::Hosts { project } => project,
+            Self::Blocked(Blocked { project, .. }) => project,
         }
     }
 }
@@ -132,8 +128,15 @@ impl Notes {
     }
 
     /// A host of a project was blocked.
-    pub fn blocked(&mut self, about: About, name: &str, quiet: bool, now: Instant) -> Vec<Step> {
-        let About::Blocked { project, target, port, .. } = &about else { return Vec::new() };
+    pub fn blocked(
+        &mut self,
+        blocked: &Blocked,
+        name: &str,
+        quiet: bool,
+        now: Instant,
+    ) -> Vec<Step> {
+        let Blocked { project, target, port, .. } = blocked;
+        let about = About::Blocked(blocked.clone());
         let told = self.told.entry(project.clone()).or_default();
         told.retain(|(at, _)| now.saturating_duration_since(*at) < WITHIN);
         // One of each host until it is answered.
@@ -145,7 +148,7 @@ impl Notes {
         if many > SINGLE {
             let project = project.clone();
             let mut steps = self.withdraw(
-                |about| matches!(about, About::Blocked { project: own, .. } if *own == project),
+                |about| matches!(about, About::Blocked(own) if own.project == project),
             );
             let about = About::Hosts { project };
             self.shown.insert(about.clone(), ());
@@ -160,7 +163,11 @@ impl Notes {
         let port = if *port == 0 { 443 } else { *port };
         let note = Note {
             title: format!("{}: blocked {target}", short(name)),
-            body: format!("Claude asked for this name. Port {port} will be allowed."),
+            body: if blocked.is_private() {
+                format!("It has a private address. Port {port} will be allowed.")
+            } else {
+                format!("Claude asked for this name. Port {port} will be allowed.")
+            },
             answers: vec![
                 (Answer::Allow, "Allow for This Project"),
                 (Answer::NotNow, "Not Now"),
@@ -191,7 +198,7 @@ impl Notes {
 
     /// Hosts that were told and not answered yet.
     pub fn open(&self) -> Vec<About> {
-        self.shown.keys().filter(|about| matches!(about, About::Blocked { .. })).cloned().collect()
+        self.shown.keys().filter(|about| matches!(about, About::Blocked(_))).cloned().collect()
     }
 
     /// Answered elsewhere.
@@ -224,13 +231,18 @@ pub fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn host(target: &str) -> About {
-        About::Blocked {
+    fn host(target: &str) -> Blocked {
+        Blocked {
             project: "p".into(),
             target: target.into(),
             port: 0,
             protocol: "tcp".into(),
+            reason: "not-allowed".into(),
         }
+    }
+
+    fn about(target: &str) -> About {
+        About::Blocked(host(target))
     }
 
     fn titles(steps: &[Step]) -> Vec<String> {
@@ -263,7 +275,7 @@ mod tests {
         assert_eq!(notes.needs_you("p", "x", Some("Q"), true), []);
         // Looking away does not bring up what was seen.
         assert_eq!(notes.needs_you("p", "x", Some("Q"), false), []);
-        assert_eq!(notes.blocked(host("a.example"), "x", true, Instant::now()), []);
+        assert_eq!(notes.blocked(&host("a.example"), "x", true, Instant::now()), []);
         assert_eq!(notes.open(), []);
     }
 
@@ -271,20 +283,49 @@ mod tests {
     fn a_host_is_told_once_with_three_answers() {
         let mut notes = Notes::default();
         let now = Instant::now();
-        let steps = notes.blocked(host("a.example"), "web-shop", false, now);
+        let steps = notes.blocked(&host("a.example"), "web-shop", false, now);
         let [Step::Show(note)] = &steps[..] else { panic!("{steps:?}") };
         assert_eq!(note.title, "web-shop: blocked a.example");
         assert_eq!(note.body, "Claude asked for this name. Port 443 will be allowed.");
         let labels: Vec<_> = note.answers.iter().map(|(_, label)| *label).collect();
         assert_eq!(labels, ["Allow for This Project", "Not Now", "More…"]);
-        assert_eq!(notes.blocked(host("a.example"), "web-shop", false, now), []);
-        assert_eq!(notes.open(), [host("a.example")]);
+        assert_eq!(notes.blocked(&host("a.example"), "web-shop", false, now), []);
+        assert_eq!(notes.open(), [about("a.example")]);
         // Put away, and asked again at once: the person has just said no.
-        notes.closed(&host("a.example"));
-        assert_eq!(notes.blocked(host("a.example"), "web-shop", false, now), []);
+        notes.closed(&about("a.example"));
+        assert_eq!(notes.blocked(&host("a.example"), "web-shop", false, now), []);
         let later = now + WITHIN;
-        assert_eq!(notes.blocked(host("a.example"), "web-shop", false, later).len(), 1);
-        assert_eq!(notes.answered(&host("a.example")).len(), 1);
+        assert_eq!(notes.blocked(&host("a.example"), "web-shop", false, later).len(), 1);
+        assert_eq!(notes.answered(&about("a.example")).len(), 1);
+    }
+
+    #[test]
+    fn a_private_host_says_so_and_what_no_rule_opens_is_no_question() {
+        let private = Blocked { reason: "private".into(), port: 5432, ..host("db.internal") };
+        let steps = Notes::default().blocked(&private, "shop", false, Instant::now());
+        let [Step::Show(note)] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!(note.body, "It has a private address. Port 5432 will be allowed.");
+        assert!(private.is_private() && private.can_be_allowed());
+        for (reason, protocol) in
+            [("never", "tcp"), ("limit", "tcp"), ("unnamed", "tcp"), ("not-allowed", "icmp")]
+        {
+            let never =
+                Blocked { reason: reason.into(), protocol: protocol.into(), ..host("a.example") };
+            assert!(!never.can_be_allowed(), "{reason} {protocol}");
+        }
+    }
+
+    #[test]
+    fn n17_what_the_agent_chose_is_one_line_of_harmless_text() {
+        let evil = "a\u{1b}[2J\n\u{202e}b";
+        let mut notes = Notes::default();
+        let asked = notes.needs_you("p", evil, Some(evil), false);
+        let blocked = notes.blocked(&host("a.example"), evil, false, Instant::now());
+        for step in asked.into_iter().chain(blocked) {
+            let Step::Show(note) = step else { panic!("{step:?}") };
+            let text = format!("{} {}", note.title, note.body);
+            assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
+        }
     }
 
     #[test]
@@ -292,18 +333,18 @@ mod tests {
         let mut notes = Notes::default();
         let now = Instant::now();
         for name in ["a", "b", "c"] {
-            assert_eq!(notes.blocked(host(name), "shop", false, now).len(), 1);
+            assert_eq!(notes.blocked(&host(name), "shop", false, now).len(), 1);
         }
-        let steps = notes.blocked(host("d"), "shop", false, now);
+        let steps = notes.blocked(&host("d"), "shop", false, now);
         assert_eq!(steps.len(), 4);
         assert_eq!(titles(&steps)[3], "shop: 4 hosts blocked");
         // The next ones take its place.
         assert_eq!(
-            titles(&notes.blocked(host("e"), "shop", false, now)),
+            titles(&notes.blocked(&host("e"), "shop", false, now)),
             ["shop: 5 hosts blocked"]
         );
         assert_eq!(notes.ended("p").len(), 1);
-        let later = notes.blocked(host("f"), "shop", false, now + WITHIN);
+        let later = notes.blocked(&host("f"), "shop", false, now + WITHIN);
         assert_eq!(titles(&later), ["shop: blocked f"]);
     }
 

@@ -157,7 +157,8 @@ mod tests {
     use zbus::zvariant::OwnedValue;
 
     use super::*;
-    use crate::testing::on_a_bus;
+    use crate::wire::Blocked;
+    use rcc_test_aids::on_a_bus;
 
     type Call = (u32, String, String, Vec<String>);
 
@@ -242,12 +243,13 @@ mod tests {
             .await
             .unwrap();
         let mut desktop = Desktop::new();
-        let about = About::Blocked {
+        let about = About::Blocked(Blocked {
             project: "p".into(),
             target: "a.example".into(),
-            port: 443,
+            port: 0,
             protocol: "tcp".into(),
-        };
+            reason: "not-allowed".into(),
+        });
         let note = |body: &str| Note {
             about: about.clone(),
             title: "shop: blocked a.example".into(),

@@ -86,6 +86,9 @@ pub enum HostsChange {
     Replace { old: HostFields, host: HostFields },
     Remove { host: HostFields },
     Preset { preset: Preset },
+    /// The list as it was before the last change from here; refused as changed meanwhile
+    /// when somebody wrote it since.
+    Undo,
 }
 
 /// An entry as it stands in the form.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::NetworkWord;
 
 /// A host that was blocked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Blocked {
@@ -19,6 +19,19 @@ pub struct Blocked {
     /// `not-allowed`, `private`, `never`, `limit`, `disconnected`, or a word
     /// that this release does not know.
     pub reason: String,
+}
+
+impl Blocked {
+    /// It is the kind of address that keeps it blocked: a rule must say so.
+    pub fn is_private(&self) -> bool {
+        self.reason == "private"
+    }
+
+    /// Whether a rule of a person could open it.
+    pub fn can_be_allowed(&self) -> bool {
+        matches!(self.reason.as_str(), "not-allowed" | "private")
+            && matches!(self.protocol.as_str(), "" | "tcp" | "udp")
+    }
 }
 
 /// A host to allow.

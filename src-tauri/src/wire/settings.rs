@@ -1,6 +1,6 @@
 //! What of settings crosses to the page.
 
-use rcc_sandbox::preferences::{Preferences, Theme};
+use rcc_sandbox::preferences::{Contrast, Preferences, Theme};
 use serde::{Deserialize, Serialize};
 
 /// What a person chose for all projects.
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct WindowSettings {
     pub theme: ThemeWord,
+    pub contrast: ContrastWord,
     /// CSS pixels, 8 to 32.
     pub font_size: u8,
     pub programs_may_copy: bool,
@@ -33,6 +34,15 @@ pub enum ThemeWord {
     Dark,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(rename = "Contrast"))]
+#[serde(rename_all = "camelCase")]
+pub enum ContrastWord {
+    System,
+    High,
+}
+
 impl From<Preferences> for WindowSettings {
     fn from(chosen: Preferences) -> Self {
         Self {
@@ -40,6 +50,10 @@ impl From<Preferences> for WindowSettings {
                 Theme::System => ThemeWord::System,
                 Theme::Light => ThemeWord::Light,
                 Theme::Dark => ThemeWord::Dark,
+            },
+            contrast: match chosen.contrast {
+                Contrast::System => ContrastWord::System,
+                Contrast::High => ContrastWord::High,
             },
             font_size: chosen.font_size,
             programs_may_copy: chosen.programs_may_copy,
@@ -60,6 +74,10 @@ impl From<WindowSettings> for Preferences {
                 ThemeWord::System => Theme::System,
                 ThemeWord::Light => Theme::Light,
                 ThemeWord::Dark => Theme::Dark,
+            },
+            contrast: match chosen.contrast {
+                ContrastWord::System => Contrast::System,
+                ContrastWord::High => Contrast::High,
             },
             font_size: chosen.font_size,
             programs_may_copy: chosen.programs_may_copy,

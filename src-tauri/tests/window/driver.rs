@@ -1,15 +1,15 @@
 //! The real program on a display of its own, driven by WebKitWebDriver.
 
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
+use rcc_test_aids::{Group, Screen};
 use serde_json::{Value, json};
 
 /// Longest wait for what a page shows. Cold caches on a busy machine.
@@ -72,6 +72,30 @@ impl Place {
         path
     }
 
+    /// Where the address of the window's session bus stands, while there is one.
+    pub fn bus(&self) -> PathBuf {
+        self.dir.path().join("runtime/bus-address")
+    }
+
+    /// A compositor of the person's.
+    pub fn wayland(&self) -> std::io::Result<Screen> {
+        let mut sway = Command::new("sway");
+        self.person(&mut sway);
+        Screen::wayland(sway, &self.folder("runtime"))
+    }
+
+    /// Has a program run as the person.
+    fn person(&self, program: &mut Command) {
+        if !self.is_own() {
+            program
+                .uid(self.uid)
+                .gid(self.uid)
+                .env("HOME", self.dir.path())
+                .env("XDG_DATA_HOME", self.folder("data"))
+                .env("XDG_RUNTIME_DIR", self.folder("runtime"));
+        }
+    }
+
     fn give(&self, path: &Path) {
         if !self.is_own() {
             chown(path, Some(self.uid), Some(self.uid)).unwrap();
@@ -100,51 +124,22 @@ impl Drop for Place {
 /// The window. Everything that it started ends with it.
 pub struct Window {
     session: String,
-    display: String,
-    _started: Vec<Group>,
-}
-
-/// A process and its group; they end together.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let group = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        let _ = killpg(group, Signal::SIGTERM);
-        std::thread::sleep(Duration::from_millis(300));
-        let _ = killpg(group, Signal::SIGKILL);
-        let _ = self.0.wait();
-    }
+    // Ends in this order.
+    _driver: Group,
+    screen: Screen,
 }
 
 impl Window {
-    /// Starts the program; `RCC_TEST_PICK_FOLDER` is the place's `code/web-shop`.
+    /// Starts the program on X11; `RCC_TEST_PICK_FOLDER` is the place's `code/web-shop`.
     pub fn open(place: &Place) -> Self {
-        let mut xvfb = Command::new("Xvfb")
-            .args([
-                "-displayfd",
-                "1",
-                "-screen",
-                "0",
-                "1280x900x24",
-                "-nolisten",
-                "tcp",
-                "-noreset",
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let mut number = String::new();
-        BufReader::new(xvfb.stdout.take().unwrap()).read_line(&mut number).unwrap();
-        let xvfb = Group(xvfb);
-        let display = format!(":{}", number.trim());
+        Self::on(Screen::x11().unwrap(), place)
+    }
 
+    pub fn on(screen: Screen, place: &Place) -> Self {
         // Now and then WebKitWebDriver does not notice that the program is there.
         for _ in 0..ATTEMPTS {
-            if let Some((driver, session)) = drive(place, &display) {
-                return Self { session, display, _started: vec![driver, xvfb] };
+            if let Some((driver, session)) = drive(place, &screen) {
+                return Self { session, _driver: driver, screen };
             }
         }
         panic!("the window did not open in {ATTEMPTS} attempts");
@@ -208,22 +203,18 @@ impl Window {
     pub fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("RCC_TEST_PICTURES") else { return };
         std::fs::create_dir_all(&folder).unwrap();
-        let taken = Command::new("import")
-            .args(["-display", &self.display, "-window", "root"])
-            .arg(Path::new(&folder).join(format!("{name}.png")))
-            .status();
-        assert!(taken.is_ok_and(|status| status.success()), "ImageMagick's import");
+        self.screen.picture(&Path::new(&folder).join(format!("{name}.png"))).unwrap();
     }
 }
 
 /// One driver with one program on the display; the address of its session.
-fn drive(place: &Place, display: &str) -> Option<(Group, String)> {
+fn drive(place: &Place, screen: &Screen) -> Option<(Group, String)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut driver = Command::new("dbus-run-session");
     driver
-        .args(["--", "WebKitWebDriver", &format!("--port={port}")])
-        .env("DISPLAY", display)
-        .env("GDK_BACKEND", "x11")
+        .args(["--", "sh", "-c", "printf %s \"$DBUS_SESSION_BUS_ADDRESS\" > \"$0\"; exec \"$@\""])
+        .arg(place.bus())
+        .args(["WebKitWebDriver", &format!("--port={port}")])
         .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
         .env("TAURI_AUTOMATION", "true")
         .env("TAURI_WEBVIEW_AUTOMATION", "true")
@@ -231,20 +222,12 @@ fn drive(place: &Place, display: &str) -> Option<(Group, String)> {
         .env("XDG_STATE_HOME", place.folder("state"))
         .env("XDG_CACHE_HOME", place.folder("cache"))
         .env("RCC_TEST_PICK_FOLDER", place.folder("code/web-shop"))
-        .env_remove("WAYLAND_DISPLAY")
         .current_dir(place.dir.path())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    if !place.is_own() {
-        driver
-            .uid(place.uid)
-            .gid(place.uid)
-            .env("HOME", place.dir.path())
-            .env("XDG_DATA_HOME", place.folder("data"))
-            .env("XDG_RUNTIME_DIR", place.folder("runtime"));
-    }
-    let driver = Group(driver.spawn().unwrap());
+        .stderr(Stdio::null());
+    place.person(&mut driver);
+    screen.show(&mut driver);
+    let driver = Group::start(&mut driver).unwrap();
     let base = format!("http://127.0.0.1:{port}");
     until("WebKitWebDriver answers", || get(&format!("{base}/status")).ok());
     let wanted = json!({"capabilities": {"alwaysMatch": {"webkitgtk:browserOptions": {

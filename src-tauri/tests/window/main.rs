@@ -1,39 +1,28 @@
 //! The real window through WebDriver: what it shows on a fresh account, and the
 //! way to Claude where there is an engine.
 //!
-//! Needs Xvfb, dbus-run-session, WebKitWebDriver. The terminal also needs an
+//! Needs Xvfb, sway, dbus-run-session, WebKitWebDriver. The terminal also needs an
 //! ordinary user with rootless Podman, and `RCC_TEST_IMAGE`, an image that is
 //! there already. `RCC_TEST_PICTURES` names a folder for pictures.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod desktop;
 mod driver;
 
 use std::time::Duration;
 
+use desktop::{DARK, Desktop, LIGHT};
 use driver::{Place, Window, until, until_for};
+use rcc_test_aids::skip;
 
 const ENTER: &str = "\u{e007}";
-
-/// Says that a test, or its rest, did not run, and why; also in the file that
-/// `RCC_SKIPPED` names, where `cargo xtask test` looks.
-fn skipped(why: &str) {
-    use std::io::Write;
-    let test = std::thread::current().name().unwrap_or("?").to_owned();
-    let line = format!("SKIPPED {test}: {why}\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("RCC_SKIPPED")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
-    {
-        let _ = file.write_all(line.as_bytes());
-    }
-}
 
 #[test]
 fn a_fresh_account_sees_the_empty_list_and_an_error_in_the_one_form() {
     let place = match Place::find() {
         Ok(place) => place,
-        Err(why) => return skipped(&why),
+        Err(why) => return skip(&why),
     };
     let window = Window::open(&place);
     // What is missing comes first; nobody has no ids, and often no engine.
@@ -65,7 +54,7 @@ fn a_fresh_account_sees_the_empty_list_and_an_error_in_the_one_form() {
     window.shows("web-shop");
     window.picture("closed");
     if place.is_own() {
-        return skipped("the error of an account without id ranges: this one may have an engine");
+        return skip("the error of an account without id ranges: this one may have an engine");
     }
     window.click("Open in Sandbox");
     // Nobody has no ids of its own; without Podman that comes first.
@@ -92,17 +81,73 @@ fn a_fresh_account_sees_the_empty_list_and_an_error_in_the_one_form() {
     window.shows("Open a folder for Claude to work in.");
 }
 
+/// Wayland is what most desktops are; the rest of the tests is on X11, where more can be
+/// pressed and looked at from outside.
+#[test]
+fn on_wayland_the_window_is_the_same() {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(why) => return skip(&why),
+    };
+    let screen = match place.wayland() {
+        Ok(screen) => screen,
+        Err(error) => return skip(&format!("sway: {error}")),
+    };
+    let window = Window::on(screen, &place);
+    let empty = "Open a folder for Claude to work in.";
+    window.shows_one_of(&["Before the first sandbox", empty], Duration::from_secs(60));
+    let seen = || {
+        let seen = window.run(
+            "return [document.visibilityState, document.hasFocus() ? 'focus' : 'no focus',
+                innerWidth, innerHeight].join(' ')",
+            &[],
+        );
+        seen.as_str().unwrap_or_default().to_owned()
+    };
+    // It is alone on the output.
+    until("it is in front, and as large as the output", || {
+        (seen() == "visible focus 1280 900").then_some(())
+    });
+    window.click("Open Folder…");
+    window.shows("web-shop");
+    window.picture("wayland");
+}
+
+#[test]
+fn light_and_dark_follow_the_desktop() {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(why) => return skip(&why),
+    };
+    let window = Window::open(&place);
+    let shows = |dark: bool| {
+        let script = "return matchMedia('(prefers-color-scheme: dark)').matches
+            && getComputedStyle(document.body).colorScheme !== 'light'";
+        until(if dark { "dark" } else { "light" }, || {
+            (window.run(script, &[]) == dark).then_some(())
+        });
+    };
+    shows(false);
+    // A desktop whose portal comes after the window, and changes its mind.
+    let desktop = Desktop::start(&place.bus(), DARK);
+    for (scheme, dark) in [(DARK, true), (LIGHT, false), (DARK, true)] {
+        desktop.prefers(scheme);
+        shows(dark);
+    }
+    window.picture("dark");
+}
+
 #[test]
 fn claude_answers_in_the_terminal() {
     let place = match Place::find() {
         Ok(place) => place,
-        Err(why) => return skipped(&why),
+        Err(why) => return skip(&why),
     };
     if !place.is_own() {
-        return skipped("root has no rootless engine; run it as an ordinary user");
+        return skip("root has no rootless engine; run it as an ordinary user");
     }
     let Ok(image) = std::env::var("RCC_TEST_IMAGE") else {
-        return skipped("RCC_TEST_IMAGE names no image, and building one takes minutes");
+        return skip("RCC_TEST_IMAGE names no image, and building one takes minutes");
     };
     let project = place.folder("code/web-shop").canonicalize().unwrap();
     settings(&place, &project, &image);

@@ -121,3 +121,19 @@ export function lineReason(reason: string | null): string {
       return blockedReason({ reason }) || "The firewall refused it.";
   }
 }
+
+/** The administrator's bounds do not let a person allow it. */
+export const OUT_OF_BOUNDS = "RCC-E505";
+
+/** What a person can send to the administrator: the lines that are missing in the computer's list. */
+export function requestText(blocked: Pick<Blocked, "target" | "port" | "protocol" | "reason">): string {
+  const key = /^[0-9.]+$|:/.test(blocked.target) ? "ip" : "host";
+  const lines = [`  - ${key}: ${JSON.stringify(blocked.target)}`, `    ports: [${blocked.port === 0 ? 443 : blocked.port}]`];
+  if (blocked.protocol === "udp") lines.push("    protocol: udp");
+  if (key === "host" && blocked.reason === "private") lines.push("    private: true");
+  return [
+    `Please let rcc's sandboxes reach ${blocked.target}: in /etc/rcc/network-whitelist.yaml, under "whitelist:"`,
+    ...lines,
+    "",
+  ].join("\n");
+}

@@ -3,6 +3,7 @@
 import type {
   About,
   AllowHost,
+  Blocked,
   Ending,
   Event,
   FieldProblem,
@@ -52,6 +53,8 @@ export interface Backend {
   allow(request: AllowHost): Promise<void>;
   /** What was reached and blocked; `Project.blocked` is 0 after that. */
   networkView(project: string): Promise<NetworkView>;
+  /** Which of these are blocked still; what was allowed elsewhere is not. */
+  stillBlocked(questions: Blocked[]): Promise<boolean[]>;
   neverAsk(project: string, target: string, quiet: boolean): Promise<void>;
   setNetwork(project: string, connected: boolean): Promise<void>;
   /** Opens it to the whole internet for so many seconds; 0 ends that. */
@@ -102,6 +105,8 @@ export interface Backend {
   /** Whether sandboxes outlive a logout; `null` where nothing ends them. */
   linger(): Promise<boolean | null>;
   setLinger(on: boolean): Promise<void>;
+  /** As its own button does: it hides, or asks to quit. */
+  closeWindow(): Promise<void>;
   /** Ends the app, with or without the sessions. */
   quit(stop: boolean): Promise<void>;
 

@@ -67,6 +67,7 @@ export const backend: Backend = {
   endTerminal: (project, tab) => call("end_terminal", { project, tab }),
   allow: (request) => call("allow_host", { request }),
   networkView: (project) => call<NetworkView>("network_view", { project }),
+  stillBlocked: (questions) => call<boolean[]>("still_blocked", { questions }),
   neverAsk: (project, target, quiet) => call("never_ask", { project, target, quiet }),
   setNetwork: (project, connected) => call("set_network", { project, connected }),
   openInternet: (project, seconds) => call("open_internet", { project, seconds }),
@@ -100,6 +101,7 @@ export const backend: Backend = {
   linger: () => call<boolean | null>("linger"),
   setLinger: (on) => call("set_linger", { on }),
   verify: (project) => call<Tried[]>("verify", { project }),
+  closeWindow: () => call("close_window"),
   quit: (stop) => call("quit", { stop }),
   write: (terminal, bytes) =>
     invoke("terminal_write" satisfies Command, bytes, { headers: { terminal: String(terminal) } }),

@@ -148,7 +148,7 @@ export type Progress = { "kind": "begun", step: StepWord, } | { "kind": "amount"
 
 export type StepWord = "checkFolder" | "engine" | "image" | "claude" | "startSandbox" | "connectNetwork" | "startProgram";
 
-export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "review", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hidden" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "dragging", over: boolean, files: boolean, } | { "kind": "dropped", project: string, } | { "kind": "files", files: Array<DroppedFile>, } | { "kind": "refused" } & Problem;
+export type Event = { "kind": "projects" } | { "kind": "activity", project: string, activity: Activity | null, terminals: Array<TerminalTab>, } | { "kind": "blocked" } & Blocked | { "kind": "network", project: string, } | { "kind": "review", project: string, } | { "kind": "hosts", level: string, } | { "kind": "show", project: string | null, page: PageWord, } | { "kind": "quit", running: number, } | { "kind": "hides" } | { "kind": "settings", settings: WindowSettings, } | { "kind": "contrast", high: boolean, } | { "kind": "dragging", over: boolean, files: boolean, } | { "kind": "dropped", project: string, } | { "kind": "files", files: Array<DroppedFile>, } | { "kind": "refused" } & Problem;
 
 export type PageWord = "terminal" | "network" | "hosts" | "settings" | "setup" | "projects";
 
@@ -279,7 +279,7 @@ export type UsersMayAdd = "none" | "public" | "private";
 
 export type Preset = "open" | "balanced" | "locked";
 
-export type HostsChange = { "kind": "add", host: HostFields, } | { "kind": "replace", old: HostFields, host: HostFields, } | { "kind": "remove", host: HostFields, } | { "kind": "preset", preset: Preset, };
+export type HostsChange = { "kind": "add", host: HostFields, } | { "kind": "replace", old: HostFields, host: HostFields, } | { "kind": "remove", host: HostFields, } | { "kind": "preset", preset: Preset, } | { "kind": "undo" };
 
 export type HostFields = { target: string,
 /**
@@ -437,7 +437,7 @@ seen: string, verdict: VerdictWord, };
 
 export type VerdictWord = "holds" | "open" | "notTried";
 
-export type WindowSettings = { theme: Theme,
+export type WindowSettings = { theme: Theme, contrast: Contrast,
 /**
  * CSS pixels, 8 to 32.
  */
@@ -456,6 +456,8 @@ keepLogDays: number, claudeTelemetry: boolean,
 closeHides: boolean, };
 
 export type Theme = "system" | "light" | "dark";
+
+export type Contrast = "system" | "high";
 
 /** The first byte of a message on a terminal's channel. */
 export const Chunk = {
@@ -478,7 +480,9 @@ export type Command =
   | "stop_session"
   | "allow_host"
   | "network_view"
+  | "still_blocked"
   | "never_ask"
+  | "close_window"
   | "set_network"
   | "open_internet"
   | "review_view"

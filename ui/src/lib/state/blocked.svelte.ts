@@ -53,6 +53,26 @@ export class BlockedHosts {
     this.#remove(key);
   }
 
+  /** Lists or a session changed: what is allowed by now is no question any more. */
+  async lookAgain(): Promise<void> {
+    const asked = this.questions.filter(({ state }) => state === "asked");
+    if (asked.length === 0) return;
+    try {
+      const plain = asked.map(({ project, target, port, protocol, reason }) => ({ project, target, port, protocol, reason }));
+      const still = await this.#backend.stillBlocked(plain);
+      for (const [at, question] of asked.entries()) if (still[at] === false) this.#remove(keyOf(question));
+    } catch {
+      // A question too many is better than none.
+    }
+  }
+
+  /** Sessions that are gone ask for nothing. */
+  keepOnly(running: Set<string>): void {
+    if (this.questions.some(({ project }) => !running.has(project))) {
+      this.questions = this.questions.filter(({ project }) => running.has(project));
+    }
+  }
+
   /** It was decided elsewhere. */
   forget(project: string, target: string): void {
     this.questions = this.questions.filter((question) => question.project !== project || question.target !== target);
@@ -69,12 +89,18 @@ export function portOf(blocked: { port: number }): number {
 }
 
 /** Whether any rule of a person could open it. */
-export function canBeAllowed(blocked: { reason: string | null }): boolean {
-  return blocked.reason !== "never" && blocked.reason !== "limit";
+export function canBeAllowed(blocked: { reason: string | null; protocol: string }): boolean {
+  return hasPorts(blocked.protocol) && blocked.reason !== "never" && blocked.reason !== "limit";
 }
 
-/** `:5432`, `:53/udp`; nothing for the web's usual one. */
+/** A name that was only asked for has no protocol yet. */
+function hasPorts(protocol: string): boolean {
+  return ["", "tcp", "udp"].includes(protocol);
+}
+
+/** `:5432`, `:53/udp`, ` by icmp`; nothing for the web's usual one. */
 export function portWords(blocked: { port: number; protocol: string }): string {
+  if (!hasPorts(blocked.protocol)) return ` by ${blocked.protocol}`;
   const port = portOf(blocked);
   if (blocked.protocol === "udp") return `:${port}/udp`;
   return port === 443 ? "" : `:${port}`;

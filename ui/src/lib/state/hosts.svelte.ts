@@ -10,6 +10,7 @@ import {
   type HostsLevel,
   type Problem,
 } from "../backend/backend";
+import { PRESETS } from "../words";
 
 const CHANGED_MEANWHILE = "RCC-E506";
 
@@ -20,8 +21,8 @@ export class HostList {
   /** It was read again because somebody else wrote it. */
   changedElsewhere = $state(false);
   busy = $state(false);
-  /** Just taken out: it can come back. */
-  removed = $state.raw<HostFields | null>(null);
+  /** What was changed last and can be taken back, in words. */
+  undoable = $state.raw<string | null>(null);
   readonly level: HostsLevel;
   readonly #backend: Backend;
 
@@ -44,7 +45,10 @@ export class HostList {
     if (this.busy) return;
     const before = this.document?.version;
     await this.read();
-    if (before !== undefined && this.document?.version !== before) this.changedElsewhere = true;
+    if (before !== undefined && this.document?.version !== before) {
+      this.changedElsewhere = true;
+      this.undoable = null;
+    }
   }
 
   check(fields: HostFields) {
@@ -59,7 +63,7 @@ export class HostList {
     this.changedElsewhere = false;
     try {
       this.document = await this.#backend.changeHosts(this.level, this.document.version, change);
-      this.removed = change.kind === "remove" ? change.host : null;
+      this.undoable = done(change);
       return true;
     } catch (error) {
       const problem = asProblem(error);
@@ -69,6 +73,7 @@ export class HostList {
       }
       await this.read();
       this.changedElsewhere = true;
+      this.undoable = null;
       return false;
     } finally {
       this.busy = false;
@@ -76,9 +81,13 @@ export class HostList {
   }
 
   async undo(): Promise<void> {
-    const host = this.removed;
-    if (host) await this.change({ kind: "add", host });
+    await this.change({ kind: "undo" });
   }
+}
+
+function done(change: HostsChange): string | null {
+  if (change.kind === "remove") return `${change.host.target} was taken out.`;
+  return change.kind === "preset" ? `The list is ${PRESETS[change.preset].name} now.` : null;
 }
 
 /** As the form has it. */

@@ -7,6 +7,8 @@ export class NetworkLog {
   problem = $state.raw<Problem | null>(null);
   /** Lines that are being allowed. */
   busy = $state.raw<ReadonlySet<string>>(new Set());
+  /** What could not be allowed. */
+  refused = $state.raw<NetworkLine | null>(null);
   readonly project: string;
   readonly #backend: Backend;
 
@@ -28,6 +30,7 @@ export class NetworkLog {
     const request = { project: this.project, target, port, protocol, private: reason === "private", scope };
     this.busy = new Set([...this.busy, target]);
     const done = await this.#try(() => this.#backend.allow(request));
+    this.refused = done ? null : line;
     this.busy = new Set([...this.busy].filter((each) => each !== target));
     return done;
   }

@@ -8,6 +8,7 @@ const USUAL_FONT = 13;
 
 const DEFAULTS: WindowSettings = {
   theme: "system",
+  contrast: "system",
   fontSize: USUAL_FONT,
   programsMayCopy: true,
   scrollback: false,
@@ -23,18 +24,28 @@ export class Settings {
   problem = $state.raw<Problem | null>(null);
   /** Whether the window is dark now. */
   dark = $state(false);
+  /** Whether lines and letters stand out more now. */
+  highContrast = $state(false);
   readonly #desktop = matchMedia("(prefers-color-scheme: dark)");
+  readonly #desktopContrast = matchMedia("(prefers-contrast: more)");
+  /** The desktop's portal says so. */
+  #portalContrast = false;
   readonly #backend: Backend;
 
   constructor(backend: Backend) {
     this.#backend = backend;
-    this.#desktop.addEventListener("change", () => this.#show());
+    for (const wish of [this.#desktop, this.#desktopContrast]) wish.addEventListener("change", () => this.#show());
     this.#show();
   }
 
   /** They came from the other side. */
   take(values: WindowSettings): void {
     this.values = values;
+    this.#show();
+  }
+
+  desktopContrast(high: boolean): void {
+    this.#portalContrast = high;
     this.#show();
   }
 
@@ -58,9 +69,11 @@ export class Settings {
   }
 
   #show(): void {
-    const { theme } = this.values;
+    const { theme, contrast } = this.values;
+    this.highContrast = contrast === "high" || this.#desktopContrast.matches || this.#portalContrast;
     // The colours of app.css follow.
     document.documentElement.dataset.theme = theme;
+    document.documentElement.dataset.contrast = this.highContrast ? "high" : "usual";
     this.dark = theme === "system" ? this.#desktop.matches : theme === "dark";
   }
 }

@@ -10,6 +10,9 @@ import { Settings } from "./settings.svelte";
 import { typedPaths } from "../terminal/paths";
 import type { Tab } from "./tab.svelte";
 
+/** Where the last run was, in this web view's own storage: a convenience. */
+const KEPT = { sidebar: "rcc.sidebar", route: "rcc.route" };
+
 /** So long a passing message stays. */
 const TOAST_MS = 4000;
 
@@ -36,7 +39,7 @@ export class WindowState {
   unusable = $state.raw<Problem | null>(null);
   /** A folder that cannot be opened, a session that does not stop. */
   problem = $state.raw<Problem | null>(null);
-  sidebar = $state(!NARROW.matches);
+  sidebar = $state(!NARROW.matches && localStorage.getItem(KEPT.sidebar) !== "hidden");
   asked = $state.raw<Asked | null>(null);
   /** The find bar of the terminal in sight. */
   finding = $state(false);
@@ -107,6 +110,19 @@ export class WindowState {
     this.ready = true;
     if (setup) this.go({ page: "setup" });
     else if (location.hash) this.#enter(parse(location.hash));
+    // Unless something was to be shown already.
+    else if (this.route.page === "projects") this.#enterLast();
+  }
+
+  /** The project that the last run showed, if it is there still. */
+  #enterLast(): void {
+    const last = parse(localStorage.getItem(KEPT.route) ?? "");
+    if (last.page === "project" && this.projects.some(({ id, exists }) => id === last.project && exists)) this.go(last);
+  }
+
+  toggleSidebar(): void {
+    this.sidebar = !this.sidebar;
+    if (!NARROW.matches) localStorage.setItem(KEPT.sidebar, this.sidebar ? "shown" : "hidden");
   }
 
   async refresh(): Promise<void> {
@@ -118,6 +134,7 @@ export class WindowState {
     for (const { id, session } of this.projects) {
       if (session || this.sandboxes.has(id)) this.of(id).sync(session, (tab) => this.#sees(tab));
     }
+    this.blocked.keepOnly(new Set(this.projects.filter(({ session }) => session).map(({ id }) => id)));
     if (this.selected !== null && this.project === null) this.go({ page: "projects" });
   }
 
@@ -190,8 +207,9 @@ export class WindowState {
 
   closeTab(tab: Tab): void {
     const { sandbox } = this;
-    if (!sandbox || tab.phase.kind === "opening") return;
-    if (tab.live) this.asked = { kind: "closeTab", sandbox, tab };
+    if (!sandbox) return;
+    if (tab.phase.kind === "opening") void sandbox.cancel();
+    else if (tab.live) this.asked = { kind: "closeTab", sandbox, tab };
     else sandbox.end(tab);
   }
 
@@ -302,6 +320,7 @@ export class WindowState {
 
   #enter(route: Route): void {
     this.route = route;
+    if (route.page === "project" || route.page === "projects") localStorage.setItem(KEPT.route, write(route));
     this.problem = null;
     this.finding = false;
     if (NARROW.matches) this.sidebar = false;
@@ -333,6 +352,9 @@ export class WindowState {
       case "blocked":
         this.blocked.add(event);
         break;
+      case "contrast":
+        this.settings.desktopContrast(event.high);
+        break;
       case "dragging":
         this.dragging = event.over ? (event.files ? "files" : "folder") : null;
         break;
@@ -347,12 +369,14 @@ export class WindowState {
         break;
       case "network":
         this.#changed(`network ${event.project}`);
+        void this.blocked.lookAgain();
         break;
       case "review":
         this.#changed(`review ${event.project}`);
         break;
       case "hosts":
         this.#changed(`hosts ${event.level}`);
+        void this.blocked.lookAgain();
         break;
       case "show":
         void this.refresh().then(() => this.go(routeOf(event.page, event.project)));
@@ -363,7 +387,7 @@ export class WindowState {
       case "settings":
         this.settings.take(event.settings);
         break;
-      case "hidden":
+      case "hides":
         this.asked = { kind: "tray" };
         break;
     }

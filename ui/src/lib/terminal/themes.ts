@@ -2,7 +2,7 @@ import type { ISearchDecorationOptions } from "@xterm/addon-search";
 import type { ITheme } from "@xterm/xterm";
 
 /** Each colour has at least 4.5:1 against the background, but "black" and its like. */
-export const light: ITheme = {
+const light: ITheme = {
   background: "#ffffff",
   foreground: "#1d1d20",
   cursor: "#1d1d20",
@@ -27,7 +27,7 @@ export const light: ITheme = {
   brightWhite: "#3a3a40",
 };
 
-export const dark: ITheme = {
+const dark: ITheme = {
   background: "#17171a",
   foreground: "#e6e6ea",
   cursor: "#e6e6ea",
@@ -51,6 +51,18 @@ export const dark: ITheme = {
   brightCyan: "#8fdde6",
   brightWhite: "#ffffff",
 };
+
+export function themeOf({ dark: isDark, highContrast }: { dark: boolean; highContrast: boolean }): ITheme {
+  const theme = isDark ? dark : light;
+  if (!highContrast) return theme;
+  const [background, foreground] = isDark ? ["#000000", "#ffffff"] : ["#ffffff", "#000000"];
+  return { ...theme, background, foreground, cursor: foreground, cursorAccent: background };
+}
+
+/** Programs choose colours for a background that they guess: xterm.js shifts them to this (WCAG 2.2, AA and AAA). */
+export function contrastOf({ highContrast }: { highContrast: boolean }): number {
+  return highContrast ? 7 : 4.5;
+}
 
 /** What was searched for: the one that is shown stands out by its frame, too. */
 export const FOUND_LIGHT: ISearchDecorationOptions = {

@@ -2,13 +2,14 @@
 
 import { FitAddon } from "@xterm/addon-fit";
 import { type ISearchOptions, SearchAddon } from "@xterm/addon-search";
+import { Unicode11Addon } from "@xterm/addon-unicode11";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 import { COPY_WINDOW_MS, copiedText } from "./clipboard";
 import { isKept } from "./kept";
 import { Pacing, type Taken } from "./pacing";
 import { leadSpanStyles, withSheets } from "./policy";
-import { dark, FOUND_DARK, FOUND_LIGHT, light } from "./themes";
+import { contrastOf, FOUND_DARK, FOUND_LIGHT, themeOf } from "./themes";
 
 export interface ViewEvents {
   typed(bytes: Uint8Array): void;
@@ -32,6 +33,7 @@ export interface ViewEvents {
 
 export interface Look {
   dark: boolean;
+  highContrast: boolean;
   fontSize: number;
   programsMayCopy: boolean;
 }
@@ -60,10 +62,9 @@ export class TerminalView {
       cursorBlink: false,
       fontFamily: '"DejaVu Sans Mono", "Noto Sans Mono", "Liberation Mono", ui-monospace, monospace',
       fontSize: look.fontSize,
-      // Programs choose colours for a background that they guess.
-      minimumContrastRatio: 4.5,
+      minimumContrastRatio: contrastOf(look),
       scrollback: SCROLLBACK_LINES,
-      theme: look.dark ? dark : light,
+      theme: themeOf(look),
       linkHandler: {
         activate: (event, url) => this.#open(event, url),
         hover: (_event, url) => this.#events.hovered(webLink(url)),
@@ -72,6 +73,9 @@ export class TerminalView {
     });
     this.#terminal.loadAddon(this.#fit);
     this.#terminal.loadAddon(this.#search);
+    // Emoji are two cells wide, as programs and PID 1's own screens count them.
+    this.#terminal.loadAddon(new Unicode11Addon());
+    this.#terminal.unicode.activeVersion = "11";
     this.#terminal.loadAddon(
       new WebLinksAddon((event, url) => this.#open(event, url), {
         hover: (_event, url) => this.#events.hovered(webLink(url)),
@@ -107,9 +111,13 @@ export class TerminalView {
   /** Colours, letters and rules as the person set them. */
   dress(look: Look): void {
     const switched = look.dark !== this.#look.dark;
+    const dressed = switched || look.highContrast !== this.#look.highContrast;
     const resized = look.fontSize !== this.#look.fontSize;
     this.#look = look;
-    if (switched) this.#terminal.options.theme = look.dark ? dark : light;
+    if (dressed) {
+      this.#terminal.options.theme = themeOf(look);
+      this.#terminal.options.minimumContrastRatio = contrastOf(look);
+    }
     if (switched && this.#tellsScheme) this.#tellScheme();
     if (!resized) return;
     this.#terminal.options.fontSize = look.fontSize;

@@ -99,6 +99,7 @@ export function networkLines(which: string): NetworkLine[] {
 
 export const SETTINGS: WindowSettings = {
   theme: "system",
+  contrast: "system",
   fontSize: 13,
   programsMayCopy: true,
   scrollback: false,
@@ -204,7 +205,7 @@ export function setup(which: string): SetupLine[] {
   return [
     { ...line("engine", "Container engine", "Podman 5.4.2, as your own user.", "", null, null), state: "good", why: "Podman 5.4.2, as your own user." },
     line("ids", "Your user's id range", "65,536 ids.", "Your user has none; the sandbox needs 65,536.", null, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"),
-    line("firewall", "Firewall service", "Answers, version 0.1.0.", "It does not answer. Sandboxes could start offline only.", "Start…", null),
+    line("firewall", "Firewall service", "Answers, version 0.1.0.", "It does not answer. Sandboxes could start offline only.", "Look Again", "sudo systemctl start rcc-firewall.service"),
     line("image", "Base image", "dev, built 3 days ago, 480 MB.", "Not built yet.", "Build, about 1 min, 480 MB", null),
     line("claude", "Claude Code", "2.1.330, fetched and checked.", "Not there yet.", "Download, 175 MB", null),
     { id: "preset", title: "Network preset", state: "optional", why: "Balanced: Claude, GitHub and your package registries.", button: "Change", command: null },

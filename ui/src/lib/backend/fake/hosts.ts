@@ -9,6 +9,7 @@ export function levelName(level: HostsLevel): string {
 
 export class FakeHosts {
   readonly #documents = new Map<string, HostsDocument>();
+  #before: { level: string; version: string; document: HostsDocument } | null = null;
 
   constructor(which: string) {
     const computer = [
@@ -42,8 +43,12 @@ export class FakeHosts {
 
   change(level: HostsLevel, version: string, change: HostsChange): HostsDocument {
     const now = this.read(level);
+    const before = structuredClone(now);
     if (now.version !== version) throw CHANGED_MEANWHILE;
-    if (change.kind === "preset") {
+    if (change.kind === "undo") {
+      if (this.#before?.level !== levelName(level) || this.#before.version !== version) throw CHANGED_MEANWHILE;
+      Object.assign(now, this.#before.document, { version });
+    } else if (change.kind === "preset") {
       now.preset = change.preset;
       now.allowPublic = change.preset === "open";
     } else {
@@ -56,6 +61,7 @@ export class FakeHosts {
       else now.hosts.push(line(change.host, null));
     }
     this.#save(level, now);
+    this.#before = { level: levelName(level), version: now.version, document: before };
     return structuredClone(now);
   }
 

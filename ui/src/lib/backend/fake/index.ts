@@ -1,6 +1,6 @@
 /**
  * The window without a window, for a browser: everything only pretends. `?projects=none|few|gone|many|hostile`,
- * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open`,
+ * `?open=warm|cold|no-helper|no-podman`, `?network=none|hostile|many`, `?hosts=none|many`, `?setup=bare`, `?limits=none`, `?walls=open|unknown`, `?verify=open`,
  * `?login=offered|none`, `?linger=none`, `?ending=memory|all-memory`, `?clipboard=image`, `?packages=none`, `?layers=none`, `?answer=late`,
  * `?review=some`, `?theme=light|dark`, `?unusable`, `?speed=10` (ten times as fast). For the terminal see programs.ts.
  */
@@ -9,6 +9,7 @@ import type {
   Activity,
   AllowHost,
   Backend,
+  Blocked,
   DroppedFile,
   Event,
   HostFields,
@@ -113,7 +114,14 @@ class Fake implements Backend {
         },
         /** What is shown changed again meanwhile. */
         changeAgain: (project: string) => this.#reviewOf(project).changeAgain(),
+        /** Claude of a project prints something by itself. */
+        say: (project: string, text: string) => this.#programs.find((program) => program.project === project)?.say(text),
         block: (project: string, target: string) => this.#block(project, target),
+        /** Allowed by a notification, or on the command line. */
+        allowElsewhere: (project: string, target: string) => {
+          for (const line of this.#linesOf(project)) if (line.target === target) line.outcome = "reached";
+          this.#tell({ kind: "network", project });
+        },
         /** The person mended the rest in a terminal. */
         mended: () => (this.#setup = examples.setup("good")),
         /** The next call of that name fails. */
@@ -227,6 +235,12 @@ class Fake implements Backend {
     return { state, openUntil: project.session?.openUntil ?? null, lines, more: Math.max(0, lines.length - 500) };
   }
 
+  async stillBlocked(questions: Blocked[]) {
+    const allowed = (question: Blocked) =>
+      this.#linesOf(question.project).some(({ target, outcome }) => target === question.target && outcome === "reached");
+    return questions.map((question) => !allowed(question));
+  }
+
   async neverAsk(project: string, target: string, quiet: boolean) {
     this.calls.push(["neverAsk", project, target, quiet]);
     for (const line of this.#linesOf(project)) if (line.target === target) line.quiet = quiet;
@@ -255,6 +269,7 @@ class Fake implements Backend {
   async changeHosts(level: HostsLevel, version: string, change: HostsChange) {
     this.calls.push(["changeHosts", level, version, change]);
     await this.#wait(50);
+    if (this.#failing.delete("changeHosts")) throw problems.NOT_ASKED;
     return this.#hosts.change(level, version, change);
   }
 
@@ -356,6 +371,7 @@ class Fake implements Backend {
   }
 
   async walls(id: string) {
+    if (this.#options.get("walls") === "unknown") throw problems.ENGINE_MISSING;
     const { session } = this.#find(id);
     const walls = examples.walls(session?.network === "offline", this.#held, session?.openUntil != null);
     return this.#options.get("walls") === "open" ? walls.map((wall) => (wall.id === "calls" ? examples.NO_SECCOMP : wall)) : walls;
@@ -415,7 +431,11 @@ class Fake implements Backend {
   async verify(id: string) {
     this.calls.push(["verify", id]);
     await this.#wait(400);
-    return examples.tried(this.#options.get("walls") === "open");
+    return examples.tried(this.#options.get("verify") === "open");
+  }
+
+  async closeWindow() {
+    this.calls.push(["closeWindow"]);
   }
 
   async quit(stop: boolean) {

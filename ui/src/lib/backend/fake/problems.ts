@@ -32,7 +32,7 @@ export const HOME_REFUSED = problem(
   "RCC-E102",
   "Cannot open your home folder.",
   "Claude could then read keys and passwords of every program.",
-  "Choose a project folder inside your home.",
+  "Choose a project folder inside it.",
 );
 
 export const NOT_PUBLIC = problem(
@@ -40,6 +40,13 @@ export const NOT_PUBLIC = problem(
   "db.internal stays blocked.",
   "The administrator allows only public hosts here.",
   "Ask the administrator to allow it for everybody.",
+);
+
+export const NOT_ASKED = problem(
+  "RCC-E504",
+  "The list of this computer stays as it is.",
+  "The administrator's password was not given.",
+  "Ask somebody who knows it.",
 );
 
 export const CHANGED_MEANWHILE = problem(

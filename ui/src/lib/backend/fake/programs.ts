@@ -48,7 +48,7 @@ export class Program {
     this.project = project;
     this.kind = kind;
     this.#told = told;
-    this.#say((kind === "claude" ? GREETING : "") + this.#prompt);
+    this.say((kind === "claude" ? GREETING : "") + this.#prompt);
   }
 
   get #prompt(): string {
@@ -86,26 +86,26 @@ export class Program {
   }
 
   type(text: string): void {
-    // The brackets of a paste are no text.
-    for (const letter of text.replace(/\x1b\[20[01]~/g, "")) this.#key(letter);
+    // The brackets of a paste, the mouse, and what the terminal answers are no text.
+    for (const letter of text.replace(/\x1b\[[0-9;?<]*[A-Za-z~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)/g, "")) this.#key(letter);
   }
 
   #key(letter: string): void {
     if (letter === "\x03") {
       this.#flooding = false;
       this.#line = "";
-      this.#say(`^C\r\n${this.#prompt}`);
+      this.say(`^C\r\n${this.#prompt}`);
     } else if (letter === "\r") {
       const line = this.#line.trim();
       this.#line = "";
-      this.#say("\r\n");
+      this.say("\r\n");
       this.#run(line);
     } else if (letter === "\x7f") {
-      if (this.#line) this.#say("\b \b");
+      if (this.#line) this.say("\b \b");
       this.#line = this.#line.slice(0, -1);
     } else if (letter >= " ") {
       this.#line += letter;
-      this.#say(letter);
+      this.say(letter);
     }
   }
 
@@ -132,30 +132,30 @@ export class Program {
         this.#state("done", null);
         break;
       case "raw":
-        this.#say(JSON.parse(`"${argument}"`));
+        this.say(JSON.parse(`"${argument}"`));
         break;
       case "colours":
         for (let n = 0; n < 16; n += 1) {
-          this.#say(`\x1b[38;5;${n}mcolour ${n}\x1b[0m  ${n % 4 === 3 ? "\r\n" : ""}`);
+          this.say(`\x1b[38;5;${n}mcolour ${n}\x1b[0m  ${n % 4 === 3 ? "\r\n" : ""}`);
         }
-        this.#say("\x1b[38;2;10;200;120mtrue colour\x1b[0m ünïcödé 漢字 🙂\r\n");
+        this.say("\x1b[38;2;10;200;120mtrue colour\x1b[0m ünïcödé 漢字 🙂\r\n");
         break;
       case "link":
-        this.#say("https://example.org/page and \x1b]8;;javascript:alert(1)\x07harmless\x1b]8;;\x07\r\n");
+        this.say("https://example.org/page and \x1b]8;;javascript:alert(1)\x07harmless\x1b]8;;\x07\r\n");
         break;
       case "copy":
-        this.#say(`\x1b]52;c;${btoa(argument)}\x07\x1b]52;c;?\x07`);
+        this.say(`\x1b]52;c;${btoa(argument)}\x07\x1b]52;c;?\x07`);
         break;
       case "copies":
-        this.#say(`\x1b]52;c;${btoa("x".repeat(Number(argument)))}\x07copied\r\n`);
+        this.say(`\x1b]52;c;${btoa("x".repeat(Number(argument)))}\x07copied\r\n`);
         break;
       case "later":
-        setTimeout(() => this.#say(`\x1b]52;c;${btoa(argument)}\x07late`), 600);
+        setTimeout(() => this.say(`\x1b]52;c;${btoa(argument)}\x07late`), 600);
         break;
       default:
-        if (line) this.#say(`You said: ${line}\r\n`);
+        if (line) this.say(`You said: ${line}\r\n`);
     }
-    this.#say(this.#prompt);
+    this.say(this.#prompt);
   }
 
   #state(state: StateWord, detail: string | null): void {
@@ -175,7 +175,7 @@ export class Program {
     }
   }
 
-  #say(text: string): void {
+  say(text: string): void {
     this.#history = (this.#history + text).slice(-HISTORY);
     const bytes = new TextEncoder().encode(text);
     for (const attached of this.#attached.values()) {

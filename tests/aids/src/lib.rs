@@ -1,0 +1,86 @@
+//! What tests of every room share. Needed by none of the programs, so that each crate
+//! may name it among its `dev-dependencies`.
+
+#![allow(clippy::unwrap_used, reason = "tests alone use it")]
+
+mod screen;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output};
+
+pub use screen::{Group, Screen};
+
+/// Says that the test of this thread, or its rest, did not run, and why: on standard
+/// error and, for `cargo xtask test`, in the file that `RCC_SKIPPED` names.
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let line = format!("SKIPPED {test}: {reason}\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("RCC_SKIPPED")
+        && let Ok(mut file) = fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        // It was said already.
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+/// Runs an ignored test of this program with a session bus of its own, which ends with
+/// it; its system bus is the same one. Without dbus-run-session it says that it did not
+/// run.
+pub fn on_a_bus(test: &str) {
+    const RUN: &str = "DBUS_SYSTEM_BUS_ADDRESS=$DBUS_SESSION_BUS_ADDRESS exec \"$@\"";
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("bus.conf");
+    fs::write(&configuration, BUS).unwrap();
+    let mut run = Command::new("dbus-run-session");
+    run.arg(format!("--config-file={}", configuration.display()));
+    run.args(["--", "/bin/sh", "-c", RUN, "sh"]);
+    match ignored(run, test) {
+        Ok(ran) => passed(&ran, test),
+        Err(error) => skip(&format!("dbus-run-session: {error}")),
+    }
+}
+
+/// Runs an ignored test of this program while every system call of a name fails with
+/// EIO, as on a disk that breaks. Without strace it says that it did not run.
+pub fn while_calls_fail(calls: &str, test: &str) {
+    let mut run = Command::new("strace");
+    run.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={calls}:error=EIO")]);
+    let ran = match ignored(run, test) {
+        Ok(ran) => ran,
+        Err(error) => return skip(&format!("strace: {error}")),
+    };
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    if errors.contains("PTRACE_TRACEME") || errors.contains("Operation not permitted") {
+        return skip(&format!("strace may not trace here: {}", errors.trim()));
+    }
+    passed(&ran, calls);
+}
+
+/// One ignored test of the program that asks, started by way of another.
+fn ignored(mut by: Command, test: &str) -> std::io::Result<Output> {
+    by.arg(std::env::current_exe()?).args(["--exact", test, "--ignored", "--nocapture"]).output()
+}
+
+/// A name that is no test's runs none, and passes.
+fn passed(ran: &Output, what: &str) {
+    let out = String::from_utf8_lossy(&ran.stdout);
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && out.contains("1 passed"), "{what}: {out}\n{errors}");
+}
+
+/// A bus that starts nothing: a computer's own keyring or portal is not to be started.
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:tmpdir=/tmp</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#;
