@@ -127,7 +127,7 @@ const PAGES = {
     await page.getByText("Claude only.").click();
     await button(page, "Undo").waitFor();
   }],
-  "lost session": ["ending=none", async (page) => {
+  "lost session": ["", async (page) => {
     await opened(page);
     await page.evaluate(() => window.__rccFake.lose("0000000000000002"));
     await button(page, "Close").waitFor();
@@ -237,7 +237,7 @@ describe("for everybody", () => {
   for (const [name, [query, go]] of Object.entries(PAGES)) {
     for (const colorScheme of ["light", "dark"]) {
       on(
-        `open=warm&${query}`,
+        `${query}&open=warm`,
         `${name}, ${colorScheme}: axe finds nothing, nothing is cut off, small or fine`,
         async (page) => {
           await page.locator("header").waitFor();
@@ -256,7 +256,7 @@ describe("for everybody", () => {
   for (const colorScheme of ["light", "dark"]) {
     for (const name of ["terminal", "network", "what was tried", "general", "hosts", "a preset", "setup", "error form"]) {
       const [query, go] = PAGES[name];
-      on(`open=warm&${query}`, `${name}, ${colorScheme}, high contrast: axe finds nothing, not even of the stricter rule`, async (page) => {
+      on(`${query}&open=warm`, `${name}, ${colorScheme}, high contrast: axe finds nothing, not even of the stricter rule`, async (page) => {
         await page.locator("header").waitFor();
         await go(page);
         await page.waitForTimeout(150);

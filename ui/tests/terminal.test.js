@@ -91,6 +91,7 @@ describe("terminal", () => {
     await page.getByText("A shell runs each of these 2 lines at once. Control characters were taken out of it.").waitFor();
     await button(page, "Paste as One Line").click();
     await terminalShows(page, "plainone two[31m");
+    await page.waitForFunction(() => document.activeElement?.matches(".xterm-helper-textarea"));
     await paste("never\nthis");
     await page.keyboard.press("Escape");
     await page.waitForTimeout(200);
@@ -114,6 +115,8 @@ describe("terminal", () => {
     await page.keyboard.press("Control+K");
     assert.equal(await page.getByRole("dialog").count(), 1);
     await button(page, "Cancel").click();
+    // Back to where the person was.
+    await page.waitForFunction(() => document.activeElement?.matches(".xterm-helper-textarea"));
     await page.keyboard.press("Control+C");
     await run(page, "raw \\u001b[?2004hready\\r\\n");
     await page.waitForFunction(() => /^ready/m.test(window.__rccTerminalText()));
