@@ -7,6 +7,7 @@ mod screen;
 
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub use screen::{Group, Screen};
@@ -43,20 +44,40 @@ pub fn on_a_bus(test: &str) {
 }
 
 /// Runs an ignored test of this program while every system call of a name fails with
-/// EIO, as on a disk that breaks. Without strace it says that it did not run.
-pub fn while_calls_fail(calls: &str, test: &str) {
+/// EIO, as on a disk that breaks. `calls` is as strace(1) has it: `fsync`, or
+/// `fsync:when=3` for the third of each thread. Without strace it says that it did not
+/// run, and answers no.
+pub fn while_calls_fail(calls: &str, test: &str) -> bool {
+    while_calls_fail_in(Path::new(""), calls, test)
+}
+
+/// The same for a test that works in a folder of the caller's, as [`folder`] tells it.
+pub fn while_calls_fail_in(folder: &Path, calls: &str, test: &str) -> bool {
     let mut run = Command::new("strace");
     run.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={calls}:error=EIO")]);
+    run.env(FOLDER, folder);
     let ran = match ignored(run, test) {
         Ok(ran) => ran,
-        Err(error) => return skip(&format!("strace: {error}")),
+        Err(error) => {
+            skip(&format!("strace: {error}"));
+            return false;
+        }
     };
     let errors = String::from_utf8_lossy(&ran.stderr);
     if errors.contains("PTRACE_TRACEME") || errors.contains("Operation not permitted") {
-        return skip(&format!("strace may not trace here: {}", errors.trim()));
+        skip(&format!("strace may not trace here: {}", errors.trim()));
+        return false;
     }
     passed(&ran, calls);
+    true
 }
+
+/// See [`while_calls_fail_in`].
+pub fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).unwrap().into()
+}
+
+const FOLDER: &str = "RCC_TEST_FOLDER";
 
 /// One ignored test of the program that asks, started by way of another.
 fn ignored(mut by: Command, test: &str) -> std::io::Result<Output> {
