@@ -39,12 +39,7 @@ impl Place {
     /// A place, or what is missing on this computer.
     pub fn find() -> Result<Self, String> {
         for program in ["Xvfb", "dbus-run-session", "WebKitWebDriver"] {
-            let found = std::env::var_os("PATH").is_some_and(|path| {
-                std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-            });
-            if !found {
-                return Err(format!("{program} is not installed"));
-            }
+            installed(program)?;
         }
         let uid = Uid::effective();
         let place = Self {
@@ -77,11 +72,14 @@ impl Place {
         self.dir.path().join("runtime/bus-address")
     }
 
-    /// A compositor of the person's.
-    pub fn wayland(&self) -> std::io::Result<Screen> {
+    /// A compositor of the person's, or what is missing for one.
+    pub fn wayland(&self) -> Result<Screen, String> {
+        for program in ["sway", "wtype"] {
+            installed(program)?;
+        }
         let mut sway = Command::new("sway");
         self.person(&mut sway);
-        Screen::wayland(sway, &self.folder("runtime"))
+        Ok(Screen::wayland(sway, &self.folder("runtime")).unwrap())
     }
 
     /// Has a program run as the person.
@@ -101,6 +99,13 @@ impl Place {
             chown(path, Some(self.uid), Some(self.uid)).unwrap();
         }
     }
+}
+
+fn installed(program: &str) -> Result<(), String> {
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    });
+    if found { Ok(()) } else { Err(format!("{program} is not installed")) }
 }
 
 /// An engine's service that rcc started for nobody would outlive the test.
@@ -210,7 +215,7 @@ impl Window {
 /// One driver with one program on the display; the address of its session.
 fn drive(place: &Place, screen: &Screen) -> Option<(Group, String)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut driver = Command::new("dbus-run-session");
+    let mut driver = rcc_test_aids::bus(place.dir.path());
     driver
         .args(["--", "sh", "-c", "printf %s \"$DBUS_SESSION_BUS_ADDRESS\" > \"$0\"; exec \"$@\""])
         .arg(place.bus())

@@ -91,7 +91,7 @@ fn on_wayland_the_window_is_the_same() {
     };
     let screen = match place.wayland() {
         Ok(screen) => screen,
-        Err(error) => return skip(&format!("sway: {error}")),
+        Err(why) => return skip(&why),
     };
     let window = Window::on(screen, &place);
     let empty = "Open a folder for Claude to work in.";
@@ -105,7 +105,7 @@ fn on_wayland_the_window_is_the_same() {
         seen.as_str().unwrap_or_default().to_owned()
     };
     // It is alone on the output.
-    until("it is in front, and as large as the output", || {
+    until(&format!("it is in front, and as large as the output: {}", seen()), || {
         (seen() == "visible focus 1280 900").then_some(())
     });
     window.click("Open Folder…");

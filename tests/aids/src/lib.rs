@@ -32,15 +32,23 @@ pub fn skip(reason: &str) {
 pub fn on_a_bus(test: &str) {
     const RUN: &str = "DBUS_SYSTEM_BUS_ADDRESS=$DBUS_SESSION_BUS_ADDRESS exec \"$@\"";
     let folder = tempfile::tempdir().unwrap();
-    let configuration = folder.path().join("bus.conf");
-    fs::write(&configuration, BUS).unwrap();
-    let mut run = Command::new("dbus-run-session");
-    run.arg(format!("--config-file={}", configuration.display()));
+    let mut run = bus(folder.path());
     run.args(["--", "/bin/sh", "-c", RUN, "sh"]);
     match ignored(run, test) {
         Ok(ran) => passed(&ran, test),
         Err(error) => skip(&format!("dbus-run-session: {error}")),
     }
+}
+
+/// Starts a session bus for whatever is added behind `--`; its configuration lies in
+/// `folder`. It starts nothing by itself, as a computer's own keyring or portal, and
+/// lets everybody in who reaches its socket.
+pub fn bus(folder: &Path) -> Command {
+    let configuration = folder.join("bus.conf");
+    fs::write(&configuration, BUS).unwrap();
+    let mut run = Command::new("dbus-run-session");
+    run.arg(format!("--config-file={}", configuration.display()));
+    run
 }
 
 /// Runs an ignored test of this program while every system call of a name fails with
@@ -91,7 +99,6 @@ fn passed(ran: &Output, what: &str) {
     assert!(ran.status.success() && out.contains("1 passed"), "{what}: {out}\n{errors}");
 }
 
-/// A bus that starts nothing: a computer's own keyring or portal is not to be started.
 const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -102,6 +109,7 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
     <allow send_destination="*" eavesdrop="true"/>
     <allow eavesdrop="true"/>
     <allow own="*"/>
+    <allow user="*"/>
   </policy>
 </busconfig>
 "#;

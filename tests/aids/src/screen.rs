@@ -88,8 +88,9 @@ impl Screen {
         }
     }
 
-    /// A Wayland compositor with an output of 1280 by 900. `sway` is the command that
-    /// starts it without arguments, as the person whose folder for sockets is `runtime`.
+    /// A Wayland compositor with an output of 1280 by 900, and a keyboard. `sway` is the
+    /// command that starts it without arguments, as the person whose folder for sockets
+    /// is `runtime`; wtype has to be installed beside it.
     ///
     /// # Errors
     /// It cannot be started.
@@ -140,6 +141,22 @@ impl Screen {
         }
     }
 
+    /// Presses one key while others are held, as a keyboard does; names are wtype(1)'s.
+    /// Answers no on X11, where WebDriver can do it.
+    ///
+    /// # Errors
+    /// wtype cannot be run.
+    pub fn press(&self, held: &[&str], key: &str) -> Result<bool> {
+        let Kind::Wayland(socket) = &self.kind else { return Ok(false) };
+        let mut wtype = Command::new("wtype");
+        wtype.env("WAYLAND_DISPLAY", socket);
+        for held in held {
+            wtype.args(["-M", held]);
+        }
+        wtype.args(["-k", key]);
+        wtype.status().map(|pressed| pressed.success())
+    }
+
     /// A picture of all of it, as PNG.
     ///
     /// # Errors
@@ -160,5 +177,10 @@ impl Screen {
     }
 }
 
-/// A window fills the output, as the only one on a desktop would be shown.
-const SWAY: &str = "xwayland disable\noutput * resolution 1280x900\ndefault_border none\n";
+/// A window fills the output, as the only one on a desktop would be shown. Without a
+/// keyboard no window has the focus: wtype plays one for as long as it waits.
+const SWAY: &str = "xwayland disable
+output * resolution 1280x900
+default_border none
+exec wtype -s 2000000000
+";
