@@ -160,11 +160,8 @@ impl Tracker {
             }
             ("StopFailure", ..) => {
                 self.status.turns = self.status.turns.saturating_add(1);
-                self.enter(
-                    State::Trouble,
-                    event.error.clone().or_else(|| event.detail.clone()),
-                    now,
-                );
+                let reason = event.error.as_deref().map(in_words);
+                self.enter(State::Trouble, reason.or_else(|| event.detail.clone()), now);
             }
             ("SessionEnd", ..) => {
                 self.session_ended(now);
@@ -341,4 +338,19 @@ fn glyph_kind(title: &str) -> Glyph {
         Some(IDLE_GLYPH) => Glyph::Idle,
         Some(_) => Glyph::Turning,
     }
+}
+
+/// Why a turn failed, from Claude Code's own word for it. One that comes later is shown as
+/// it is.
+fn in_words(error: &str) -> String {
+    match error {
+        "authentication_failed" => "Claude is not logged in",
+        "billing_error" => "the account cannot be billed",
+        "rate_limit" => "the account's limit is reached",
+        "max_output_tokens" => "the answer became too long",
+        "server_error" => "Claude's API does not work right now",
+        "invalid_request" | "unknown" => "Claude's API answered with an error",
+        other => other,
+    }
+    .to_owned()
 }

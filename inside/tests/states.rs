@@ -297,6 +297,17 @@ fn a_failed_turn_is_trouble_until_the_next_prompt() {
     });
     session.title("✳ Fix it").after(60_000);
     assert_eq!((session.state(), session.detail()), (State::Trouble, Some("rate limit")));
+    for (error, words) in [
+        ("rate_limit", "the account's limit is reached"),
+        ("unknown", "Claude's API answered with an error"),
+    ] {
+        session.event(HookEvent {
+            name: "StopFailure".into(),
+            error: Some(error.into()),
+            ..HookEvent::default()
+        });
+        assert_eq!(session.detail(), Some(words));
+    }
     assert_eq!(session.hook("UserPromptSubmit").state(), State::Working);
     assert_eq!(session.detail(), None);
 }

@@ -1,7 +1,8 @@
 //! The played API of Claude: HTTPS with a certificate of its own authority, and
 //! answers that follow a rule instead of a model. A prompt with a line
 //! `run: COMMAND` is answered by a call of the tool Bash with that command, and
-//! what the tool printed by a text that repeats it.
+//! what the tool printed by a text that repeats it; `ask: QUESTION` by a question of
+//! two options; `wait: SECONDS` so much later; `fail: REASON` by an error.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -144,6 +145,7 @@ fn serve(
             let body = String::from_utf8_lossy(&body).into_owned();
             log.push(Request { peer, line: line.clone(), known, body });
         }
+        std::thread::sleep(delay(&body));
         let (status, kind, answer) = answer(&line, known, &body);
         let mut head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
@@ -219,6 +221,10 @@ fn answer(line: &str, known: bool, body: &[u8]) -> (&'static str, &'static str, 
         return ("200 OK", JSON, "{}".into());
     }
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Wanted::Line("fail: ", reason) = wanted(&request) {
+        let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": reason}});
+        return ("400 Bad Request", JSON, error.to_string());
+    }
     let block = next(&request);
     if request["stream"].as_bool() == Some(true) {
         ("200 OK", "text/event-stream", events(&request, &block))
@@ -233,38 +239,75 @@ fn answer(line: &str, known: bool, body: &[u8]) -> (&'static str, &'static str, 
 /// What "Claude" says next, as a content block.
 fn next(request: &Value) -> Value {
     let text = |text: String| json!({"type": "text", "text": text});
-    // Remarks of the program itself may follow what the person said.
-    let messages = request["messages"].as_array();
-    let said = messages.and_then(|all| all.iter().rfind(|message| message["role"] == "user"));
-    let Some(last) = said else {
-        return text("Nothing was asked.".into());
+    let tools = request["tools"].as_array();
+    let has = |name: &str| tools.is_some_and(|tools| tools.iter().any(|tool| tool["name"] == name));
+    let call = |name: &str, input: Value| {
+        json!({"type": "tool_use", "id": format!("toolu_{:08}", number()), "name": name, "input": input})
     };
-    let blocks = match &last["content"] {
+    match wanted(request) {
+        Wanted::Nothing => text("Nothing was asked.".into()),
+        Wanted::Result(printed) => text(format!("The command printed: {printed}")),
+        Wanted::Line("run: ", command) if has("Bash") => {
+            call("Bash", json!({"command": command, "description": "What the prompt asks for"}))
+        }
+        Wanted::Line("ask: ", question) if has("AskUserQuestion") => {
+            let option = |label: &str| json!({"label": label, "description": "One of the two"});
+            let question = json!({
+                "question": question, "header": "Choice", "multiSelect": false,
+                "options": [option("First"), option("Second")],
+            });
+            call("AskUserQuestion", json!({"questions": [question]}))
+        }
+        Wanted::Line(..) | Wanted::Anything => text("Hello from the played API.".into()),
+    }
+}
+
+/// What was said last.
+enum Wanted {
+    Nothing,
+    Anything,
+    /// What a tool printed.
+    Result(String),
+    /// A line that begins with one of [`WORDS`], and its rest.
+    Line(&'static str, String),
+}
+
+const WORDS: [&str; 4] = ["run: ", "ask: ", "wait: ", "fail: "];
+
+/// What was not answered stands before it in the same message.
+fn wanted(request: &Value) -> Wanted {
+    let Some(blocks) = last(request) else { return Wanted::Nothing };
+    for block in blocks.iter().rev() {
+        if block["type"] == "tool_result" {
+            return Wanted::Result(printed(&block["content"]));
+        }
+        let lines = block["text"].as_str().unwrap_or_default().lines().map(str::trim);
+        let line = |word: &'static str, line: &str| Some((word, line.strip_prefix(word)?.to_owned()));
+        let found = lines.filter_map(|text| WORDS.iter().find_map(|word| line(word, text))).next();
+        if let Some((word, rest)) = found {
+            return Wanted::Line(word, rest);
+        }
+    }
+    Wanted::Anything
+}
+
+/// The blocks of what the person, or a tool, said last. Remarks of the program itself may
+/// follow.
+fn last(request: &Value) -> Option<Vec<Value>> {
+    let messages = request["messages"].as_array()?;
+    let last = messages.iter().rfind(|message| message["role"] == "user")?;
+    Some(match &last["content"] {
         Value::String(content) => vec![json!({"type": "text", "text": content})],
         Value::Array(blocks) => blocks.clone(),
         _ => Vec::new(),
-    };
-    if let Some(result) = blocks.iter().find(|block| block["type"] == "tool_result") {
-        return text(format!("The command printed: {}", printed(&result["content"])));
-    }
-    let has_bash = request["tools"]
-        .as_array()
-        .is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
-    let wanted = blocks
-        .iter()
-        .rev()
-        .filter_map(|block| block["text"].as_str())
-        .flat_map(str::lines)
-        .find_map(|line| line.trim().strip_prefix("run: "));
-    match wanted {
-        Some(command) if has_bash => json!({
-            "type": "tool_use",
-            "id": format!("toolu_{:08}", number()),
-            "name": "Bash",
-            "input": {"command": command, "description": "What the prompt asks for"},
-        }),
-        _ => text("Hello from the played API.".into()),
-    }
+    })
+}
+
+/// What `wait: SECONDS` asks for, within bounds.
+fn delay(body: &[u8]) -> Duration {
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let Wanted::Line("wait: ", seconds) = wanted(&request) else { return Duration::ZERO };
+    Duration::from_secs(u64::min(seconds.parse().unwrap_or(0), 30))
 }
 
 /// The text of a tool's result, which is a text or a list of blocks.

@@ -304,6 +304,7 @@ fn named(key: &str) -> &str {
         "\u{e007}" => "Return",
         "\u{e00e}" => "Prior",
         "\u{e00f}" => "Next",
+        "\u{e004}" => "Tab",
         letter => letter,
     }
 }

@@ -14,8 +14,10 @@ use rcc_tests::{ANN, Window, Workshop, played_api, skip};
 const REACH: &str = "timeout 10 bash -c 'exec 3<>/dev/tcp/other.example/443 && head -n 1 <&3' \
                      || echo unreachable\n";
 
-/// Enter, Control, Shift and Page Down (W3C WebDriver, Keyboard).
+/// Enter, Escape, Tab, Control, Shift and Page Down (W3C WebDriver, Keyboard).
 const ENTER: &str = "\u{e007}";
+const ESCAPE: &str = "\u{e00c}";
+const TAB: &str = "\u{e004}";
 const CONTROL: &str = "\u{e009}";
 const SHIFT: &str = "\u{e008}";
 const PAGE_DOWN: &str = "\u{e00f}";
@@ -152,6 +154,92 @@ fn r1_what_ran_out_of_memory_gets_more_and_goes_on(
         );
     });
     assert_eq!(limits, [gigabytes.expect("a number") * 1024.0], "{button}");
+}
+
+/// Each state that the window shows, from the real Claude's own hooks and titles: another
+/// release of it may name them otherwise. And a conversation goes on after `/exit`, after
+/// the session was stopped, and where the window did not see it begin.
+#[test]
+fn the_states_are_claudes_own_and_conversations_go_on() {
+    let Some((workshop, project)) = lab() else { return };
+    let window = Window::open(&workshop, &project).expect("the window");
+    open(&window);
+    let ask = |prompt: &str| ask(&window, prompt);
+    let no_more = |state: &str| {
+        window.until(&format!("no more {state}"), || {
+            (!window.text().contains(state)).then_some(())
+        });
+    };
+
+    // A question that has just been drawn may not take a key yet.
+    let answer = |key: &str| {
+        window.until("the answer is taken", || {
+            window.keys(key);
+            std::thread::sleep(Duration::from_secs(2));
+            (!window.text().contains("Needs you")).then_some(())
+        });
+    };
+
+    // Esc has no hook.
+    ask("wait: 20");
+    window.shows("Working");
+    window.keys(ESCAPE);
+    no_more("Working");
+    // What was not answered stands in the field again.
+    window.chord(&[CONTROL], "u");
+
+    ask("ask: Which colour?");
+    window.shows("Needs you: Which colour?");
+    answer(ENTER);
+    window.shows("Finished just now");
+    ask("ask: Which size?");
+    window.shows("Needs you: Which size?");
+    answer(ESCAPE);
+    no_more("Working");
+
+    ask("run: sleep 4");
+    window.shows("Working");
+    window.shows("Finished just now");
+    ask("fail: nobody can answer this");
+    window.prints("nobody can answer this");
+    window.shows("Claude's API answered with an error");
+
+    // Claude's own mode is another one for as long as the person wants it.
+    for _ in 0..5 {
+        let screen = window.terminal();
+        let modes = ["bypass permissions on", "accept edits on", "plan mode on", "auto mode on"];
+        if !modes.iter().any(|mode| screen.contains(mode)) {
+            break;
+        }
+        window.chord(&[SHIFT], TAB);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let made = project.join("allowed.txt");
+    ask("run: touch allowed.txt");
+    window.shows("Needs you: Bash");
+    assert!(!made.exists());
+    answer(ENTER);
+    window.until("the file", || made.exists().then_some(()));
+    window.shows("Finished just now");
+
+    ask("/exit");
+    window.shows("Claude ended (code 0).");
+    window.click("Resume Conversation");
+    window.prints("touch allowed.txt");
+    window.shows("Ready");
+    stop(&window, &workshop, &project);
+    window.click("Resume Conversation");
+    window.prints("touch allowed.txt");
+    window.shows("Ready");
+    stop(&window, &workshop, &project);
+
+    // What the window knew of it is gone; the agent's own home is not.
+    drop(window);
+    fs::remove_file(workshop.home().join(".local/state/rcc/projects.json")).expect("remove");
+    let window = Window::start(&workshop, &project).expect("the window again");
+    window.click("Resume Conversation");
+    window.prints("touch allowed.txt");
+    stop(&window, &workshop, &project);
 }
 
 /// R3, T1, T2, T3 and C1 through the real window.

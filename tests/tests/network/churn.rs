@@ -124,13 +124,23 @@ fn gone(lab: &Lab) {
         .unwrap_or_else(|error| panic!("{error}: sandboxes are left\n{}", lab.log()));
 }
 
+/// polkit's daemon ends by itself once in a while; who asked it is refused and asks again.
+fn attached(lab: &Lab, person: &mut Actor, rules: &[Rule]) -> Sandbox {
+    let mut made = None;
+    patiently(lab, "a sandbox", || {
+        made = lab.sandbox(person, rules).ok();
+        made.is_some()
+    });
+    made.expect("attached")
+}
+
 /// What two people and their sandboxes do in a second.
 fn turn(lab: &Lab, ann: &mut Actor, standing: &Sandbox, number: u64) {
     let other = [Rule::tcp("other.example", &[9_999])];
     let mut bob = lab.person(BOB).expect("another");
     bob.call::<()>(&Call::Watch).expect("watch");
-    let one = lab.sandbox(ann, &[]).expect("a sandbox");
-    let two = lab.sandbox(&mut bob, &other).expect("a sandbox");
+    let one = attached(lab, ann, &[]);
+    let two = attached(lab, &mut bob, &other);
 
     // On a busy computer the kernel uses the gate's end of a new link a moment late, and
     // what comes before is lost; clients ask again.
