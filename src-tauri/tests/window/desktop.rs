@@ -1,4 +1,5 @@
-//! A desktop's portal, as far as it tells of light and dark.
+//! A desktop's services: a portal, as far as it tells of light and dark, and a panel
+//! that shows what is in the tray.
 
 use std::path::Path;
 
@@ -34,6 +35,18 @@ impl Settings {
     ) -> zbus::Result<()>;
 }
 
+struct Watcher;
+
+#[zbus::interface(name = "org.kde.StatusNotifierWatcher")]
+impl Watcher {
+    fn register_status_notifier_item(&self, _service: &str) {}
+
+    #[zbus(property)]
+    fn is_status_notifier_host_registered(&self) -> bool {
+        true
+    }
+}
+
 pub struct Desktop {
     runtime: Runtime,
     bus: zbus::Connection,
@@ -56,6 +69,14 @@ impl Desktop {
                 .unwrap()
         });
         Self { runtime, bus }
+    }
+
+    /// A panel comes that shows the tray.
+    pub fn show_tray(&self) {
+        self.runtime.block_on(async {
+            self.bus.object_server().at("/StatusNotifierWatcher", Watcher).await.unwrap();
+            self.bus.request_name("org.kde.StatusNotifierWatcher").await.unwrap();
+        });
     }
 
     pub fn prefers(&self, scheme: u32) {

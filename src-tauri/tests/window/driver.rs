@@ -82,8 +82,28 @@ impl Place {
         Ok(Screen::wayland(sway, &self.folder("runtime")).unwrap())
     }
 
-    /// Has a program run as the person.
+    /// Whether a window of this place is there.
+    pub fn runs(&self) -> bool {
+        let own = std::fs::canonicalize(env!("CARGO_BIN_EXE_rcc-desktop")).unwrap();
+        let place = self.dir.path().as_os_str().as_encoded_bytes();
+        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            std::fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == own)
+                && std::fs::read(process.path().join("environ"))
+                    .is_ok_and(|all| all.windows(place.len()).any(|part| part == place))
+        })
+    }
+
+    /// Has a program run as the person, and say nothing.
     fn person(&self, program: &mut Command) {
+        program
+            .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
+            .env("XDG_CONFIG_HOME", self.folder("config"))
+            .env("XDG_STATE_HOME", self.folder("state"))
+            .env("XDG_CACHE_HOME", self.folder("cache"))
+            .env("RCC_TEST_PICK_FOLDER", self.folder("code/web-shop"))
+            .current_dir(self.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         if !self.is_own() {
             program
                 .uid(self.uid)
@@ -148,6 +168,39 @@ impl Window {
             }
         }
         panic!("the window did not open in {ATTEMPTS} attempts");
+    }
+
+    /// Starts the program once more, as a file manager or a launcher does; answers
+    /// whether it ended well, and by itself.
+    pub fn start_again(&self, place: &Place, arguments: &[&Path]) -> bool {
+        let mut again = Command::new(env!("CARGO_BIN_EXE_rcc-desktop"));
+        place.person(&mut again);
+        self.screen.show(&mut again);
+        let bus = std::fs::read_to_string(place.bus()).unwrap();
+        let mut again =
+            again.args(arguments).env("DBUS_SESSION_BUS_ADDRESS", bus).spawn().unwrap();
+        let deadline = Instant::now() + OPENING;
+        loop {
+            match again.try_wait().unwrap() {
+                Some(ended) => return ended.success(),
+                None if Instant::now() > deadline => {
+                    let _ = again.kill();
+                    let _ = again.wait();
+                    return false;
+                }
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// Its button for closing is pressed. On Wayland only.
+    pub fn close(&self) {
+        self.screen.swaymsg(&["kill"]).unwrap();
+    }
+
+    /// Whether the desktop shows it. On Wayland only.
+    pub fn is_in_sight(&self) -> bool {
+        self.screen.swaymsg(&["-t", "get_tree"]).unwrap().contains("\"dev.rcc.Desktop\"")
     }
 
     /// Waits until the page shows `text` somewhere.
@@ -216,22 +269,14 @@ impl Window {
 fn drive(place: &Place, screen: &Screen) -> Option<(Group, String)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut driver = rcc_test_aids::bus(place.dir.path());
+    place.person(&mut driver);
+    screen.show(&mut driver);
     driver
         .args(["--", "sh", "-c", "printf %s \"$DBUS_SESSION_BUS_ADDRESS\" > \"$0\"; exec \"$@\""])
         .arg(place.bus())
         .args(["WebKitWebDriver", &format!("--port={port}")])
-        .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
         .env("TAURI_AUTOMATION", "true")
-        .env("TAURI_WEBVIEW_AUTOMATION", "true")
-        .env("XDG_CONFIG_HOME", place.folder("config"))
-        .env("XDG_STATE_HOME", place.folder("state"))
-        .env("XDG_CACHE_HOME", place.folder("cache"))
-        .env("RCC_TEST_PICK_FOLDER", place.folder("code/web-shop"))
-        .current_dir(place.dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    place.person(&mut driver);
-    screen.show(&mut driver);
+        .env("TAURI_WEBVIEW_AUTOMATION", "true");
     let driver = Group::start(&mut driver).unwrap();
     let base = format!("http://127.0.0.1:{port}");
     until("WebKitWebDriver answers", || get(&format!("{base}/status")).ok());

@@ -114,6 +114,67 @@ fn on_wayland_the_window_is_the_same() {
 }
 
 #[test]
+fn a_second_start_shows_its_folder_in_the_first_window() {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(why) => return skip(&why),
+    };
+    let window = Window::open(&place);
+    let first = ["Before the first sandbox", "Open a folder for Claude to work in."];
+    window.shows_one_of(&first, Duration::from_secs(60));
+    assert!(window.start_again(&place, &[&place.folder("code/web-shop")]));
+    window.shows("Open in Sandbox");
+    let title = || window.run("return document.querySelector('h1')?.innerText ?? ''", &[]);
+    until("its project", || (title() == "web-shop").then_some(()));
+    // A relative path is one of the second start's own folder.
+    place.folder("code/api");
+    assert!(window.start_again(&place, &["code/api".as_ref()]));
+    until("another", || (title() == "api").then_some(()));
+    // What is refused is said there, too; the list stays as it was.
+    assert!(window.start_again(&place, &["/".as_ref()]));
+    window.shows("Cannot open the whole computer.");
+    window.click("Close");
+    until("the project again", || (title() == "api").then_some(()));
+}
+
+/// Without a panel that shows the tray there is no way back to a hidden window.
+#[test]
+fn closing_hides_only_where_something_brings_it_back() {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(why) => return skip(&why),
+    };
+    let screen = match place.wayland() {
+        Ok(screen) => screen,
+        Err(why) => return skip(&why),
+    };
+    let window = Window::on(screen, &place);
+    let first = ["Before the first sandbox", "Open a folder for Claude to work in."];
+    window.shows_one_of(&first, Duration::from_secs(60));
+    let desktop = Desktop::start(&place.bus(), LIGHT);
+    desktop.show_tray();
+    // It registers there, a moment later; the first time says so before it hides.
+    std::thread::sleep(Duration::from_secs(1));
+    window.close();
+    window.shows("rcc stays in the tray.");
+    assert!(window.is_in_sight());
+    window.click("Hide");
+    until("it hides", || (!window.is_in_sight()).then_some(()));
+    assert!(window.start_again(&place, &[]));
+    until("it is back", || window.is_in_sight().then_some(()));
+    window.close();
+    until("it hides without a word", || (!window.is_in_sight()).then_some(()));
+    assert!(window.start_again(&place, &[]));
+    until("it is back", || window.is_in_sight().then_some(()));
+
+    // The panel is gone: nothing runs, so it ends.
+    drop(desktop);
+    std::thread::sleep(Duration::from_secs(1));
+    window.close();
+    until("it ends", || (!place.runs()).then_some(()));
+}
+
+#[test]
 fn light_and_dark_follow_the_desktop() {
     let place = match Place::find() {
         Ok(place) => place,

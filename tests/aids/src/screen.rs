@@ -157,6 +157,22 @@ impl Screen {
         wtype.status().map(|pressed| pressed.success())
     }
 
+    /// What sway says to a command of swaymsg(1).
+    ///
+    /// # Errors
+    /// On X11, and where swaymsg cannot be run.
+    pub fn swaymsg(&self, arguments: &[&str]) -> Result<String> {
+        let Kind::Wayland(socket) = &self.kind else { return Err(Error::other("not sway")) };
+        let runtime = socket.parent().unwrap_or(Path::new("/"));
+        let mut files = fs::read_dir(runtime)?.flatten().map(|entry| entry.path());
+        let own = files.find(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("sway-ipc."))
+        });
+        let own = own.ok_or_else(|| Error::other("sway has no socket"))?;
+        let said = Command::new("swaymsg").arg("-s").arg(own).args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    }
+
     /// A picture of all of it, as PNG.
     ///
     /// # Errors
