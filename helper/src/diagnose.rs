@@ -1,7 +1,7 @@
 //! What works and what does not, in words.
 
 use rcc_dbus::Check;
-use rcc_policy::{Entry, Interface, Policy};
+use rcc_policy::{Defaults, Entry, Interface, MayAttach, Policy, UsersMayAdd};
 
 use crate::control::Control;
 use crate::firewalls::Firewalls;
@@ -37,10 +37,18 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
     };
     let host = control.host_table_stands().await;
     let resolver = control.resolver.is_there();
+    let whole =
+        || crate::netlink::Rtnl::new().is_ok_and(|mut host| crate::gate::is_whole(&mut host));
+    // A look that could not be made is none at a firewall that stands.
+    let gate = tokio::task::spawn_blocking(whole).await.unwrap_or(false);
     let upstream = crate::resolver::parent::upstream(0, false);
     let firewalls = control.firewalls().await;
     let mut checks = vec![
-        check("gate", None, "The firewall's namespace stands."),
+        check(
+            "gate",
+            (!gate).then(|| ("bad", "The way from the firewall's namespace to this computer is cut: sandboxes reach nothing. `systemctl restart rcc-firewall` mends it.".to_owned())),
+            "The firewall's namespace stands, and so does its link.",
+        ),
         check(
             "host-table",
             (!host).then(|| ("bad", "The host's side of the firewall is missing; sandboxes are cut off until it stands.".to_owned())),
@@ -58,7 +66,7 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
                 Ok(None) => Some(("bad", "/etc/resolv.conf names no name server; sandboxes cannot resolve names.".to_owned())),
                 Err(error) => Some(("bad", format!("The computer's name server cannot be used: {error}."))),
             },
-            "The computer's name server can be asked.",
+            "The computer's name server is known. It was not asked for anything.",
         ),
         check("policy", policy_problem, "The list of allowed hosts is in force."),
         check(
@@ -185,16 +193,43 @@ pub fn describe_change(before: &Policy, after: &Policy) -> String {
         parts.push(format!("no longer allow {}", list(removed)));
     }
     if before.defaults != after.defaults {
-        let defaults = &after.defaults;
-        parts.push(format!(
-            "defaults: private ranges {}, public internet {}, users may add {:?}, leave by {}",
-            if defaults.block_rfc1918 { "blocked" } else { "open by entries" },
-            if defaults.allow_public { "open" } else { "by entries" },
-            defaults.users_may_add,
-            defaults.uplink.as_ref().map_or("any interface", Interface::as_str),
-        ));
+        parts.extend(changed_defaults(&before.defaults, &after.defaults));
     }
     if parts.is_empty() { "comments only".to_owned() } else { parts.join("; ") }
+}
+
+fn changed_defaults(before: &Defaults, after: &Defaults) -> Vec<String> {
+    let mut parts = Vec::new();
+    if before.block_rfc1918 != after.block_rfc1918 {
+        let word = if after.block_rfc1918 { "block" } else { "open, by entries," };
+        parts.push(format!("{word} private ranges"));
+    }
+    if before.allow_public != after.allow_public {
+        let word = if after.allow_public { "open" } else { "close" };
+        parts.push(format!("{word} the whole public internet"));
+    }
+    if before.users_may_add != after.users_may_add {
+        let may = match after.users_may_add {
+            UsersMayAdd::None => "no hosts",
+            UsersMayAdd::Public => "public hosts",
+            UsersMayAdd::Private => "any hosts",
+        };
+        parts.push(format!("let users add {may}"));
+    }
+    if before.attach != after.attach {
+        parts.push(match &after.attach {
+            MayAttach::Persons => "let every person have sandboxes with a network".to_owned(),
+            MayAttach::Group(group) => {
+                format!("let only the group {group} have sandboxes with a network")
+            }
+            MayAttach::Nobody => "let nobody have sandboxes with a network".to_owned(),
+        });
+    }
+    if before.uplink != after.uplink {
+        let link = after.uplink.as_ref().map_or("any interface", Interface::as_str);
+        parts.push(format!("have sandboxes leave by {link}"));
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -211,6 +246,12 @@ mod tests {
         let bound = parse("defaults:\n  uplink: wg0\n");
         assert!(describe_change(&Policy::default(), &bound).ends_with("leave by wg0"));
         assert!(describe_change(&bound, &Policy::default()).ends_with("leave by any interface"));
+        let nobody = parse("defaults:\n  attach: nobody\n");
+        let words = describe_change(&nobody, &Policy::default());
+        assert_eq!(words, "let every person have sandboxes with a network");
+        let open = parse("defaults:\n  allow_public: true\n  users_may_add: private\n");
+        let words = describe_change(&Policy::default(), &open);
+        assert_eq!(words, "open the whole public internet; let users add any hosts");
     }
 
     #[test]

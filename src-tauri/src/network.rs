@@ -71,9 +71,9 @@ pub async fn still_blocked(app: &App, questions: &[Blocked]) -> Result<Vec<bool>
             lists.insert(id.clone(), list);
         }
         let Blocked { target, port, protocol, .. } = question;
-        let allowed = lists
-            .get(id)
-            .is_some_and(|list| hosts::allows(list, target, *port, protocol, question.is_private()));
+        let allowed = lists.get(id).is_some_and(|list| {
+            hosts::allows(list, target, *port, protocol, question.is_private())
+        });
         answers.push(!allowed);
     }
     Ok(answers)

@@ -206,8 +206,8 @@ mod tests {
 
     use super::menu::tests::line;
     use super::*;
-    use rcc_test_aids::on_a_bus;
     use crate::wire::StateWord;
+    use rcc_test_aids::on_a_bus;
 
     struct Watcher(mpsc::UnboundedSender<String>);
 

@@ -222,7 +222,8 @@ fn answer(line: &str, known: bool, body: &[u8]) -> (&'static str, &'static str, 
     }
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     if let Wanted::Line("fail: ", reason) = wanted(&request) {
-        let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": reason}});
+        let error =
+            json!({"type": "error", "error": {"type": "invalid_request_error", "message": reason}});
         return ("400 Bad Request", JSON, error.to_string());
     }
     let block = next(&request);
@@ -241,9 +242,7 @@ fn next(request: &Value) -> Value {
     let text = |text: String| json!({"type": "text", "text": text});
     let tools = request["tools"].as_array();
     let has = |name: &str| tools.is_some_and(|tools| tools.iter().any(|tool| tool["name"] == name));
-    let call = |name: &str, input: Value| {
-        json!({"type": "tool_use", "id": format!("toolu_{:08}", number()), "name": name, "input": input})
-    };
+    let call = |name: &str, input: Value| json!({"type": "tool_use", "id": format!("toolu_{:08}", number()), "name": name, "input": input});
     match wanted(request) {
         Wanted::Nothing => text("Nothing was asked.".into()),
         Wanted::Result(printed) => text(format!("The command printed: {printed}")),
@@ -282,7 +281,8 @@ fn wanted(request: &Value) -> Wanted {
             return Wanted::Result(printed(&block["content"]));
         }
         let lines = block["text"].as_str().unwrap_or_default().lines().map(str::trim);
-        let line = |word: &'static str, line: &str| Some((word, line.strip_prefix(word)?.to_owned()));
+        let line =
+            |word: &'static str, line: &str| Some((word, line.strip_prefix(word)?.to_owned()));
         let found = lines.filter_map(|text| WORDS.iter().find_map(|word| line(word, text))).next();
         if let Some((word, rest)) = found {
             return Wanted::Line(word, rest);

@@ -80,8 +80,7 @@ impl Window {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
         let screen = screen(workshop, folder)?;
         for _ in 0..ATTEMPTS {
-            if let Some((program, driver, session)) = drive(workshop, folder, arguments, &screen)?
-            {
+            if let Some((program, driver, session)) = drive(workshop, folder, arguments, &screen)? {
                 return Ok(Self { driver, session, _program: program, screen });
             }
         }

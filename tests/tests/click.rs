@@ -166,9 +166,8 @@ fn the_states_are_claudes_own_and_conversations_go_on() {
     open(&window);
     let ask = |prompt: &str| ask(&window, prompt);
     let no_more = |state: &str| {
-        window.until(&format!("no more {state}"), || {
-            (!window.text().contains(state)).then_some(())
-        });
+        window
+            .until(&format!("no more {state}"), || (!window.text().contains(state)).then_some(()));
     };
 
     // A question that has just been drawn may not take a key yet.

@@ -155,6 +155,7 @@ impl Session {
         }
         rows.extend(self.names(control, answer).await?);
         rows.extend(not_tried(state, open, &others, !listening.addresses.is_empty()));
+        rows.extend(judge::elsewhere(&rows));
         rows.sort_by_key(|row| order(row.id));
         Ok(rows)
     }

@@ -57,7 +57,8 @@ impl Session {
             selinux::label(&pid.to_string()).unwrap_or_default(),
             &selinux::label("self").unwrap_or_default(),
         );
-        Ok(Walls { own_view: apart("user") && apart("mnt"), label, ..of(&status) })
+        let own_view = ["user", "mnt", "pid", "net"].into_iter().all(apart);
+        Ok(Walls { own_view, label, ..of(&status) })
     }
 }
 

@@ -20,10 +20,7 @@ pub async fn allow_host(app: State<'_, Shared>, request: AllowHost) -> Answer<()
 
 /// Which of these are blocked still, one answer for each.
 #[tauri::command]
-pub async fn still_blocked(
-    app: State<'_, Shared>,
-    questions: Vec<Blocked>,
-) -> Answer<Vec<bool>> {
+pub async fn still_blocked(app: State<'_, Shared>, questions: Vec<Blocked>) -> Answer<Vec<bool>> {
     Ok(network::still_blocked(&app, &questions).await?)
 }
 

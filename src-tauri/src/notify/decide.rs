@@ -147,9 +147,8 @@ impl Notes {
         let many = told.len();
         if many > SINGLE {
             let project = project.clone();
-            let mut steps = self.withdraw(
-                |about| matches!(about, About::Blocked(own) if own.project == project),
-            );
+            let mut steps = self
+                .withdraw(|about| matches!(about, About::Blocked(own) if own.project == project));
             let about = About::Hosts { project };
             self.shown.insert(about.clone(), ());
             steps.push(Step::Show(Note {

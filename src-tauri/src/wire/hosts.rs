@@ -82,10 +82,19 @@ pub enum Preset {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum HostsChange {
-    Add { host: HostFields },
-    Replace { old: HostFields, host: HostFields },
-    Remove { host: HostFields },
-    Preset { preset: Preset },
+    Add {
+        host: HostFields,
+    },
+    Replace {
+        old: HostFields,
+        host: HostFields,
+    },
+    Remove {
+        host: HostFields,
+    },
+    Preset {
+        preset: Preset,
+    },
     /// The list as it was before the last change from here; refused as changed meanwhile
     /// when somebody wrote it since.
     Undo,

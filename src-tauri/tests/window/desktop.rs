@@ -81,8 +81,7 @@ impl Desktop {
 
     pub fn prefers(&self, scheme: u32) {
         self.runtime.block_on(async {
-            let settings =
-                self.bus.object_server().interface::<_, Settings>(PATH).await.unwrap();
+            let settings = self.bus.object_server().interface::<_, Settings>(PATH).await.unwrap();
             settings.get_mut().await.0 = scheme;
             let (namespace, key) = ("org.freedesktop.appearance", "color-scheme");
             let emitter = settings.signal_emitter();

@@ -122,9 +122,8 @@ impl Place {
 }
 
 fn installed(program: &str) -> Result<(), String> {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-    });
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
     if found { Ok(()) } else { Err(format!("{program} is not installed")) }
 }
 
@@ -177,8 +176,7 @@ impl Window {
         place.person(&mut again);
         self.screen.show(&mut again);
         let bus = std::fs::read_to_string(place.bus()).unwrap();
-        let mut again =
-            again.args(arguments).env("DBUS_SESSION_BUS_ADDRESS", bus).spawn().unwrap();
+        let mut again = again.args(arguments).env("DBUS_SESSION_BUS_ADDRESS", bus).spawn().unwrap();
         let deadline = Instant::now() + OPENING;
         loop {
             match again.try_wait().unwrap() {

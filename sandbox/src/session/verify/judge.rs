@@ -73,6 +73,112 @@ pub(super) fn names(name: &str, good: &Outcome, evil: &Outcome) -> [Row; 2] {
 /// What N20 says.
 pub(super) const OTHER_NAME: &str = "Another name at an allowed address is reached";
 
+/// Threats that a look from inside one sandbox cannot try, each with its reason.
+const ELSEWHERE: [(&str, &str, &str); 19] = [
+    (
+        "F2",
+        "Files that this computer would execute are written",
+        "the project has none yet; the review shows new ones",
+    ),
+    (
+        "F3",
+        "Editors' tasks and builds are changed unseen",
+        "to change them is the agent's right; `rcc review` shows it",
+    ),
+    (
+        "F4",
+        "A guarded file is got rid of with its folder",
+        "it would change your project; tested in the project's lab",
+    ),
+    (
+        "F5",
+        "rcc runs something of the project on this computer",
+        "nothing inside can see that; tested in the project's lab",
+    ),
+    (
+        "F6",
+        "The project itself allows hosts or folders",
+        "it would change your project; tested in the project's lab",
+    ),
+    (
+        "F7",
+        "Files are left in the project after a crash",
+        "the session would have to crash; tested in the project's lab",
+    ),
+    (
+        "F8",
+        "An odd path of the project opens another folder",
+        "this project has the path that it has; tested in the project's lab",
+    ),
+    (
+        "F9",
+        "Claude writes its own state into the project",
+        "only Claude's doing shows it; tested in the project's lab",
+    ),
+    (
+        "N5",
+        "The firewall itself asks for a refused name",
+        "only a name server outside sees that; tested in the project's lab",
+    ),
+    (
+        "N7",
+        "An address is open too late, or too long",
+        "it takes a name whose address changes; tested in the project's lab",
+    ),
+    (
+        "N9",
+        "A sandbox inherits what another was allowed",
+        "it takes a sandbox that ended; tested in the project's lab",
+    ),
+    (
+        "N10",
+        "It reaches something before its rules stand",
+        "they stand by now; tested in the project's lab",
+    ),
+    (
+        "N11",
+        "It reaches more while the firewall service restarts",
+        "it would restart the service; tested in the project's lab",
+    ),
+    (
+        "N12",
+        "A reload of another firewall opens it",
+        "it would change this computer's firewall; tested in the project's lab",
+    ),
+    (
+        "N14",
+        "Fragments, broadcasts or other protocols get out",
+        "no program inside can make such packets (see N8); tested from outside in the project's lab",
+    ),
+    (
+        "N16",
+        "A name that only looks like an allowed one is answered",
+        "no name is allowed, or no network",
+    ),
+    (
+        "N17",
+        "A flood of names hides what matters",
+        "it would fill your own log; tested in the project's lab",
+    ),
+    (
+        "N19",
+        "This computer becomes a router for its neighbours",
+        "it takes a neighbour; tested in the project's lab",
+    ),
+    (
+        "N22",
+        "It leaves by another interface than the administrator's",
+        "it takes a server behind each; tested in the project's lab",
+    ),
+];
+
+/// Of threats that have no row yet.
+pub(super) fn elsewhere(rows: &[Row]) -> Vec<Row> {
+    let without = |id: &&str| !rows.iter().any(|row| row.id == *id);
+    let all = ELSEWHERE.iter().filter(|(id, ..)| without(id));
+    all.map(|(id, what, why)| Row::not_tried(id, what, *why)).collect()
+}
+
 /// Rows without a try, each with its reason.
 pub(super) fn not_tried(
     state: NetworkState,
@@ -149,10 +255,10 @@ pub(super) fn held_by_the_kernel(walls: Walls) -> Vec<Row> {
     let mut rows = vec![
         row(
             "namespaces",
-            "The sandbox sees the computer's users and files (--network=host, --userns=host)",
+            "The sandbox sees the computer's users, files, programs or network (--userns=host, --network=host)",
             "/proc of its first process, from outside",
             walls.own_view,
-            "users and mounts of its own",
+            "users, mounts, processes and network of its own",
             "it shares the computer's view",
         ),
         row(

@@ -167,6 +167,15 @@ pub(super) fn tries(
         tried: "another resolver, a name that is not allowed, TXT, DNS over TLS".into(),
         probes: questions,
     });
+    if let Some(name) = name {
+        let looks_like = format!("{name}.{NO_NAME}");
+        tries.push(Tries {
+            id: "N16",
+            what: "A name that only looks like an allowed one is answered",
+            tried: format!("{looks_like}, by the firewall's resolver"),
+            probes: vec![Probe::Ask { server: GATE, name: looks_like, kind: super::A }],
+        });
+    }
     if !others.is_empty() {
         tries.push(Tries {
             id: "N13",
