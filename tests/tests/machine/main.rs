@@ -18,6 +18,7 @@ mod others;
 mod package;
 mod permissions;
 mod restart;
+mod routes;
 mod run;
 
 /// The next release, for an upgrade.
