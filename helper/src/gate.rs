@@ -75,8 +75,7 @@ fn set_up(host: &mut Rtnl, whole: bool) -> Result<(), GateError> {
     if !whole {
         gate.run_blocking(link_up)??;
     }
-    let index = host.index(HOST_LINK)?;
-    Ok(host.set_up(index, true)?)
+    Ok(host::link_up(host)?)
 }
 
 /// True when the host's end of the link has its other half in the namespace at
@@ -209,13 +208,9 @@ fn link_up() -> Result<(), GateError> {
     gate.set_up(lo, true)?;
     let hellos = gate.index(HELLO_LINK)?;
     gate.set_up(hellos, true)?;
-    gate.add_default_route_in(HELLO_TABLE, hellos)?;
-    let rule = netlink::Rule {
-        priority: 100,
-        from_link: None,
-        mark: Some(HELLO_MARK),
-        action: netlink::Action::Table(HELLO_TABLE),
-    };
+    gate.add_route_in(HELLO_TABLE, None, hellos)?;
+    let rule =
+        netlink::Rule { priority: 100, not_from: None, mark: Some(HELLO_MARK), table: HELLO_TABLE };
     gate.add_rule(&rule)?;
     let uplink = gate.index(UPLINK)?;
     gate.add_address(uplink, GATE_ADDRESS, LINK_PREFIX)?;

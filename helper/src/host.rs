@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::layout::{GATE_ADDRESS, POOL, STATE_FOLDER};
-use crate::netlink::{Action, Rtnl, Rule};
+use crate::netlink::{Route, Rtnl, Rule, TABLE_LOCAL};
 use crate::nft::{NftError, Transaction};
 use crate::rules::{HOST_LINK, host_table};
 use crate::uplink::{self, Uplink};
@@ -38,76 +38,76 @@ pub enum HostError {
     PoolInUse(IpNet),
 }
 
-/// Priority of the rule for what comes from the gate, of the kernel's rule for
-/// addresses of the host itself after we moved it, and of the place behind it.
-const FROM_GATE: u32 = 0;
-const LOCAL: u32 = 1;
-const BEHIND_LOCAL: u32 = 2;
-/// `RT_TABLE_LOCAL`.
-const TABLE_LOCAL: u8 = 255;
-
-/// What comes from the gate is never looked up among the host's own addresses.
-/// Unlike a table of nftables this survives `nft flush ruleset` (N2, N12).
-fn routing_rules() -> [Rule; 3] {
-    [
-        Rule { priority: LOCAL, from_link: None, mark: None, action: Action::Table(TABLE_LOCAL) },
-        Rule { priority: BEHIND_LOCAL, from_link: None, mark: None, action: Action::Nothing },
-        Rule {
-            priority: FROM_GATE,
-            from_link: Some(HOST_LINK),
-            mark: None,
-            action: Action::Goto(BEHIND_LOCAL),
-        },
-    ]
+/// What comes from the gate is never looked up among the host's own addresses; all else
+/// is, before anything else. Unlike a table of nftables this survives `nft flush
+/// ruleset` (N2, N12).
+///
+/// It is one rule, in the place of the kernel's: who adds a rule without a priority
+/// (wg-quick does) gets the one before the second rule, and that must go on being the
+/// one for table `main`.
+fn routing_rule() -> Rule {
+    Rule { not_from: Some(HOST_LINK), ..kernels_rule() }
 }
 
-/// The kernel's own first rule, which stands before all others until we move it.
+/// The kernel's own first rule, whose place ours takes.
 fn kernels_rule() -> Rule {
-    Rule { priority: 0, from_link: None, mark: None, action: Action::Table(TABLE_LOCAL) }
+    Rule { priority: 0, not_from: None, mark: None, table: TABLE_LOCAL }
 }
 
 /// Refuses when something of the host's is reached inside the pool.
 pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
     let own = rtnl.link(HOST_LINK)?.map(|link| link.index);
-    for (address, prefix, link) in rtnl.routes()? {
-        let net = ipnet::Ipv4Net::new(address, prefix).unwrap_or(POOL).trunc();
+    for route in rtnl.routes()?.into_iter().filter(|route| route.is_main) {
+        let net = route.to;
         // Wider ones (a VPN's halves of everything) lose to our own, longer routes.
-        let inside = POOL.contains(&net) || (prefix >= 8 && net.contains(&POOL));
-        if inside && Some(link) != own {
+        let inside = POOL.contains(&net) || (net.prefix_len() >= 8 && net.contains(&POOL));
+        if inside && route.links.into_iter().any(|link| Some(link) != own) {
             return Err(HostError::PoolInUse(net.into()));
         }
     }
     Ok(())
 }
 
-/// Puts up table and routing rules. Can be called again at any time.
+/// Puts up table and routing rule. Can be called again at any time.
 pub fn apply_table(rtnl: &mut Rtnl, uplink: &Uplink) -> Result<(), HostError> {
     // Without a list the resolver reaches nobody.
     let servers = crate::resolver::parent::servers().unwrap_or_default();
     host_table(GATE_ADDRESS, &Record::read().only_ours(), &servers, uplink).commit()?;
     let standing = rtnl.rules()?;
-    for rule in routing_rules() {
-        if !standing.iter().any(|other| rule.is(other)) {
-            rtnl.add_rule(&rule)?;
-        }
+    if !standing.iter().any(|other| routing_rule().is(other)) {
+        rtnl.add_rule(&routing_rule())?;
     }
-    // Only after its copy stands: the host is never without.
+    // Only after ours stands: the host is never without.
     if standing.iter().any(|other| kernels_rule().is(other)) {
         rtnl.remove_rule(&kernels_rule())?;
     }
     Ok(())
 }
 
+/// Takes the host's end of the link up, which is done last.
+pub fn link_up(rtnl: &mut Rtnl) -> io::Result<()> {
+    let index = rtnl.index(HOST_LINK)?;
+    rtnl.set_up(index, true)?;
+    // Beside the host's own addresses: what comes back finds the gate whatever routing
+    // rules others make, one that sends everything into a VPN, too.
+    rtnl.add_route_in(TABLE_LOCAL, Some(GATE_ADDRESS), index)
+}
+
 /// Links that need forwarding, where the gate's traffic passes: [`HOST_LINK`] and links
 /// that lead somewhere by a route (a second network card, a VPN: replies come in
 /// there), and no other. Written down before it is done, so that the table, which keeps
-/// others from using it, stands before: see [`turn_forwarding_on`].
+/// others from using it, stands before: see [`turn_forwarding_on`]. A link that leads
+/// nowhere any more (the Wi-Fi since there is a cable) is put back as it was.
 pub fn plan_forwarding(rtnl: &mut Rtnl) -> Result<Vec<String>, HostError> {
     let mut record = Record::read();
     if record.global.is_none() {
         record.global = Some(read_flag("all"));
     }
     let mut links = ways_out(rtnl)?;
+    if !record.others_want_it() {
+        record.links.iter().filter(|link| !links.contains(link)).try_for_each(turn_off)?;
+        record.links.retain(|link| links.contains(link));
+    }
     links.push(HOST_LINK.to_owned());
     links.retain(|link| !read_flag(link));
     for link in &links {
@@ -149,11 +149,10 @@ pub fn apply_link_settings() -> Result<(), HostError> {
     Ok(())
 }
 
-/// True while the link to the gate is up and the routing rules stand.
+/// True while the link to the gate is up and the routing rule stands.
 pub fn stands(rtnl: &mut Rtnl) -> io::Result<bool> {
-    let standing = rtnl.rules()?;
-    let rules = routing_rules().iter().all(|rule| standing.iter().any(|other| rule.is(other)));
-    Ok(rules && rtnl.link(HOST_LINK)?.is_some_and(|link| link.up))
+    let rule = rtnl.rules()?.iter().any(|other| routing_rule().is(other));
+    Ok(rule && rtnl.link(HOST_LINK)?.is_some_and(|link| link.up))
 }
 
 /// Undoes everything on the host. Goes on after an error and reports the first.
@@ -169,15 +168,12 @@ pub fn remove(rtnl: &mut Rtnl) -> Result<(), HostError> {
     if !standing.iter().any(|other| kernels_rule().is(other)) {
         note(rtnl.add_rule(&kernels_rule()).map_err(HostError::from));
     }
-    for rule in routing_rules().iter().rev() {
-        if standing.iter().any(|other| rule.is(other)) {
-            note(rtnl.remove_rule(rule).map_err(HostError::from));
-        }
+    if standing.iter().any(|other| routing_rule().is(other)) {
+        note(rtnl.remove_rule(&routing_rule()).map_err(HostError::from));
     }
-    for link in Record::read().links {
-        if Path::new(&format!("/proc/sys/net/ipv4/conf/{link}")).exists() {
-            note(write_flag(&link, false));
-        }
+    let record = Record::read();
+    if !record.others_want_it() {
+        record.links.iter().for_each(|link| note(turn_off(link)));
     }
     let mut t = Transaction::new();
     t.remove_table();
@@ -214,17 +210,18 @@ pub fn networks(rtnl: &mut Rtnl) -> io::Result<Vec<IpNet>> {
 }
 
 fn default_links(rtnl: &mut Rtnl) -> io::Result<Vec<String>> {
-    routed_links(rtnl, |prefix| prefix == 0)
+    routed_links(rtnl, |route| route.is_main && route.to.prefix_len() == 0)
 }
 
-/// Links of routes whose prefix length fits.
-fn routed_links(rtnl: &mut Rtnl, fits: impl Fn(u8) -> bool) -> io::Result<Vec<String>> {
+/// Links of routes that fit.
+fn routed_links(rtnl: &mut Rtnl, fits: impl Fn(&Route) -> bool) -> io::Result<Vec<String>> {
     let links = rtnl.links()?;
     let mut names: Vec<String> = rtnl
         .routes()?
         .into_iter()
-        .filter(|(_, prefix, _)| fits(*prefix))
-        .filter_map(|(_, _, index)| links.iter().find(|link| link.index == index))
+        .filter(fits)
+        .flat_map(|route| route.links)
+        .filter_map(|index| links.iter().find(|link| link.index == index))
         .map(|link| link.name.clone())
         .collect();
     names.sort();
@@ -252,10 +249,14 @@ impl Record {
             .unwrap_or_default()
     }
 
+    /// Whoever turned it on for all links since then (Docker) wants it; we never do.
+    fn others_want_it(&self) -> bool {
+        self.global == Some(false) && read_flag("all")
+    }
+
     /// Links on which nobody but us wants forwarding.
     fn only_ours(&self) -> Vec<String> {
-        // Whoever turned it on for all links since then wants it; we never do.
-        let ours = self.global == Some(false) && !read_flag("all");
+        let ours = self.global == Some(false) && !self.others_want_it();
         if ours { self.links.clone() } else { Vec::new() }
     }
 
@@ -273,6 +274,12 @@ fn read_flag(link: &str) -> bool {
 
 fn write_flag(link: &str, on: bool) -> Result<(), HostError> {
     write_sysctl(&format!("ipv4/conf/{link}/forwarding"), if on { "1" } else { "0" })
+}
+
+/// Takes forwarding back from a link that may be gone.
+fn turn_off(link: &String) -> Result<(), HostError> {
+    let there = Path::new(&format!("/proc/sys/net/ipv4/conf/{link}")).exists();
+    if there { write_flag(link, false) } else { Ok(()) }
 }
 
 /// Writes a setting of the calling thread's network namespace.

@@ -92,6 +92,7 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
             if let Err(error) = control.host_changed().await {
                 warn!(%error, "the host's addresses could not be taken over");
             }
+            control.resolver.tell(&ToResolver::Rerouted, &[]).await;
             routes.notify_one();
         }) => result?,
         result = guard_host_table(control.clone(), tables) => result?,

@@ -8,6 +8,7 @@ mod removed;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
@@ -23,11 +24,14 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 pub use removed::Removed;
+
+/// `RT_TABLE_LOCAL` (linux/rtnetlink.h): the host's own addresses.
+pub const TABLE_LOCAL: u8 = 255;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -54,6 +58,17 @@ pub struct Link {
     pub up: bool,
     /// Number of its other half, for veth.
     pub peer_index: Option<u32>,
+}
+
+/// A route as far as the helper cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub to: Ipv4Net,
+    /// By which links: more than one where the load is shared.
+    pub links: Vec<u32>,
+    /// It is in the table that everything is looked up in when no rule says otherwise.
+    pub is_main: bool,
 }
 
 /// Links for the addresses of the host: an address and its link.
@@ -249,20 +264,29 @@ impl Rtnl {
         self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// The default route of another table: everything over this link.
-    pub fn add_default_route_in(&mut self, table: u8, index: u32) -> io::Result<()> {
+    /// A route of another table over a link, to one address or the default one.
+    pub fn add_route_in(
+        &mut self,
+        table: u8,
+        destination: Option<Ipv4Addr>,
+        index: u32,
+    ) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.table = table;
         message.header.protocol = RouteProtocol::Static;
         message.header.kind = RouteType::Unicast;
         message.header.scope = RouteScope::Link;
+        if let Some(destination) = destination {
+            message.header.destination_prefix_length = 32;
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+        }
         message.attributes.push(RouteAttribute::Oif(index));
         self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// IPv4 routes of the main table: destination, prefix length, link.
-    pub fn routes(&mut self) -> io::Result<Vec<(Ipv4Addr, u8, u32)>> {
+    /// IPv4 routes that lead somewhere, of all tables but that of the host's own addresses.
+    pub fn routes(&mut self) -> io::Result<Vec<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let answers = self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, usize::MAX)?;
@@ -387,50 +411,31 @@ fn no_way(error: &io::Error) -> bool {
         .any(|number| error.raw_os_error() == Some(number))
 }
 
-/// A routing rule of ours, or the kernel's rule for table `local`.
+/// A routing rule that looks in a table: one of ours, or the kernel's for table `local`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Its place in the order.
     pub priority: u32,
-    /// Only for what arrives by this link.
-    pub from_link: Option<&'static str>,
+    /// Not for what arrives by this link.
+    pub not_from: Option<&'static str>,
     /// Only for packets with this mark.
     pub mark: Option<u32>,
-    /// What it does.
-    pub action: Action,
-}
-
-/// What a routing rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Looks in a table.
-    Table(u8),
-    /// Goes on at another priority.
-    Goto(u32),
-    /// Nothing; a place to go to.
-    Nothing,
+    /// Where it looks.
+    pub table: u8,
 }
 
 impl Rule {
     fn message(&self) -> RuleMessage {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
+        message.header.action = RuleAction::ToTable;
+        message.header.table = self.table;
         message.attributes.push(RuleAttribute::Priority(self.priority));
-        if let Some(link) = self.from_link {
+        if let Some(link) = self.not_from {
+            message.header.flags |= RuleFlags::Invert;
             message.attributes.push(RuleAttribute::Iifname(link.to_owned()));
         }
         message.attributes.extend(self.mark.map(RuleAttribute::FwMark));
-        match self.action {
-            Action::Table(table) => {
-                message.header.action = RuleAction::ToTable;
-                message.header.table = table;
-            }
-            Action::Goto(target) => {
-                message.header.action = RuleAction::Goto;
-                message.attributes.push(RuleAttribute::Goto(target));
-            }
-            Action::Nothing => message.header.action = RuleAction::Nop,
-        }
         message
     }
 
@@ -448,15 +453,11 @@ impl Rule {
             RuleAttribute::FwMark(mark) => Some(*mark),
             _ => None,
         });
-        let action = match self.action {
-            Action::Table(table) => {
-                message.header.action == RuleAction::ToTable && message.header.table == table
-            }
-            Action::Goto(_) => message.header.action == RuleAction::Goto,
-            Action::Nothing => message.header.action == RuleAction::Nop,
-        };
-        let from = link == self.from_link && mark == self.mark;
-        priority.unwrap_or(0) == self.priority && from && action
+        let header = &message.header;
+        let looks = header.action == RuleAction::ToTable && header.table == self.table;
+        let inverted = header.flags.contains(RuleFlags::Invert) == self.not_from.is_some();
+        let from = link == self.not_from && mark == self.mark && inverted;
+        priority.unwrap_or(0) == self.priority && from && looks
     }
 }
 
@@ -500,22 +501,26 @@ fn to_address(answer: RouteNetlinkMessage) -> Option<AddressOf> {
     found.map(|address| (header.index, address, header.prefix_len))
 }
 
-fn to_route(answer: RouteNetlinkMessage) -> Option<(Ipv4Addr, u8, u32)> {
+fn to_route(answer: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
-    let main = message.header.table == RouteHeader::RT_TABLE_MAIN;
-    let unicast = message.header.kind == RouteType::Unicast;
-    if !main || !unicast {
+    // The number of a table above 255 is in an attribute; this is another one then.
+    let table = message.header.table;
+    if table == TABLE_LOCAL || message.header.kind != RouteType::Unicast {
         return None;
     }
-    let prefix = message.header.destination_prefix_length;
     let mut destination = Ipv4Addr::UNSPECIFIED;
-    let mut link = None;
+    let mut links = Vec::new();
     for attribute in message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address,
-            RouteAttribute::Oif(index) => link = Some(index),
+            RouteAttribute::Oif(index) => links.push(index),
+            RouteAttribute::MultiPath(ways) => {
+                links.extend(ways.iter().map(|way| way.interface_index));
+            }
             _ => {}
         }
     }
-    link.map(|link| (destination, prefix, link))
+    let to = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?.trunc();
+    let is_main = table == RouteHeader::RT_TABLE_MAIN;
+    (!links.is_empty()).then_some(Route { to, links, is_main })
 }

@@ -159,7 +159,11 @@ pub fn undo() -> Result<(), SetupError> {
     }
     match fs::remove_file(RECORD) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => first.and(Err(error.into())),
-        _ => first,
+        _ => {
+            // Its folder is its own; another file there would keep it.
+            let _ = Path::new(RECORD).parent().map(fs::remove_dir);
+            first
+        }
     }
 }
 

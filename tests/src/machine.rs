@@ -127,6 +127,11 @@ impl Machine {
         self.folder.path().join("shared")
     }
 
+    /// What the machine sees at /home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
     /// The played internet's name server; another one after each boot.
     pub fn dns(&self) -> &DnsServer {
         self.dns.as_ref().expect("a machine that has booted has a network")

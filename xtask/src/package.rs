@@ -49,6 +49,9 @@ pub struct Wanted {
     /// Take the programs of a debug build that are there, and build nothing: for tests
     #[arg(long)]
     pub debug: bool,
+    /// Give it the number of another release than this one: for tests
+    #[arg(long, value_name = "VERSION")]
+    pub number: Option<String>,
     /// Where the package goes
     #[arg(long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
@@ -69,7 +72,7 @@ pub fn run(wanted: &Wanted) -> anyhow::Result<u8> {
             "a package cannot be made here: {program} is missing (package {package})"
         );
     }
-    let version = env!("CARGO_PKG_VERSION");
+    let version = wanted.number.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"));
     let folder =
         wanted.output.clone().unwrap_or_else(|| workspace::outputs().with_file_name("package"));
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;

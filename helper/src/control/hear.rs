@@ -281,7 +281,7 @@ impl Control {
                 rtnl.set_up(index, false)?;
                 return Err(error.into());
             }
-            Ok(rtnl.set_up(index, true)?)
+            Ok(host::link_up(&mut rtnl)?)
         };
         match self.host.run(restore).await {
             Ok(Ok(())) => info!(event = "restored", "the host's table was put up again"),

@@ -204,6 +204,7 @@ impl Resolver {
                 self.hand_over(request, Heard::Whose(found));
             }
             ToResolver::Noted { request } => self.hand_over(request, Heard::Noted),
+            ToResolver::Rerouted => self.spare.borrow_mut().forget(),
             ToResolver::Detached { id } => self.forget(id),
             ToResolver::Upstream { request } => {
                 self.hand_over(request, Heard::Upstream(fds.next()));

@@ -63,6 +63,9 @@ pub enum ToResolver {
         /// Which request.
         request: u64,
     },
+    /// Addresses or routes of the host changed: a socket that was made before may have an
+    /// address that is not the right one any more.
+    Rerouted,
     /// The sandbox is gone.
     Detached {
         /// Its number.

@@ -46,17 +46,23 @@ const PACKAGES: &[&str] = &[
     "initramfs-tools",
     "iproute2",
     "iputils-ping",
+    // makepkg packs with its bsdtar.
+    "libarchive-tools",
     "libgtk-3-0",
     "libpam-systemd",
     "libwebkit2gtk-4.1-0",
     // A kernel for whole computers (crate::vm).
     "linux-image-cloud-amd64",
+    // Other distributions' packages, by their own programs.
+    "makepkg",
     "mmdebstrap",
     "nftables",
+    "pacman-package-manager",
     "pkexec",
     "podman",
     "polkitd",
     "procps",
+    "rpm",
     "slirp4netns",
     "sudo",
     "systemd",
@@ -65,6 +71,7 @@ const PACKAGES: &[&str] = &[
     "ufw",
     "util-linux",
     "xdg-utils",
+    "zstd",
 ];
 
 /// The same for [`Release::Debian13`]: no other firewalls, no programs to run inside.

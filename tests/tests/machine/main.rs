@@ -1,9 +1,12 @@
 //! The package on a real system: a Debian with systemd, D-Bus, polkit and logind,
 //! booted in a container of systemd-nspawn's. Skipped where there is none.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rcc_dbus::Rule;
 use rcc_tests::{Machine, SHARED, Sandbox, Skip, built, skip, world};
@@ -11,9 +14,11 @@ use rcc_tests::{Machine, SHARED, Sandbox, Skip, built, skip, world};
 mod debian13;
 mod docker;
 mod firewalls;
+mod others;
 mod package;
 mod permissions;
 mod restart;
+mod routes;
 mod run;
 
 /// The next release, for an upgrade.
@@ -100,4 +105,20 @@ fn walls_stand(sandbox: &Sandbox) {
     for address in [world::SERVERS[1], world::HOST, world::HOST_ON_LAN, world::NEIGHBOUR] {
         assert!(sandbox.tcp(address, 443).is_err(), "{address} is out of reach");
     }
+}
+
+/// A connection that can be told from a dead one.
+fn held(sandbox: &Sandbox, address: Ipv4Addr, port: u16) -> TcpStream {
+    let stream = sandbox.run(|| TcpStream::connect((address, port))).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_millis(1_500))).expect("timeout");
+    let mut greeting = [0; 128];
+    assert!((&stream).read(&mut greeting).expect("greeting") > 0);
+    stream
+}
+
+fn echoes(mut stream: &TcpStream) -> bool {
+    let mut answer = [0; 4];
+    stream.write_all(b"ping").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && &answer == b"ping"
 }

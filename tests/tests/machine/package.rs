@@ -12,7 +12,7 @@ use super::{PLAIN, boot, helper, install, packages, rules, walls_stand};
 /// Everything on the machine that a package could leave behind.
 pub(super) fn inventory(machine: &Machine) -> Vec<String> {
     let files = "find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
-         -o -path /var/cache -o -path /var/log -o -path /var/lib/systemd -o -path /opt/rcc-test -o -path /home \
+         -o -path /var/lib/rpm -o -path /var/lib/pacman -o -path /var/cache -o -path /var/log -o -path /var/lib/systemd -o -path /opt/rcc-test -o -path /home \
          -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path /root -o -path /var/tmp \\) -prune -o -print";
     let rest = "getent passwd; ip rule; nft list tables; ip -o link | cut -d: -f2; ls /run/netns; \
          sysctl -a 2>/dev/null | grep '[.]forwarding ='; systemctl list-unit-files --no-legend | cut -d' ' -f1; ls /run";
@@ -24,6 +24,15 @@ pub(super) fn inventory(machine: &Machine) -> Vec<String> {
     });
     lines.sort();
     lines
+}
+
+/// Runs a command as root while the service is called without a pause, and answers what the
+/// command wrote.
+pub(super) fn while_somebody_calls(machine: &Machine, command: &str) -> String {
+    let calling = "for turn in $(seq 400); do \
+         busctl --system call dev.rcc.Helper1 / org.freedesktop.DBus.Peer Ping; sleep 0.01; done";
+    let both = format!("({calling}) >/dev/null 2>&1 & {command} 2>&1; end=$?; wait; exit $end");
+    machine.root(&both).unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
 #[test]
@@ -104,14 +113,7 @@ fn the_package_serves_from_install_to_purge() {
     // Removed while a sandbox runs and somebody calls without a pause: it is cut off,
     // and the computer is as before, but for the administrator's list. Purged: without
     // that, too.
-    let calling = "for turn in $(seq 400); do \
-         busctl --system call dev.rcc.Helper1 / org.freedesktop.DBus.Peer Ping; sleep 0.01; done";
-    machine
-        .root(&format!(
-            "({calling}) >/dev/null 2>&1 & \
-             DEBIAN_FRONTEND=noninteractive apt-get remove -y rcc-sandbox; end=$?; wait; exit $end"
-        ))
-        .expect("remove");
+    while_somebody_calls(&machine, "DEBIAN_FRONTEND=noninteractive apt-get remove -y rcc-sandbox");
     assert!(sandbox.tcp(world::SERVERS[0], PLAIN).is_err(), "cut off");
     drop(ann);
     let after = inventory(&machine);

@@ -55,14 +55,17 @@ fn n2_each_of_the_three_layers_holds_alone() {
     let fresh = Ipv4Addr::new(203, 0, 113, 77);
     kill_helper(&lab);
     // The gate alone: the host's own two are gone.
-    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 iif rcc0; nft flush ruleset")
-        .expect("take away");
+    lab.on_host(
+        "ip rule add pref 0 lookup local; ip rule del pref 0 not iif rcc0; nft flush ruleset",
+    )
+    .expect("take away");
     assert!(sandbox.tcp(world::HOST, 80).is_err(), "the gate knows the host's addresses");
     // The host's table alone: an address that the gate does not know.
     lab.on_host(&format!("ip addr add {fresh}/32 dev lo")).expect("address");
     assert!(sandbox.tcp(fresh, 80).is_ok(), "without both of the host's it is open");
     lab.apply().expect("put up again");
-    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 iif rcc0").expect("take away");
+    lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 not iif rcc0")
+        .expect("take away");
     assert!(sandbox.tcp(fresh, 80).is_err(), "the host's table");
     // The routing rule alone.
     lab.apply().expect("put up again");

@@ -1,6 +1,7 @@
 //! A tree of files becomes a .rpm: rpmbuild makes it, and names the libraries that the
 //! programs link.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +40,7 @@ fn build(files: &[File], programs: &Path, version: &str, work: &Path) -> anyhow:
     let text = template
         .replace("@VERSION@", version)
         .replace("@DATE@", date.trim())
+        .replace("@FOLDERS@", &folders(files))
         .replace("@FILES@", &list(files));
     let spec = work.join("rcc-sandbox.spec");
     fs::write(&spec, text)?;
@@ -70,7 +72,45 @@ fn pack(
     Ok(folder.join(format!("rcc-sandbox-{version}-1.{architecture}.rpm")))
 }
 
-/// Every file, as `%files` wants it.
+/// Folders of Fedora's `filesystem`, and of what the package requires. All others are the
+/// package's own, too, or they would stay when it goes.
+const OTHERS: &[&str] = &[
+    "/",
+    "/etc",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib/systemd",
+    "/usr/lib/systemd/system",
+    "/usr/lib/sysusers.d",
+    "/usr/share",
+    "/usr/share/applications",
+    "/usr/share/dbus-1",
+    "/usr/share/dbus-1/system-services",
+    "/usr/share/dbus-1/system.d",
+    "/usr/share/doc",
+    "/usr/share/icons",
+    "/usr/share/licenses",
+    "/usr/share/man",
+    "/usr/share/man/man1",
+    "/usr/share/man/man5",
+    "/usr/share/man/man8",
+    "/usr/share/polkit-1",
+    "/usr/share/polkit-1/actions",
+];
+
+/// Every folder of the package's own, as `%files` wants it.
+fn folders(files: &[File]) -> String {
+    let places: Vec<_> = files.iter().map(|file| Family::Fedora.place(file)).collect();
+    let above = |place| Path::new(place).ancestors().skip(1).filter_map(Path::to_str);
+    let all: BTreeSet<&str> = places.iter().flat_map(above).collect();
+    // GTK brings hicolor's.
+    let theirs = |folder: &str| OTHERS.contains(&folder) || folder.starts_with("/usr/share/icons/");
+    let own = all.iter().filter(|folder| !theirs(folder));
+    own.map(|folder| format!("%dir {folder}\n")).collect()
+}
+
+/// Every file, the same.
 fn list(files: &[File]) -> String {
     let line = |file: &File| {
         let to = Family::Fedora.place(file);

@@ -35,6 +35,10 @@ impl Spare {
         self.socket.take().filter(|(made, _)| now.duration_since(*made) < BURST).map(|one| one.1)
     }
 
+    pub(super) fn forget(&mut self) {
+        self.socket = None;
+    }
+
     /// Notes that a question was sent; says whether the next is likely to come soon
     /// and has no socket yet.
     fn is_wanted(&mut self, now: Instant) -> bool {
