@@ -14,12 +14,15 @@ fn resident_kilobytes(sandbox: &Sandbox) -> u64 {
     sandbox.status("VmRSS:").parse().unwrap()
 }
 
-/// Takes output without granting until none comes for a while.
+/// Takes output without granting until none comes for a while, or far too much came.
 fn output_without_grant(client: &mut common::Client, quiet: Duration) -> usize {
     let mut total = 0;
     while let Some(reply) = client.next_within(quiet) {
         if let Reply::Output(bytes) = reply {
             total += bytes.len();
+        }
+        if total > 16 * INITIAL_CREDIT as usize {
+            break;
         }
     }
     total

@@ -1,6 +1,7 @@
 //! Programs of this computer and of rcc itself.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
@@ -26,6 +27,7 @@ const MISLEADING: [&str; 7] = [
 /// A command for a program that [`find`] found.
 pub(crate) fn command(program: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
+    command.env("PATH", path());
     for variable in MISLEADING {
         command.env_remove(variable);
     }
@@ -46,7 +48,7 @@ pub(crate) fn distrust(folder: &Path) {
 /// with a folder that the agent writes.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    let home = env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
+    let home = home();
     // Without the list nothing is trusted.
     let projects = PROJECTS.read().ok()?;
     env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(
@@ -54,18 +56,40 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     )
 }
 
+/// `PATH` without the folders in which [`find`] finds nothing: a program that is trusted
+/// starts others by it, as Podman does `newuidmap`, and `npm` its `node`.
+pub(crate) fn path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let Ok(projects) = PROJECTS.read() else { return OsString::new() };
+    trusted_folders(&path, &projects, home().as_deref())
+}
+
+fn trusted_folders(path: &OsStr, projects: &[PathBuf], home: Option<&Path>) -> OsString {
+    let trusted = env::split_paths(path).filter(|dir| {
+        dir.is_absolute() && dir.canonicalize().is_ok_and(|dir| is_outside(&dir, projects, home))
+    });
+    env::join_paths(trusted).unwrap_or_default()
+}
+
+fn home() -> Option<PathBuf> {
+    env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok())
+}
+
 fn is_trusted(candidate: &Path, projects: &[PathBuf], home: Option<&Path>) -> bool {
     let folder = candidate.parent().and_then(|folder| folder.canonicalize().ok());
     let (Some(folder), Ok(program)) = (folder, candidate.canonicalize()) else { return false };
-    [folder.as_path(), program.as_path()].into_iter().all(|path| {
-        let in_project = projects.iter().any(|project| path.starts_with(project));
-        // The home folder itself may be a working copy, of somebody's settings.
-        let in_working_copy = path
-            .ancestors()
-            .take_while(|above| Some(*above) != home)
-            .any(|above| above.join(".git").exists());
-        !in_project && !in_working_copy
-    })
+    [folder, program].iter().all(|path| is_outside(path, projects, home))
+}
+
+/// Outside all projects and working copies.
+fn is_outside(path: &Path, projects: &[PathBuf], home: Option<&Path>) -> bool {
+    let in_project = projects.iter().any(|project| path.starts_with(project));
+    // The home folder itself may be a working copy, of somebody's settings.
+    let in_working_copy = path
+        .ancestors()
+        .take_while(|above| Some(*above) != home)
+        .any(|above| above.join(".git").exists());
+    !in_project && !in_working_copy
 }
 
 fn is_program(path: &Path) -> bool {
@@ -132,5 +156,20 @@ mod tests {
         std::fs::create_dir_all(root.join(".git")).unwrap();
         assert!(is_trusted(&good, &projects, Some(&root)));
         assert!(!is_trusted(&good, &projects, None));
+    }
+
+    #[test]
+    fn f5_what_a_trusted_program_starts_is_none_of_a_projects_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for place in ["bin", "web/.venv/bin", "other/.git", "other/node_modules/.bin"] {
+            std::fs::create_dir_all(root.join(place)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("web/.venv/bin"), root.join("link")).unwrap();
+        let all = ["web/.venv/bin", "bin", "link", "other/node_modules/.bin", "none"];
+        let mut all = env::join_paths(all.iter().map(|one| root.join(one))).unwrap();
+        all.push(":relative:");
+        let trusted = trusted_folders(&all, &[root.join("web")], None);
+        assert_eq!(trusted, root.join("bin"));
     }
 }

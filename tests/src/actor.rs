@@ -24,6 +24,15 @@ pub enum Call {
     EndNamespace(u32),
     /// `Attach` with the namespace of a process.
     Attach(u32, Vec<Rule>),
+    /// Keeps a descriptor of the namespace of a process.
+    Hold(u32),
+    /// `Attach` with that descriptor.
+    AttachHeld(u32),
+    /// Closes it.
+    LetGo(u32),
+    /// `Attach` with the namespace of a process, by so many at once, and by each so often.
+    /// Answers the codes of the refusals.
+    Flood(u32, usize, usize),
     /// `Attach` with whatever stands at a path.
     AttachFile(String),
     /// See the contract.
@@ -136,6 +145,11 @@ impl Actor {
     /// Makes a call; the error's text starts with the code.
     pub fn call<T: DeserializeOwned>(&mut self, call: &Call) -> anyhow::Result<T> {
         self.send(call)?;
+        self.answer()
+    }
+
+    /// The answer to a call that was sent.
+    pub fn answer<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         loop {
             match self.said.recv_timeout(Duration::from_secs(30)).context("no answer")? {
                 Said::Done(value) => return Ok(serde_json::from_value(value)?),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, SVCB, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lab::in_namespace;
 
@@ -22,6 +23,9 @@ pub struct Echo {
 
 /// A client that is silent for so long was cut, and will never say so.
 const SILENT: Duration = Duration::from_secs(180);
+
+/// What is kept of what clients say: ten thousand hellos, and more.
+const MOST_HEARD: usize = 16 << 20;
 
 /// Ports of the TCP servers; 9 also answers over UDP.
 const PORTS: [u16; 5] = [22, 80, 443, 853, 9_999];
@@ -55,7 +59,7 @@ impl Echo {
         in_namespace(place, make)??;
         for listener in listeners {
             let heard = self.heard.clone();
-            std::thread::spawn(move || serve(&listener, &heard));
+            std::thread::spawn(move || serve(listener, &heard));
         }
         let bind = || UdpSocket::bind(("0.0.0.0", 9_999));
         let udp = in_namespace(place, bind)??;
@@ -68,7 +72,7 @@ impl Echo {
         Ok(())
     }
 
-    /// Everything that clients have said to any of them, up to 64 KB.
+    /// Everything that clients have said to any of them, up to 16 MB.
     pub fn heard(&self) -> Vec<u8> {
         self.heard.lock().expect("not poisoned").clone()
     }
@@ -85,26 +89,32 @@ impl Echo {
     }
 }
 
-fn serve(listener: &TcpListener, heard: &Arc<Mutex<Vec<u8>>>) {
-    for stream in listener.incoming() {
-        let Ok(mut stream) = stream else { return };
-        let heard = heard.clone();
-        std::thread::spawn(move || {
-            let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
-            let _ = stream.set_read_timeout(Some(SILENT));
-            let _ = stream.write_all(format!("from {peer} to {own}\n").as_bytes());
-            let mut bytes = [0; 65_536];
-            while let Ok(length) = stream.read(&mut bytes) {
-                if let Ok(mut heard) = heard.lock()
-                    && heard.len() < 65_536
-                {
-                    heard.extend(&bytes[..length]);
-                }
-                if length == 0 || stream.write_all(&bytes[..length]).is_err() {
-                    return;
-                }
-            }
-        });
+/// All of a port's clients by one thread: there may be ten thousand.
+fn serve(listener: TcpListener, heard: &Arc<Mutex<Vec<u8>>>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(answer(stream, heard.clone()));
+        }
+    })
+}
+
+async fn answer(mut stream: tokio::net::TcpStream, heard: Arc<Mutex<Vec<u8>>>) {
+    let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let _ = stream.write_all(format!("from {peer} to {own}\n").as_bytes()).await;
+    let mut bytes = vec![0; 16_384];
+    while let Ok(Ok(length)) = tokio::time::timeout(SILENT, stream.read(&mut bytes)).await {
+        if let Ok(mut heard) = heard.lock()
+            && heard.len() < MOST_HEARD
+        {
+            heard.extend(&bytes[..length]);
+        }
+        if length == 0 || stream.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
     }
 }
 

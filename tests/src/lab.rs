@@ -234,6 +234,12 @@ impl Lab {
         self.processes_of("rcc-helper", &[]).first().copied()
     }
 
+    /// Process id of polkit.
+    pub fn polkit(&self) -> Pid {
+        let found = self.processes_of("polkitd", &["--no-debug"]);
+        *found.first().expect("polkit was started")
+    }
+
     /// Process id of the resolver's child.
     pub fn resolver(&self) -> Option<Pid> {
         self.processes_of("rcc-helper", &["resolver"]).first().copied()

@@ -29,18 +29,100 @@ fn tests_of(suite: &str) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn every_threat_has_a_row() {
-    let table = read("docs/threat-model.md");
-    let rows = [("N", 21), ("H", 9), ("T", 3), ("C", 2), ("R", 3)];
-    for (letter, last) in rows {
-        for number in 1..=last {
-            assert!(table.contains(&format!("| {letter}{number} |")), "{letter}{number}");
+/// A test: where it stands, word by word, and its name.
+struct Found {
+    place: Vec<String>,
+    name: String,
+}
+
+impl Found {
+    /// Whether `named` means it: `network::n1_…` is each test of that beginning in a file or
+    /// folder of that name, without `…` the name is whole.
+    fn is_meant_by(&self, named: &str) -> bool {
+        let (place, name) = named.rsplit_once("::").unwrap_or(("", named));
+        let begins = name.strip_suffix('…').map(|begin| self.name.starts_with(begin));
+        place.split("::").all(|part| self.place.iter().any(|word| word == part))
+            && begins.unwrap_or(self.name == name)
+    }
+}
+
+/// Every test of the project, those of the window's page too (`page::` and the title).
+fn all_tests() -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut folders = vec![project()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if path.is_dir() && !["target", "node_modules", "dist", ".git"].contains(&&*name) {
+                folders.push(path);
+            } else if name.ends_with(".rs") || name.ends_with(".test.js") {
+                tests_in(&path, &mut found);
+            }
         }
     }
-    for files in ["F1", "F2, F3", "F4", "F5", "F6", "F7", "F8", "F9"] {
-        assert!(table.contains(&format!("| {files} |")), "{files}");
+    found
+}
+
+fn tests_in(path: &Path, found: &mut Vec<Found>) {
+    let text = std::fs::read_to_string(path).expect("a file");
+    let inside = path.strip_prefix(project()).expect("in the project").with_extension("");
+    let words = inside.iter().map(|word| word.to_string_lossy().into_owned());
+    let place: Vec<String> = words.collect();
+    if path.extension().is_some_and(|end| end == "js") {
+        for title in text.split("describe(\"").skip(1) {
+            let name = title.split('"').next().unwrap_or_default().to_owned();
+            found.push(Found { place: vec!["page".into()], name });
+        }
+        return;
     }
+    // `#[test]`, `#[tokio::test]`; what follows it may have attributes of its own.
+    for rest in text.split("test]\n").skip(1) {
+        let name = rest.split_once("fn ").and_then(|(_, rest)| rest.split_once('('));
+        let name = name.map_or("", |(name, _)| name).to_owned();
+        found.push(Found { place: place.clone(), name });
+    }
+}
+
+/// What stands between backticks.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The rows of the threat model and what must hold them.
+const ROWS: [(&str, u32); 6] = [("N", 22), ("H", 9), ("F", 9), ("T", 3), ("C", 2), ("R", 3)];
+
+#[test]
+fn every_threat_has_a_test_or_is_a_known_issue() {
+    let (table, issues) = (read("docs/threat-model.md"), read("docs/known-issues.md"));
+    let tests = all_tests();
+    assert!(tests.len() > 500, "{}", tests.len());
+    let mut wrong = Vec::new();
+    let mut wanted: Vec<String> = ROWS
+        .iter()
+        .flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}")))
+        .collect();
+    for line in table.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let ids: Vec<&str> = cells[0].split(", ").collect();
+        if !ids.iter().all(|id| wanted.iter().any(|one| one == id)) {
+            continue;
+        }
+        let held = cells.last().expect("a cell");
+        let named: Vec<&str> = code(held).filter(|word| word.contains("::")).collect();
+        for one in &named {
+            if !tests.iter().any(|test| test.is_meant_by(one)) {
+                wrong.push(format!("{}: {one} is no test", cells[0]));
+            }
+        }
+        let known = held.contains("known issue")
+            && ids.iter().all(|id| issues.contains(&format!("({id})")));
+        if named.is_empty() && !known {
+            wrong.push(format!("{}: neither a test nor a known issue: {held}", cells[0]));
+        }
+        wanted.retain(|one| !ids.contains(&one.as_str()));
+    }
+    assert!(wanted.is_empty(), "without a row: {wanted:?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -62,6 +144,13 @@ fn every_test_that_the_documents_name_is_there() {
             }
         }
     }
+}
+
+#[test]
+fn as_many_defences_are_taken_away_as_is_said() {
+    let count = read("xtask/mutations.toml").matches("[[mutation]]").count();
+    let said = format!("takes each of {count} defences away");
+    assert!(read("docs/security.md").contains(&said), "docs/security.md does not say: {said}");
 }
 
 #[test]

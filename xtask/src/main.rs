@@ -35,6 +35,9 @@ enum Command {
         /// Only the tests on a whole computer with its own kernel, in software: ten minutes
         #[arg(long)]
         vm: bool,
+        /// All of it, those too, and for hours: a thousand times, ten minutes of fuzzing each, every defence taken away
+        #[arg(long, conflicts_with = "vm")]
+        long: bool,
     },
     /// Install rcc here and open a project; as root without systemd: play all of it in a lab
     Run(run::Wanted),
@@ -75,7 +78,14 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Test { json, vm } => test::run(json.as_deref(), vm),
+        Command::Test { json, vm, long } => {
+            let extent = match (vm, long) {
+                (_, true) => test::Extent::Long,
+                (true, _) => test::Extent::Vm,
+                _ => test::Extent::Usual,
+            };
+            test::run(json.as_deref(), extent)
+        }
         Command::Run(wanted) => run::run(&wanted),
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),

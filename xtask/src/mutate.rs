@@ -202,6 +202,9 @@ impl Copy {
         if package == "rcc-tests" {
             let mut programs = self.cargo();
             programs.args(["build", "--package", "rcc-helper", "--package", "rcc-tests", "--bins"]);
+            if kind == "end_to_end" {
+                programs.args(["--package", "rcc-cli"]);
+            }
             if self.end(&mut programs, "build")? != End::Good {
                 return Ok((Outcome::NotBuilt, None));
             }

@@ -109,6 +109,12 @@ pub fn is_an_attack(name: &str) -> bool {
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// The programs of `wanted` of which no test ran: all were skipped, or it is not there.
+pub fn silent(suites: &[(String, usize)], wanted: &[String]) -> Vec<String> {
+    let ran = |name: &&String| suites.iter().any(|(suite, ran)| suite == *name && *ran > 0);
+    wanted.iter().filter(|name| !ran(name)).cloned().collect()
+}
+
 /// The number of failed tests that node counts at the end; none when it did not get there.
 pub fn failed_in_tap(output: &str) -> Option<usize> {
     output.lines().rev().find_map(|line| line.strip_prefix("# fail "))?.trim().parse().ok()
@@ -358,6 +364,15 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!(names, ["a test marked #[ignore]", "n1", "n2"]);
         assert_eq!(tests.skipped[1].reason, "the lab needs root, for namespaces");
         assert_eq!(tests.suites[1], ("network".into(), 1));
+    }
+
+    #[test]
+    fn a_program_of_which_nothing_ran_is_named() {
+        let wanted = ["network".to_owned(), "machine".to_owned(), "rcc_policy".to_owned()];
+        assert_eq!(silent(&Tests::read(OUTPUT).suites, &wanted), ["machine"]);
+        // Its one other test, of three, was skipped.
+        let skipped = OUTPUT.replace("2 passed; 1 failed", "1 passed; 0 failed");
+        assert_eq!(silent(&Tests::read(&skipped).suites, &wanted), ["network", "machine"]);
     }
 
     #[test]

@@ -14,24 +14,47 @@ use crate::workspace;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// What is done again and again: its name, `RCC_TURNS`, and the tests.
+const REPEATED: [(&str, &str, &[&str]); 2] = [
+    (
+        "a thousand times",
+        "1000",
+        &["n7_names_that_rotate", "n11_killed", "n15_taking", "r2_sandboxes", "the_kernel_decides"],
+    ),
+    ("ten thousand connections", "10000", &["n20_many"]),
+];
+
 /// More failed tests than this are no chance, and not tried again.
 const MOST_AGAIN: usize = 8;
 
-/// Builds and checks, or only what needs a whole computer; answers 0, or 1 when something
-/// failed.
-pub fn run(json: Option<&Path>, vm: bool) -> anyhow::Result<u8> {
+/// How much is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All that a machine without patience can.
+    Usual,
+    /// Only what needs a whole computer.
+    Vm,
+    /// Everything, for as long as it takes.
+    Long,
+}
+
+/// Builds and checks; answers 0, or 1 when something failed.
+pub fn run(json: Option<&Path>, extent: Extent) -> anyhow::Result<u8> {
     let mut all = All { report: Report::default(), window: workspace::without_webkit() };
-    if vm {
-        if all.build()? {
-            all.inside()?;
-            all.vm()?;
-        }
-    } else {
+    if extent != Extent::Vm {
         all.page()?;
-        if all.build()? {
-            all.inside()?;
+    }
+    if all.build()? {
+        all.inside()?;
+        if extent != Extent::Vm {
             all.checks()?;
             all.tests()?;
+        }
+        if extent != Extent::Usual {
+            all.vm()?;
+        }
+        if extent == Extent::Long {
+            all.long()?;
         }
     }
     all.report.count();
@@ -293,9 +316,11 @@ impl All {
         self.step("tests", all, 40 * MINUTE)?;
         let text = output_text("tests");
         let tests = Tests::read(&text);
-        let lab = lab_suites();
-        let in_lab: usize =
-            tests.suites.iter().filter(|(name, _)| lab.contains(name)).map(|(_, ran)| ran).sum();
+        let mut wanted = suites_of(&["Lab::", "Workshop::", "Machine::"]);
+        // One needs the network of packages, and the window's own is left out with it: both
+        // say so.
+        wanted.retain(|name| name != "packages" && (self.window.is_none() || name != "click"));
+        let silent = report::silent(&tests.suites, &wanted);
         let targets = report::failed_targets(&text);
         let all = targets.len() == tests.failed_suites();
         self.judge(tests, all, |names| {
@@ -306,11 +331,12 @@ impl All {
             };
             targets.iter().map(run).collect()
         })?;
-        if in_lab == 0
+        if !silent.is_empty()
             && std::env::var_os("CI").is_some_and(|ci| !ci.is_empty())
             && let Some(step) = self.report.steps.last_mut()
         {
-            step.outcome = Outcome::Failed("every test of the lab was skipped".into());
+            let silent = silent.join(", ");
+            step.outcome = Outcome::Failed(format!("every test was skipped of: {silent}"));
         }
         Ok(())
     }
@@ -329,6 +355,32 @@ impl All {
             step.tests = Some(Tests::read(&text));
         }
         print!("{text}");
+        Ok(())
+    }
+
+    /// What takes hours: what the usual run tries a few times, a thousand times; the
+    /// parsers for ten minutes each; every defence taken away.
+    fn long(&mut self) -> anyhow::Result<()> {
+        for (name, turns, filters) in REPEATED {
+            let mut test = workspace::cargo();
+            test.args(["test", "--package", "rcc-tests", "--test", "network", "--"])
+                .args(["--show-output", "--test-threads=1"])
+                .args(filters)
+                .env("RCC_TURNS", turns)
+                .env("RCC_SKIPPED", workspace::outputs().join("skipped.txt"));
+            self.step(name, test, 8 * 60 * MINUTE)?;
+            let text = output_text(name);
+            if let Some(step) = self.report.steps.last_mut() {
+                step.tests = Some(Tests::read(&text));
+            }
+        }
+        let own = |arguments: &[&str]| -> anyhow::Result<Command> {
+            let mut own = Command::new(std::env::current_exe()?);
+            own.args(arguments).current_dir(workspace::root());
+            Ok(own)
+        };
+        self.step("fuzz", own(&["fuzz", "--for", "10m"])?, 8 * 60 * MINUTE)?;
+        self.step("mutate", own(&["mutate"])?, 12 * 60 * MINUTE)?;
         Ok(())
     }
 
@@ -398,21 +450,49 @@ fn plain(text: &str) -> String {
     text.chars().flat_map(|c| special(c).into_iter().chain([c])).collect()
 }
 
-/// The programs whose tests need the lab: those that use it.
-fn lab_suites() -> Vec<String> {
+/// The programs of tests, files and folders, in which one of these words stands.
+fn suites_of(words: &[&str]) -> Vec<String> {
+    fn text_of(path: &Path) -> String {
+        if path.is_dir() {
+            let files = fs::read_dir(path).into_iter().flatten().flatten();
+            return files.map(|file| text_of(&file.path())).collect();
+        }
+        fs::read_to_string(path).unwrap_or_default()
+    }
     let folder = workspace::root().join("tests/tests");
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    files
-        .filter(|path| {
-            fs::read_to_string(path)
-                .is_ok_and(|text| text.contains("Lab::") || text.contains("Workshop::"))
-        })
+    let all = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut names: Vec<String> = all
+        .filter(|path| words.iter().any(|word| text_of(path).contains(word)))
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .collect()
+        .collect();
+    names.sort();
+    names
 }
 
 fn has_script(name: &str) -> bool {
     let text = fs::read(workspace::root().join("ui/package.json")).unwrap_or_default();
     let package: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     package["scripts"][name].is_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_tests_are_found_in_files_and_folders() {
+        let found = suites_of(&["Lab::", "Workshop::", "Machine::"]);
+        assert_eq!(found, ["bus", "click", "end_to_end", "machine", "network", "packages"]);
+        assert_eq!(suites_of(&["Vm::"]), ["vm"]);
+    }
+
+    #[test]
+    fn what_is_repeated_is_there() {
+        let folder = workspace::root().join("tests/tests/network");
+        let files = fs::read_dir(folder).expect("the suite").flatten();
+        let text: String = files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
+        for filter in REPEATED.iter().flat_map(|(_, _, filters)| *filters) {
+            assert!(text.contains(&format!("fn {filter}")), "{filter}");
+        }
+    }
 }

@@ -58,6 +58,7 @@ async fn start(host: &Host, socket: &Path) -> Result<()> {
         .args(["system", "service", "--time=0"])
         .arg(format!("unix://{}", socket.display()))
         .current_dir("/")
+        .env("PATH", crate::programs::path())
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)

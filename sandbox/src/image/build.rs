@@ -111,6 +111,7 @@ fn command(program: &std::path::Path, recipe: &Recipe, sources: &Sources) -> Com
     }
     command
         .current_dir("/")
+        .env("PATH", programs::path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

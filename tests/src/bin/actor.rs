@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let mut namespaces = HashMap::new();
+    let mut namespaces = Namespaces::default();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut helper = None;
     let mut agent = None;
@@ -49,18 +49,35 @@ fn local(error: impl std::fmt::Display) -> HelperError {
     HelperError::Bus(error.to_string())
 }
 
+/// Processes that live in namespaces, and descriptors of namespaces by the number of the
+/// process that lived in them.
+#[derive(Default)]
+struct Namespaces {
+    lived_in: HashMap<u32, Child>,
+    held: HashMap<u32, File>,
+}
+
 async fn act(
     call: Call,
-    namespaces: &mut HashMap<u32, Child>,
+    namespaces: &mut Namespaces,
     helper: &mut Option<Helper1Proxy<'static>>,
     agent: &mut Option<Agent>,
 ) -> Answer {
     match call {
-        Call::MakeNamespace => return make_namespace(namespaces),
+        Call::MakeNamespace => return make_namespace(&mut namespaces.lived_in),
         Call::EndNamespace(pid) => {
-            if let Some(mut child) = namespaces.remove(&pid) {
+            if let Some(mut child) = namespaces.lived_in.remove(&pid) {
                 child.kill().and_then(|()| child.wait()).map_err(local)?;
             }
+            return Ok(Value::Null);
+        }
+        Call::Hold(pid) => {
+            let file = File::open(format!("/proc/{pid}/ns/net")).map_err(local)?;
+            namespaces.held.insert(pid, file);
+            return Ok(Value::Null);
+        }
+        Call::LetGo(pid) => {
+            namespaces.held.remove(&pid);
             return Ok(Value::Null);
         }
         _ => {}
@@ -83,6 +100,11 @@ async fn act(
             let file = File::open(format!("/proc/{pid}/ns/net")).map_err(local)?;
             json!(helper.attach(file.as_fd().into(), rules).await?)
         }
+        Call::AttachHeld(pid) => {
+            let file = namespaces.held.get(&pid).ok_or_else(|| local("it is not held"))?;
+            json!(helper.attach(file.as_fd().into(), Vec::new()).await?)
+        }
+        Call::Flood(pid, at_once, each) => json!(flood(helper, pid, at_once, each).await?),
         Call::AttachFile(path) => {
             let file = File::open(path).map_err(local)?;
             let fd: BorrowedFd<'_> = file.as_fd();
@@ -117,8 +139,32 @@ async fn act(
             watch(helper.clone()).await?;
             Value::Null
         }
-        Call::MakeNamespace | Call::EndNamespace(_) => Value::Null,
+        Call::MakeNamespace | Call::EndNamespace(_) | Call::Hold(_) | Call::LetGo(_) => Value::Null,
     })
+}
+
+async fn flood(
+    helper: &Helper1Proxy<'static>,
+    pid: u32,
+    at_once: usize,
+    each: usize,
+) -> Result<Vec<String>, HelperError> {
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..at_once {
+        let file = File::open(format!("/proc/{pid}/ns/net")).map_err(local)?;
+        let helper = helper.clone();
+        callers.spawn(async move {
+            let mut codes = Vec::new();
+            for _ in 0..each {
+                if let Err(error) = helper.attach(file.as_fd().into(), Vec::new()).await {
+                    let error = HelperError::from(error);
+                    codes.push(error.code().map_or("none", rcc_dbus::Code::as_str).to_owned());
+                }
+            }
+            codes
+        });
+    }
+    Ok(callers.join_all().await.concat())
 }
 
 /// A process in fresh user and network namespaces. It waits until it is ended.

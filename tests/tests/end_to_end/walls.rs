@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rcc_tests::Workshop;
+use rcc_tests::{Lab, Workshop};
 
 use super::{REACH, good, inside, start};
 
@@ -41,6 +41,165 @@ fn f1_nothing_outside_the_project_can_be_read_or_written() {
     assert_eq!(fs::read_to_string(&secret).expect("read"), "the host's secret\n");
     // The same as seen by the host: what the link names was not made elsewhere.
     assert!(fs::symlink_metadata(project.join("link")).expect("the link").is_symlink());
+}
+
+/// What Git, an editor, a shell or a package manager would run of a project, and programs in
+/// it that the person's `PATH` names first. Each says that it ran, where only the host can.
+const TRAPS: &str = r#"set -e
+git init -q .
+mkdir bin .vscode .husky
+printf '#!/bin/sh\necho "$0 $*" >> "$HOME/ran"\nexit 1\n' > bin/trap
+chmod 755 bin/trap
+for name in git podman crun runc conmon newuidmap newgidmap fuse-overlayfs slirp4netns pasta netavark \
+    aardvark-dns mmdebstrap npm node pip pip3 python3 go claude env sh bash setpriv nsenter unshare \
+    systemctl systemd-run loginctl xdg-open direnv make nft ip inside rcc-inside rcc-helper; do
+  cp bin/trap bin/$name
+done
+for name in fsmonitor-watchman post-checkout post-commit post-index-change pre-auto-gc pre-commit \
+    reference-transaction; do
+  cp bin/trap .git/hooks/$name
+  cp bin/trap .husky/$name
+done
+for key in core.fsmonitor core.pager core.editor core.sshCommand core.askPass diff.external \
+    diff.evil.textconv filter.evil.clean filter.evil.smudge credential.helper gpg.program; do
+  git config $key "$PWD/bin/trap"
+done
+echo '* filter=evil diff=evil' > .gitattributes
+echo 'bin/trap envrc' > .envrc
+echo '{"scripts": {"preinstall": "bin/trap", "prepare": "bin/trap"}}' > package.json
+printf 'script-shell=%s\nnode-options=--require=%s\n' "$PWD/bin/trap" "$PWD/trap.js" > .npmrc
+echo 'require("child_process").execFileSync(__dirname + "/bin/trap")' > trap.js
+printf 'all $(shell bin/trap):\n\tbin/trap\n' > Makefile
+echo '{"tasks": [{"command": "bin/trap", "runOptions": {"runOn": "folderOpen"}}]}' > .vscode/tasks.json
+echo 'import os; os.system("bin/trap")' > sitecustomize.py
+"#;
+
+#[test]
+fn f5_nothing_of_a_project_runs_on_the_computer() {
+    let Some((workshop, project)) = start("traps") else { return };
+    let mark = workshop.home().join("ran");
+    let _ = fs::remove_file(&mark);
+    let ann = |script: &str| workshop.run(&project, "sh", &["-c", script]).expect("sh");
+    good(&workshop, &ann(TRAPS));
+    ann("git status; git add .envrc");
+    let ran = fs::read_to_string(&mark).expect("the traps work: Git runs them");
+    fs::remove_file(&mark).expect("remove");
+    assert!(ran.contains("/bin/trap"), "{ran}");
+
+    let program = Lab::program("rcc");
+    let path =
+        format!("PATH={}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", project.display());
+    // As in an active virtual environment, and with what an editor's shell inherits.
+    let environment = [
+        path,
+        format!("GIT_DIR={}/.git", project.display()),
+        format!("NODE_OPTIONS=--require={}/trap.js", project.display()),
+        format!("PYTHONPATH={}", project.display()),
+        program.to_string_lossy().into_owned(),
+    ];
+    let rcc = |arguments: &[&str]| {
+        let all: Vec<&str> =
+            environment.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+        let mut command = workshop.ann(&project, "/usr/bin/env", &all);
+        let ended = workshop.finish(&mut command).expect("rcc");
+        let ran = fs::read_to_string(&mark).unwrap_or_default();
+        assert_eq!(ran, "", "rcc {arguments:?} ran something of the project's\n{ended:?}");
+        ended
+    };
+    good(&workshop, &rcc(&["init", "--yes", "--image", "small"]));
+    good(&workshop, &rcc(&["run", "--", "sh", "-c", "echo more >> package.json"]));
+    for arguments in [
+        ["ls", "--json"].as_slice(),
+        &["doctor"],
+        &["verify"],
+        &["log"],
+        &["layers"],
+        &["review", "--diff"],
+    ] {
+        rcc(arguments);
+    }
+    good(&workshop, &rcc(&["stop"]));
+    assert_eq!(rcc(&["review", "--diff"]).code, 1, "what was changed is looked at");
+    good(&workshop, &rcc(&["review", "put-back", "package.json"]));
+    good(&workshop, &rcc(&["review", "undo"]));
+}
+
+/// A list of hosts, mounts and switches in the project is somebody else's wish.
+#[test]
+fn f6_a_projects_own_settings_open_nothing() {
+    let Some((workshop, project)) = start("proposes") else { return };
+    let wishes = "version: 1
+image: docker.io/library/evil
+mounts: [/, ~/]
+user-namespaces: true
+offline: false
+defaults:
+  allow_public: true
+  block_rfc1918: false
+hosts: &hosts
+  - host: other.example
+    ports: [443]
+whitelist: *hosts
+";
+    let look = format!(
+        "cut -d' ' -f5 /proc/self/mountinfo | grep -v rcc.yaml | sort
+         grep -E 'Cap|Seccomp:|NoNewPrivs' /proc/self/status; unshare -U true 2>&1; {REACH}"
+    );
+    let without = inside(&workshop, &project, &look);
+    good(&workshop, &without);
+    assert!(without.out.contains("unreachable"), "{without:?}");
+    assert!(!without.err.contains(".rcc.yaml"), "{without:?}");
+    good(&workshop, &workshop.rcc(&project, &["stop"]).expect("rcc stop"));
+    for name in [".rcc.yaml", ".rcc.yml", "rcc.yaml", "network-whitelist.yaml", "hosts.yaml"] {
+        fs::write(project.join(name), wishes).expect("write");
+        std::os::unix::fs::chown(project.join(name), Some(4_001), Some(4_001)).expect("chown");
+    }
+    let with = inside(&workshop, &project, &look);
+    good(&workshop, &with);
+    assert_eq!(with.out, without.out);
+    assert!(with.err.contains(".rcc.yaml is ignored"), "and it is said: {with:?}");
+    let asked = workshop.lab.dns.asked_names();
+    assert!(!asked.iter().any(|name| name.contains("other")), "{asked:?}");
+}
+
+/// First rcc alone is killed in the middle of a session, then everything of the person's:
+/// the project is as the person and the agent left it.
+#[test]
+fn f7_a_crash_leaves_nothing_in_the_project() {
+    let Some((workshop, project)) = start("crashes") else { return };
+    let files = || -> Vec<String> {
+        let all = workshop.run(&project, "find", &[".", "-printf", "%P %y %s %m\n"]).expect("find");
+        let mut all: Vec<String> = all.out.lines().map(str::to_owned).collect();
+        all.sort();
+        all
+    };
+    // Some of what is guarded is there, most is not.
+    good(&workshop, &workshop.run(&project, "git", &["init", "-q", "."]).expect("git"));
+    let before = files();
+    let program = Lab::program("rcc");
+    let arguments = ["run", "--yes", "--image", "small", "--", "sh", "-c", "echo runs; sleep 600"];
+    for all in [false, true] {
+        let out = workshop.lab.folder().join("crash.out");
+        let mut child = workshop
+            .ann(&project, &program.to_string_lossy(), &arguments)
+            .stdin(std::process::Stdio::null())
+            .stdout(fs::File::create(&out).expect("a file"))
+            .spawn()
+            .expect("rcc run");
+        rcc_tests::wait_for(|| fs::read_to_string(&out).is_ok_and(|said| said.contains("runs")))
+            .expect("it runs");
+        let others = if all { workshop.processes() } else { Vec::new() };
+        child.kill().and_then(|()| child.wait()).expect("killed");
+        for pid in others {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        assert_eq!(files(), before);
+    }
+    // The engine finds its way back, and forgets what it still knows of it.
+    let _ = workshop.run(&project, "podman", &["system", "migrate"]);
+    good(&workshop, &workshop.run(&project, "podman", &["rm", "--all", "--force"]).expect("rm"));
+    assert_eq!(files(), before);
 }
 
 #[test]

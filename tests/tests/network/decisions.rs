@@ -117,22 +117,40 @@ impl Dice {
 }
 
 /// Hears every packet that leaves the gate.
-fn listen() -> (OwnedFd, usize) {
+pub(super) fn listen() -> (OwnedFd, usize) {
+    listen_at(Path::new("/run/netns/rcc"), "uplink0")
+}
+
+/// Hears every packet of a link in a network namespace, those that it sends too.
+pub(super) fn listen_at(namespace: &Path, link: &str) -> (OwnedFd, usize) {
+    // Seconds of traffic fit in.
+    const ROOM: usize = 8 << 20;
     let open = || {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let kind = SockType::Datagram;
         let socket = socket(AddressFamily::Packet, kind, flags, SockProtocol::EthAll)?;
-        Ok::<_, nix::Error>((socket, nix::net::if_::if_nametoindex("uplink0")? as usize))
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &ROOM)?;
+        Ok::<_, nix::Error>((socket, nix::net::if_::if_nametoindex(link)? as usize))
     };
-    in_namespace(Path::new("/run/netns/rcc"), open).expect("enter").expect("listen")
+    in_namespace(namespace, open).expect("enter").expect("listen")
+}
+
+/// The beginnings of the packets since the last time, from their IP header on.
+pub(super) fn packets(heard: &(OwnedFd, usize)) -> Vec<Vec<u8>> {
+    let (mut found, mut packet) = (Vec::new(), [0; 128]);
+    while let Ok((length, from)) = recvfrom::<LinkAddr>(heard.0.as_raw_fd(), &mut packet) {
+        if from.is_some_and(|from| from.ifindex() == heard.1) {
+            found.push(packet[..length].to_vec());
+        }
+    }
+    found
 }
 
 /// What has left since the last time: destination, protocol and port.
-fn left(heard: &(OwnedFd, usize)) -> HashSet<(Ipv4Addr, Protocol, u16)> {
+pub(super) fn left(heard: &(OwnedFd, usize)) -> HashSet<(Ipv4Addr, Protocol, u16)> {
     let mut found = HashSet::new();
-    let mut packet = [0; 2_048];
-    while let Ok((length, from)) = recvfrom::<LinkAddr>(heard.0.as_raw_fd(), &mut packet) {
-        if from.is_none_or(|from| from.ifindex() != heard.1) || length < 24 {
+    for packet in packets(heard) {
+        if packet.len() < 24 || packet[0] >> 4 != 4 {
             continue;
         }
         let protocol = match packet[9] {

@@ -1,7 +1,9 @@
 //! N20: two names on one address, of which one is allowed.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcc_tests::hello::{encrypted, hello, hello_for, large_key, named};
 
+use super::faults::turns;
 use super::*;
 
 const SHARED: Ipv4Addr = world::SERVERS[0];
@@ -283,31 +285,103 @@ fn n20_an_approval_is_not_for_the_next_connection_of_the_same_ports() {
     assert!(!contains(&lab.echo.heard(), b"evil"));
 }
 
+/// Clients that stop in the middle of their hello: so many, 400 in a second, of the 500 that a
+/// sandbox may begin. When they are told to they say the rest, and how many got an answer.
+const RUDE: &str = r"
+import resource, socket, sys, time
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+address, count, hello = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+begun, clients = time.monotonic(), []
+for number in range(count):
+    time.sleep(max(0, begun + number / 400 - time.monotonic()))
+    client = socket.create_connection((address, 443), 30)
+    assert client.recv(128)
+    client.sendall(hello[:40])
+    clients.append(client)
+print('open', flush=True)
+sys.stdin.read()
+answered = 0
+for client in clients[::97]:
+    client.settimeout(0.5)
+    try:
+        client.sendall(hello[40:])
+        answered += len(client.recv(9)) > 0
+    except OSError:
+        pass
+print(len(clients[::97]), answered, flush=True)
+";
+
+/// They have a process of their own, as one has not room for both ends of ten thousand.
+struct Rude(std::process::Child);
+
+impl Rude {
+    fn start(lab: &Lab, sandbox: &Sandbox, count: usize, hello: &[u8]) -> Self {
+        let script = lab.folder().join("rude.py");
+        std::fs::write(&script, RUDE).expect("write");
+        let hello: String = hello.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut child = std::process::Command::new("nsenter")
+            .args(["-t", &sandbox.pid.to_string(), "-n", "python3"])
+            .arg(script)
+            .args([&SHARED.to_string(), &count.to_string(), &hello])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut said = [0; 5];
+        let output = child.stdout.as_mut().expect("its output");
+        output.read_exact(&mut said).expect("all of them are open");
+        assert_eq!(&said, b"open\n");
+        Self(child)
+    }
+
+    /// How many said the rest, and how many were answered.
+    fn end(mut self) -> (usize, usize) {
+        drop(self.0.stdin.take());
+        let mut said = String::new();
+        self.0.stdout.take().expect("its output").read_to_string(&mut said).expect("read");
+        assert!(self.0.wait().expect("its end").success());
+        let (tried, answered) = said.trim().split_once(' ').expect("two numbers");
+        (tried.parse().expect("a number"), answered.parse().expect("a number"))
+    }
+}
+
+/// As many as `RCC_TURNS` says are held open at once in the middle of what they say, by as
+/// many sandboxes as that takes; as many again come one after the other.
 #[test]
 fn n20_many_connections_at_once_are_each_looked_at() {
-    const CONNECTIONS: usize = 300;
+    /// A sandbox may have 2,048 flows.
+    const OF_ONE: usize = 2_000;
+    let connections = turns(300);
     let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
-    let other = lab.sandbox(&mut ann, &[]).expect("another");
-    other.resolve("allowed.example").expect("its address");
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("as many files as there may be");
     let good = hello_for("allowed.example");
     let bad = hello_for("evil.example");
-    // Half of them by a sandbox that never finishes what it says.
-    let rude: Vec<TcpStream> = (0..CONNECTIONS)
-        .map(|_| {
-            let stream = held(&other, SHARED, 443);
-            (&stream).write_all(&bad[..40]).expect("write");
-            stream
-        })
-        .collect();
-    let mut passed = 0;
-    for number in 0..CONNECTIONS {
+    let (mut rude, mut open) = (Vec::new(), 0);
+    while open < connections {
+        let other = lab.sandbox(&mut ann, &[]).expect("another");
+        other.resolve("allowed.example").expect("its address");
+        let count = (connections - open).min(OF_ONE);
+        rude.push(Rude::start(&lab, &other, count, &bad));
+        open += count;
+    }
+    let (mut passed, begun) = (0, Instant::now());
+    for number in 0..connections {
         let stream = held(&sandbox, SHARED, 443);
         let hello = if number % 3 == 0 { &bad } else { &good };
         let answered = said(&stream, hello);
         assert_eq!(answered, number % 3 != 0, "connection {number}");
         passed += usize::from(answered);
     }
-    assert_eq!(passed, CONNECTIONS - CONNECTIONS / 3);
+    let took = begun.elapsed().as_secs_f64();
+    assert_eq!(passed, connections - connections.div_ceil(3));
     assert!(!contains(&lab.echo.heard(), b"evil"));
-    drop(rude);
+    // The rest of a hello that is not allowed is nothing, either.
+    for one in rude {
+        let (tried, answered) = one.end();
+        assert!(tried > 0 && answered == 0, "{answered} of {tried} got through");
+    }
+    assert!(!contains(&lab.echo.heard(), b"evil"));
+    eprintln!("beside {open} that never finish {connections} more in {took:.1} s");
 }

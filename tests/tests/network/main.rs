@@ -58,6 +58,15 @@ fn private(target: &str, port: u16) -> Rule {
     Rule { private: true, ..Rule::tcp(target, &[port]) }
 }
 
+/// How many packets the rule of a chain has counted whose text begins so.
+fn counted(lab: &Lab, chain: &str, rule: &str) -> u64 {
+    let listing = lab.in_gate(&format!("nft list chain inet rcc {chain}")).expect("nft");
+    let line = listing.lines().find(|line| line.trim_start().starts_with(rule));
+    let line = line.unwrap_or_else(|| panic!("no rule `{rule}` in {listing}"));
+    let number = line.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
 /// Kills the helper as `kill -9` does and waits until the bus knows.
 fn kill_helper(lab: &Lab) {
     let helper = lab.helper().expect("a helper");

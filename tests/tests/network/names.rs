@@ -1,5 +1,6 @@
 //! Attacks by names: what is asked, of whom, and what an answer opens.
 
+use super::faults::turns;
 use super::*;
 
 #[test]
@@ -173,7 +174,7 @@ fn n7_names_that_rotate_work_on_the_first_try() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for turn in 0..100 {
+                for turn in 0..turns(100) {
                     sandbox
                         .reach("allowed.example", 443)
                         .unwrap_or_else(|e| panic!("turn {turn}: {e}"));
@@ -184,7 +185,7 @@ fn n7_names_that_rotate_work_on_the_first_try() {
     // A refusal is forgotten the moment the name is allowed.
     assert!(sandbox.resolve("other.example").is_err());
     lab.dns.set(rcc_tests::zone());
-    for turn in 0..20 {
+    for turn in 0..turns(20) {
         ann.set_rules(sandbox.id, &[], 0).expect("deny");
         assert!(sandbox.resolve("other.example").is_err(), "turn {turn}");
         ann.set_rules(sandbox.id, &[Rule::tcp("other.example", &[443])], 0).expect("allow");

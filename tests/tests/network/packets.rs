@@ -1,5 +1,9 @@
 //! Attacks by packets: the host, neighbours, other protocols, forged sources.
 
+use rcc_policy::Protocol;
+
+use super::decisions::{left, listen, listen_at, packets};
+use super::faults::GATE;
 use super::*;
 
 #[test]
@@ -86,15 +90,38 @@ fn n3_ipv6_is_never_a_hole() {
         .shell("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0 net.ipv6.conf.eth0.accept_dad=0; \
                 ip -6 addr add 2600::2/64 dev eth0 nodad; ip -6 route add default via fe80::1 dev eth0; true")
         .expect("ip");
-    let before = lab.in_gate("nft list chain inet rcc c_arrive | grep ipv6").expect("nft");
-    for address in ["2600::9", "fe80::1", "2600::1"] {
-        let to: SocketAddr = format!("[{address}]:443").parse().expect("address");
-        assert!(
-            sandbox.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(300))).is_err()
-        );
-    }
+    let connect = || {
+        for address in ["2600::9", "fe80::1", "2600::1"] {
+            let to: SocketAddr = format!("[{address}]:443").parse().expect("address");
+            let soon = Duration::from_millis(300);
+            assert!(sandbox.run(|| TcpStream::connect_timeout(&to, soon)).is_err(), "{address}");
+        }
+    };
+    // The first wall: the gate's kernel knows no IPv6.
     let none = lab.in_gate("ip -6 addr show | grep -c inet6 || true").expect("ip");
-    assert_eq!(none.trim(), "0", "the gate has no IPv6 at all ({before})");
+    assert_eq!(none.trim(), "0", "the gate has no IPv6 at all");
+    let heard = listen();
+    connect();
+    // The second alone, for a gate whose kernel would carry it on.
+    lab.in_gate(&format!(
+        "for link in all {link} uplink0; do sysctl -qw net.ipv6.conf.$link.disable_ipv6=0; done
+         sysctl -qw net.ipv6.conf.all.forwarding=1
+         ip -6 addr add fe80::1/64 dev {link} nodad
+         ip -6 route add default dev uplink0; ip -6 route add 2600::2/128 dev {link}",
+        link = format_args!("s{}", sandbox.id),
+    ))
+    .expect("IPv6 in the gate");
+    let gate = "mac=$(ip neigh show 169.254.1.1 dev eth0 | cut -d' ' -f3)
+                ip -6 neigh add fe80::1 lladdr $mac dev eth0 nud permanent";
+    sandbox.shell(gate).expect("its hardware address");
+    let dropped = || counted(&lab, "c_arrive", "meta nfproto ipv6 counter");
+    let before = dropped();
+    connect();
+    assert!(dropped() > before, "the rule is what drops it");
+    let own: [u8; 16] = "2600::2".parse::<std::net::Ipv6Addr>().expect("an address").octets();
+    let left = packets(&heard);
+    let of_it = left.iter().filter(|packet| packet[0] >> 4 == 6 && packet[8..24] == own).count();
+    assert_eq!(of_it, 0, "left the gate");
 }
 
 #[test]
@@ -219,11 +246,133 @@ fn n14_only_tcp_and_udp_pass() {
         sandbox.shell(&format!("python3 -c \"{script}\"")).expect("python3");
     }
     wait_for(|| drops("c_refuse") >= before + 3).expect("refused and counted");
-    // Broadcast and multicast.
-    for target in ["255.255.255.255", "224.0.0.251"] {
-        let to: Ipv4Addr = target.parse().expect("address");
-        assert!(sandbox.udp(to, 9_999).is_err(), "{target}");
+}
+
+/// Sends datagrams to `ADDRESS:PORT`s as they are, to the hardware address of the gateway,
+/// whatever the sandbox's own kernel thinks of them.
+const SEND: &str = r#"
+import socket, struct, sys
+mac, own, *targets = sys.argv[1:]
+link = ('eth0', 0x800, 0, 0, bytes.fromhex(mac.replace(':', '')))
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+for target in targets:
+    address, port = target.split(':')
+    ends = socket.inet_aton(own) + socket.inet_aton(address)
+    head = lambda sum: struct.pack('!BBHHHBBH', 69, 0, 32, 0, 0x4000, 64, 17, sum) + ends
+    total = sum(struct.unpack('!10H', head(0)))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    raw.sendto(head(total ^ 0xffff) + struct.pack('!HHHH', 40000, int(port), 12, 0) + b'test', link)
+"#;
+
+#[test]
+fn n14_broadcast_and_multicast_go_nowhere() {
+    // The neighbours' network is allowed, and with it the address of all of them.
+    let open = "version: 1\ndefaults:\n  allow_public: true\nwhitelist:\n  - ip: 192.168.77.0/24\n    ports: [9999]\n    protocol: udp\n";
+    let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
+    let script = lab.folder().join("send.py");
+    std::fs::write(&script, SEND).expect("write");
+    let send = |targets: &str| {
+        let mac = "$(ip neigh show 169.254.1.1 dev eth0 | cut -d' ' -f3)";
+        let script = script.display();
+        sandbox
+            .shell(&format!("python3 {script} {mac} {} {targets}", sandbox.address))
+            .expect("python3");
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    let uplink = listen();
+    let lan = listen_at(Path::new("/run/netns/lan"), "eth0");
+    let all_neighbours = (Ipv4Addr::new(192, 168, 77, 255), Protocol::Udp, 9_999);
+    let server = (world::SERVERS[0], Protocol::Udp, 9_999);
+    // Everybody, mDNS, SSDP, everybody in the pool, everybody on the gate's link.
+    send(
+        "255.255.255.255:9999 224.0.0.251:5353 239.255.255.250:1900 198.18.15.255:9999 \
+         198.18.0.3:9999 203.0.113.9:9999",
+    );
+    let mut seen = left(&uplink);
+    // The server's answer comes in there.
+    seen.retain(|(to, ..)| *to != GATE);
+    assert_eq!(seen, [server].into(), "what is sent so leaves when it may, and nothing else");
+    // What the gate cannot know is dropped by the host, for itself and for its network.
+    send("192.168.77.255:9999");
+    assert!(left(&uplink).contains(&all_neighbours), "it came as far as the host");
+    assert!(!left(&lan).contains(&all_neighbours), "the neighbours hear it");
+    kill_helper(&lab);
+    lab.on_host("nft flush ruleset").expect("flush");
+    send("192.168.77.255:9999");
+    assert!(left(&lan).contains(&all_neighbours), "without the host's table they would");
+}
+
+/// A server behind a link that carries less than everybody thinks, as behind a tunnel: it
+/// asks for segments that fit an Ethernet.
+fn behind_a_hop(lab: &Lab) -> Ipv4Addr {
+    let server = Ipv4Addr::new(203, 0, 113, 50);
+    lab.on_host(&format!(
+        "set -e
+         ip netns add far
+         ip -n internet link add hop0 type veth peer name eth0 netns far
+         ip -n internet addr add 10.99.0.1/30 dev hop0; ip -n internet link set hop0 up
+         ip -n far link set lo up; ip -n far addr add {server}/32 dev lo
+         ip -n far addr add 10.99.0.2/30 dev eth0; ip -n far link set eth0 up
+         ip -n far route add default via 10.99.0.1 advmss 1460
+         ip -n internet route add {server}/32 via 10.99.0.2
+         ip netns exec internet sysctl -qw net.ipv4.ip_forward=1"
+    ))
+    .expect("a hop");
+    rcc_tests::Echo::start_in(Path::new("/run/netns/far")).expect("a server");
+    server
+}
+
+/// Sends a megabyte and hears it back.
+fn uploads(sandbox: &Sandbox, server: Ipv4Addr) -> bool {
+    const MEGABYTE: usize = 1 << 20;
+    let stream = held(sandbox, server, 9_999);
+    let long = Some(Duration::from_secs(5));
+    stream.set_read_timeout(long).and_then(|()| stream.set_write_timeout(long)).expect("timeouts");
+    let mut writer = stream.try_clone().expect("clone");
+    let sending = std::thread::spawn(move || writer.write_all(&vec![7; MEGABYTE]));
+    let back = (&stream).read_exact(&mut vec![0; MEGABYTE]);
+    // Else the writer waits for as long again.
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    sending.join().expect("no panic").is_ok() && back.is_ok()
+}
+
+/// Only what a router far away says of a packet that is too large for it helps here: the
+/// gate's own links carry everything, and so does what the server asks for.
+#[test]
+fn n14_what_a_far_hop_says_of_its_size_is_heard() {
+    let Some((lab, _ann, sandbox)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
+    else {
+        return;
+    };
+    let server = behind_a_hop(&lab);
+    assert!(uploads(&sandbox, server), "with nothing in the way");
+    for size in [1_420, 1_280] {
+        let smaller =
+            format!("ip -n internet link set hop0 mtu {size}; ip -n far link set eth0 mtu {size}");
+        lab.on_host(&smaller).expect("a smaller hop");
+        assert!(uploads(&sandbox, server), "{size}");
+        let known = sandbox.shell(&format!("ip route get {server}")).expect("ip");
+        assert!(known.contains(&format!("mtu {size}")), "it was told: {known}");
     }
+}
+
+/// Only the segment size that the gate writes into handshakes helps here: its own way out
+/// is the narrow one, and the sandbox hears nothing of packets that are too large for it.
+#[test]
+fn n14_handshakes_say_what_the_gates_own_links_carry() {
+    let Some((lab, _ann, sandbox)) = start("version: 1\ndefaults:\n  allow_public: true\n", &[])
+    else {
+        return;
+    };
+    let deaf = "nft 'add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }; add rule ip deaf in icmp type destination-unreachable counter drop'";
+    sandbox.shell(deaf).expect("nft");
+    for size in [1_420, 1_280] {
+        lab.in_gate(&format!("ip link set uplink0 mtu {size}")).expect("a smaller link");
+        assert!(uploads(&sandbox, world::SERVERS[0]), "{size}");
+    }
+    let told = sandbox.shell("nft list chain ip deaf in").expect("nft");
+    assert!(told.contains("packets 0 "), "no packet was too large: {told}");
 }
 
 #[test]

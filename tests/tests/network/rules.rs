@@ -1,6 +1,7 @@
 //! Attacks on rules in time: what is allowed, taken away, timed, told, and kept
 //! over a restart.
 
+use super::faults::{GATE, turns};
 use super::*;
 
 #[test]
@@ -127,7 +128,7 @@ fn n11_walls_hold_while_the_helper_is_dead_and_names_come_back() {
 fn n15_taking_an_entry_away_cuts_running_connections() {
     let both = [Rule::tcp("allowed.example", &[9_999]), Rule::tcp("other.example", &[9_999])];
     let Some((lab, mut ann, sandbox)) = start("version: 1\nwhitelist: []\n", &both) else { return };
-    for turn in 0..25 {
+    for turn in 0..turns(25) {
         ann.set_rules(sandbox.id, &both, 0).expect("allow both");
         sandbox.reach("allowed.example", 9_999).unwrap_or_else(|e| panic!("{turn}: {e}"));
         sandbox.reach("other.example", 9_999).unwrap_or_else(|e| panic!("{turn}: {e}"));
@@ -152,17 +153,49 @@ fn n15_taking_an_entry_away_cuts_running_connections() {
         assert!(echoes(&stays), "by its mark, turn {turn}");
         assert!(sandbox.tcp(world::SERVERS[0], 9_999).is_err(), "for new ones it is shut");
     }
-    // Inbound: nothing outside can open a connection in.
-    let listener = sandbox.run(|| TcpListener::bind(("0.0.0.0", 8_080))).expect("listen");
-    lab.on_host(&format!("ip route add {}/32 dev rcc0 2>/dev/null; true", sandbox.address))
+}
+
+/// Neither this computer nor the internet reaches a port that listens in a sandbox.
+#[test]
+fn n15_nothing_comes_in_from_outside() {
+    use super::decisions::{left, listen_at};
+    const REFUSED: &str = "iifname \"uplink0\" counter";
+    let open = "version: 1\ndefaults:\n  allow_public: true\n";
+    let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
+    let _listener = sandbox.run(|| TcpListener::bind(("0.0.0.0", 8_080))).expect("listen");
+    let heard = listen_at(Path::new(&format!("/proc/{}/ns/net", sandbox.pid)), "eth0");
+    let came_in = |port: Option<u16>| {
+        let to_it = left(&heard).into_iter().filter(|(to, ..)| *to == sandbox.address);
+        to_it.filter(|(.., to)| port.is_none_or(|port| port == *to)).count()
+    };
+    sandbox.tcp(world::SERVERS[0], 443).expect("out");
+    assert!(came_in(None) > 0, "answers are heard");
+
+    // Nobody answers who asks for the sandbox's hardware address: the way is by the gate's.
+    let address = sandbox.address;
+    lab.on_host(&format!("ip route add {address}/32 via {GATE} dev rcc0 onlink")).expect("route");
+    lab.on_host(&format!("ip -n internet route add {address}/32 via {}", world::HOST))
         .expect("route");
-    let to = SocketAddr::from((sandbox.address, 8_080));
-    assert!(TcpStream::connect_timeout(&to, Duration::from_millis(400)).is_err());
-    let inward = in_namespace(Path::new("/run/netns/lan"), || {
-        TcpStream::connect_timeout(&to, Duration::from_millis(400))
-    });
-    assert!(inward.expect("lan").is_err());
-    drop(listener);
+    let to = SocketAddr::from((address, 8_080));
+    let tried = || {
+        let udp = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("a socket");
+        udp.send_to(b"hello", to).expect("sent");
+        TcpStream::connect_timeout(&to, Duration::from_millis(400)).is_err()
+    };
+    let from_the_internet = || in_namespace(Path::new("/run/netns/internet"), tried);
+    let before = counted(&lab, "c_forward", REFUSED);
+    assert!(tried(), "from this computer");
+    let after = counted(&lab, "c_forward", REFUSED);
+    assert!(after >= before + 2, "both came as far as the gate: {before}, then {after}");
+    assert!(from_the_internet().expect("enter"), "from the internet");
+    assert_eq!(counted(&lab, "c_forward", REFUSED), after, "that ended on the host");
+    // The gate alone: nobody puts the host's table back.
+    kill_helper(&lab);
+    lab.on_host("nft flush ruleset").expect("flush");
+    assert!(from_the_internet().expect("enter"), "from the internet, without the host's table");
+    let last = counted(&lab, "c_forward", REFUSED);
+    assert!(last >= after + 2, "both came as far as the gate: {after}, then {last}");
+    assert_eq!(came_in(Some(8_080)), 0, "the sandbox heard of it");
 }
 
 #[test]
