@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { begin, executablePath } from "./tests/browser.js";
-import { button, opened, row, run, tab } from "./tests/page.js";
+import { button, choose, opened, row, run, tab, tell } from "./tests/page.js";
 
 const SIZES = [
   { width: 1280, height: 800 },
@@ -112,7 +112,7 @@ const PAGES = [
     await tab(page, "Network").click();
     await button(page, "Open to the Internet for 5 Minutes…").click();
     await button(page, "Open for 5 Minutes").click();
-    await button(page, "Close Now").waitFor();
+    await button(page, "Close Now").first().waitFor();
   }],
   ["network-empty", "network=none", async (page) => {
     await opened(page);
@@ -177,6 +177,63 @@ const PAGES = [
   }],
   ["quit", "", (page) => page.keyboard.press("Control+Q")],
   ["row-menu", "", (page) => button(page, "More about notes").click()],
+  ["shield-open", "verify=open", async (page) => {
+    await opened(page);
+    await button(page, "Protected").click();
+    await button(page, "Check Now").click();
+    await page.getByText("1 way out").waitFor();
+  }],
+  ["request", "projects=many", async (page) => {
+    await opened(page);
+    await run(page, "block db.internal");
+    await page.keyboard.press("Control+Shift+A");
+    await button(page, "Copy Request").waitFor();
+  }],
+  ["stop", "", async (page) => {
+    await opened(page);
+    await choose(page, "Project menu", /Stop Session/);
+  }],
+  ["close-tab", "", async (page) => {
+    await opened(page);
+    await page.keyboard.press("Control+Shift+W");
+    await page.getByRole("dialog").waitFor();
+  }],
+  ["open-internet", "", async (page) => {
+    await opened(page);
+    await tab(page, "Network").click();
+    await button(page, "Open to the Internet for 5 Minutes…").click();
+  }],
+  ["tray-note", "", (page) => tell(page, { kind: "hides" })],
+  ["unusable", "unusable&projects=none", (page) => page.getByRole("alert").waitFor()],
+  ["lost", "", async (page) => {
+    await opened(page);
+    await page.evaluate(() => window.__rccFake.lose("0000000000000002"));
+    await button(page, "Close").waitFor();
+  }],
+  ["hosts-changed", "", async (page) => {
+    await page.evaluate(() => (location.hash = "#/settings/hosts"));
+    await button(page, "Allow a Host…").click();
+    await page.getByLabel("Host name or address").fill("mine.example.org");
+    await page.evaluate(() => window.__rccFake.touchHosts({ level: "allProjects" }, "theirs.example.org"));
+    await tell(page, { kind: "hosts", level: "allProjects" });
+    await page.getByText("changed elsewhere").waitFor();
+  }],
+  ["hosts-preset", "", async (page) => {
+    await page.evaluate(() => (location.hash = "#/settings/hosts"));
+    await button(page, "This computer").click();
+    await page.getByText("Claude only.").click();
+    await button(page, "Undo").waitFor();
+  }],
+  ["high-contrast-terminal", "projects=many", async (page) => {
+    await page.emulateMedia({ contrast: "more" });
+    await opened(page);
+    await run(page, "colours");
+    await run(page, "block registry.example.org");
+  }],
+  ["high-contrast-settings", "", async (page) => {
+    await page.emulateMedia({ contrast: "more" });
+    await page.evaluate(() => (location.hash = "#/settings/general"));
+  }],
 ];
 
 const [folder, ...only] = process.argv.slice(2);
