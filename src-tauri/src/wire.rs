@@ -474,6 +474,7 @@ mod tests {
             setup::VerdictWord::decl(&config),
             WindowSettings::decl(&config),
             settings::ThemeWord::decl(&config),
+            settings::ContrastWord::decl(&config),
         ];
         let commands: Vec<String> =
             crate::commands::NAMES.iter().map(|name| format!("  | {name:?}")).collect();

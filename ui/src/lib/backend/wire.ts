@@ -457,6 +457,8 @@ closeHides: boolean, };
 
 export type Theme = "system" | "light" | "dark";
 
+export type Contrast = "system" | "high";
+
 /** The first byte of a message on a terminal's channel. */
 export const Chunk = {
   Output: 0,
