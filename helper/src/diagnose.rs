@@ -46,7 +46,7 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
     let mut checks = vec![
         check(
             "gate",
-            (!gate).then(|| ("bad", "The way from the firewall's namespace to this computer is cut: sandboxes reach nothing. `systemctl restart rcc-firewall` mends it.".to_owned())),
+            (!gate).then(|| ("bad", "The way from the firewall's namespace to this computer is cut: sandboxes reach nothing.".to_owned())),
             "The firewall's namespace stands, and so does its link.",
         ),
         check(

@@ -105,7 +105,8 @@ pub async fn examine(host: &Host) -> Vec<Line> {
                     "image",
                     Health::Note,
                     "It is built when the first sandbox starts, in about two minutes.",
-                ),
+                )
+                .hint("`rcc init` builds it now."),
                 Ok(None) => {
                     let missing = Error::new(crate::Code::ImageTool, "There is no image yet.");
                     Line::bad("image", &missing)
@@ -145,6 +146,19 @@ pub async fn examine(host: &Host) -> Vec<Line> {
     lines
 }
 
+/// What mends a check of the firewall service's that says it is bad; what its text names
+/// already is not said twice.
+fn mending(check: &str) -> Option<&'static str> {
+    Some(match check {
+        "gate" | "host-table" => "Run `sudo systemctl restart rcc-firewall.service`.",
+        "resolver" => "Run `sudo systemctl restart rcc-helper.service`.",
+        "upstream" => "Name a server in /etc/resolv.conf, or start what writes that file.",
+        "policy" => "Correct /etc/rcc/network-whitelist.yaml; `rcc policy check` reads it.",
+        "uplink" => "Bring the interface up, or change `uplink` in /etc/rcc/network-whitelist.yaml.",
+        _ => return None,
+    })
+}
+
 async fn firewall(lines: &mut Vec<Line>) {
     let network = match Network::connect().await {
         Ok(network) => network,
@@ -162,15 +176,19 @@ async fn firewall(lines: &mut Vec<Line>) {
         });
     }
     match network.diagnose().await {
-        Ok(checks) => lines.extend(checks.into_iter().map(|check| Line {
-            name: format!("firewall: {}", crate::display::line(&check.name, 40)),
-            health: match check.state.as_str() {
+        Ok(checks) => lines.extend(checks.into_iter().map(|check| {
+            let health = match check.state.as_str() {
                 "ok" => Health::Good,
                 "note" => Health::Note,
                 _ => Health::Bad,
-            },
-            text: crate::display::line(&check.text, 300),
-            hint: None,
+            };
+            let hint = mending(&check.name).filter(|_| health == Health::Bad);
+            Line {
+                name: format!("firewall: {}", crate::display::line(&check.name, 40)),
+                health,
+                text: crate::display::line(&check.text, 300),
+                hint: hint.map(str::to_owned),
+            }
         })),
         Err(error) => lines.push(Line::bad("firewall", &error)),
     }

@@ -249,6 +249,27 @@ pub(super) fn connecting(count: u32, server: SocketAddr) -> Vec<Duration> {
     (0..count).map(connected).collect()
 }
 
+/// Begins so many connections a second as a program does that has work for them; answers
+/// how many there were by the end of `time`.
+pub(super) fn paced(a_second: u32, time: Duration, server: SocketAddr) -> u32 {
+    let begun = Instant::now();
+    let step = Duration::from_secs(1) / a_second;
+    let mut done = 0;
+    for number in 0.. {
+        let next = begun + step * number;
+        if next >= begun + time {
+            break;
+        }
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        TcpStream::connect_timeout(&server, Duration::from_secs(5)).expect("it connects");
+        if begun.elapsed() > time {
+            break;
+        }
+        done += 1;
+    }
+    done
+}
+
 /// Begins flows to 256 addresses, each from another port, without a pause, with what
 /// the others leave of the processors: what is asked is what its flows cost them.
 pub(super) struct Flooder {
