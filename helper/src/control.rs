@@ -27,7 +27,7 @@ use crate::netns::{self, NetnsId, Room};
 use crate::nft::{NftError, Transaction};
 use crate::policy_file::InForce;
 use crate::resolver::parent::{Channel, Sockets};
-use crate::rules::{self, link_name};
+use crate::rules::{self, UPLINK, link_name};
 use crate::seen::Seen;
 use crate::store::Store;
 use crate::uplink::Uplink;
@@ -322,6 +322,12 @@ impl Control {
     pub async fn host_table_stands(&self) -> bool {
         let look = || Rtnl::new().and_then(|mut rtnl| host::stands(&mut rtnl));
         matches!(self.host.run(look).await, Ok(Ok(true)))
+    }
+
+    /// Whether the gate's end of its link to the host is there and up.
+    pub async fn uplink_is_up(&self) -> bool {
+        let look = || Rtnl::new().and_then(|mut rtnl| rtnl.link(UPLINK));
+        matches!(self.gate.run(look).await, Ok(Ok(Some(link))) if link.up)
     }
 }
 

@@ -37,10 +37,7 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
     };
     let host = control.host_table_stands().await;
     let resolver = control.resolver.is_there();
-    let whole =
-        || crate::netlink::Rtnl::new().is_ok_and(|mut host| crate::gate::is_whole(&mut host));
-    // A look that could not be made is none at a firewall that stands.
-    let gate = tokio::task::spawn_blocking(whole).await.unwrap_or(false);
+    let gate = control.uplink_is_up().await;
     let upstream = crate::resolver::parent::upstream(0, false);
     let firewalls = control.firewalls().await;
     let mut checks = vec![

@@ -438,6 +438,10 @@ fn diagnose_says_what_works() {
         old
     });
     assert!(seen_last);
+    lab.in_gate("ip link set uplink0 down").expect("down");
+    wait_for(|| is_bad("gate")).expect("it is said");
+    lab.in_gate("ip link set uplink0 up").expect("up");
+    wait_for(|| !is_bad("gate")).expect("a moment later what is");
 }
 
 struct NetworkManager;

@@ -18,9 +18,11 @@ pub(super) fn inventory(machine: &Machine) -> Vec<String> {
          sysctl -a 2>/dev/null | grep '[.]forwarding ='; systemctl list-unit-files --no-legend | cut -d' ' -f1; ls /run";
     let said = machine.root(&format!("{files}; {rest}")).expect("look");
     let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
-    // Backups of what userdel and useradd change.
+    // Backups of what userdel and useradd change; a note of the console's own program, which
+    // comes some time after the start.
     lines.retain(|line| {
-        !["/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-"].contains(&line.as_str())
+        !["/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "agetty.reload"]
+            .contains(&line.as_str())
     });
     lines.sort();
     lines
