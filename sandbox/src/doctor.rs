@@ -154,7 +154,9 @@ fn mending(check: &str) -> Option<&'static str> {
         "resolver" => "Run `sudo systemctl restart rcc-helper.service`.",
         "upstream" => "Name a server in /etc/resolv.conf, or start what writes that file.",
         "policy" => "Correct /etc/rcc/network-whitelist.yaml; `rcc policy check` reads it.",
-        "uplink" => "Bring the interface up, or change `uplink` in /etc/rcc/network-whitelist.yaml.",
+        "uplink" => {
+            "Bring the interface up, or change `uplink` in /etc/rcc/network-whitelist.yaml."
+        }
         _ => return None,
     })
 }
