@@ -272,6 +272,31 @@ fn a_session_outlives_its_window_and_what_runs_in_it_stays_in_it() {
     window.shows("ways out were tried, and none led out.");
     window.script("document.querySelector('.popup:popover-open')?.hidePopover()");
     stop(&window, &workshop, &project);
+    r3_killed_while_it_opens(window, &workshop, &project);
+}
+
+/// At some moments of an opening; what was begun is found again, or is none.
+fn r3_killed_while_it_opens(mut window: Window, workshop: &Workshop, project: &Path) {
+    for after in [50, 300, 700, 1_200] {
+        window.click("Open in Sandbox");
+        std::thread::sleep(Duration::from_millis(after));
+        window.kill().expect("kill the window");
+        window = Window::start(workshop, project).expect("the window again");
+        window.until("it can be opened, or is open", || {
+            let text = window.text();
+            let open = text.contains("Open in Sandbox") || text.contains("New Claude");
+            (open || window.terminal().contains("Claude Code")).then_some(())
+        });
+        if !window.terminal().contains("Claude Code") {
+            let word =
+                if window.text().contains("New Claude") { "New Claude" } else { "Open in Sandbox" };
+            window.click(word);
+        }
+        window.prints("Claude Code");
+        let all = workshop.run(project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
+        assert_eq!(all.out.lines().count(), 1, "killed after {after} ms: {all:?}");
+        stop(&window, workshop, project);
+    }
 }
 
 /// What an agent leaves that this computer would run: a hook that is new, and a task of
