@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { begin, executablePath } from "./tests/browser.js";
-import { button, choose, opened, row, run, tab, tell } from "./tests/page.js";
+import { button, choose, opened, paste, row, run, tab, tell } from "./tests/page.js";
 
 const SIZES = [
   { width: 1280, height: 800 },
@@ -72,12 +72,7 @@ const PAGES = [
   }],
   ["paste", "", async (page) => {
     await opened(page);
-    await page.evaluate(() => {
-      const data = new DataTransfer();
-      data.setData("text/plain", "npm test\nnpm run build\n");
-      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-      document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
-    });
+    await paste(page, "npm test\nnpm run build\n");
   }],
   ["menu", "", async (page) => {
     await opened(page);

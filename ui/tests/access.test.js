@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { violations } from "./axe.js";
-import { button, choose, cutOff, on, opened, row, run, tab, tell } from "./page.js";
+import { button, choose, cutOff, on, opened, paste, row, run, tab, tell } from "./page.js";
 
 const at = (where) => (page) => page.evaluate((hash) => (location.hash = hash), where);
 
@@ -63,12 +63,7 @@ const PAGES = {
   "gone folder": ["projects=gone", (page) => row(page, "old-site").click()],
   "paste preview": ["", async (page) => {
     await opened(page);
-    await page.evaluate(() => {
-      const data = new DataTransfer();
-      data.setData("text/plain", "one\n".repeat(40));
-      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-      document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
-    });
+    await paste(page, "one\n".repeat(40));
     await page.getByRole("dialog").waitFor();
   }],
   "stop question": ["", async (page) => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { button, calls, on, opened, row, run, tab, tell, terminalShows, terminalText } from "./page.js";
+import { button, calls, on, opened, paste, row, run, tab, tell, terminalShows, terminalText } from "./page.js";
 
 /** All that programs were sent. */
 const typed = async (page) => (await calls(page, "write")).map(([, text]) => text).join("");
@@ -81,21 +81,14 @@ describe("T1: escape sequences", () => {
 
   on("open=warm", "pasted control characters never arrive, bracketed or not", async (page) => {
     await opened(page);
-    const paste = (text) =>
-      page.evaluate((what) => {
-        const data = new DataTransfer();
-        data.setData("text/plain", what);
-        const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-        document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
-      }, text);
     // Claude has brackets on: lines are no question then …
     await run(page, "raw \\u001b[?2004hready\\r\\n");
     await page.waitForFunction(() => /^ready/m.test(window.__rccTerminalText()));
-    await paste("two\nlines");
+    await paste(page, "two\nlines");
     await page.waitForTimeout(100);
     assert.equal(await page.getByRole("dialog").count(), 0);
     // … but the end of the brackets in the text is.
-    await paste("safe\u001b[201~rm -rf");
+    await paste(page, "safe\u001b[201~rm -rf");
     await page.getByRole("dialog").getByText("Paste this into the terminal?").waitFor();
     assert.equal(await page.getByRole("dialog").locator("pre").innerText(), "safe[201~rm -rf");
     await button(page, "Cancel").click();

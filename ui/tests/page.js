@@ -65,3 +65,13 @@ export function cutOff(page) {
       .map((e) => `${e.nodeName} ${(e.textContent || e.getAttribute("aria-label") || "").trim().slice(0, 40)}`);
   });
 }
+
+/** Pastes into the terminal in sight as a desktop does. */
+export function paste(page, text) {
+  return page.evaluate((what) => {
+    const data = new DataTransfer();
+    data.setData("text/plain", what);
+    const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+    document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
+  }, text);
+}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { button, calls, choose, on, opened, row, run, terminalShows, terminalText } from "./page.js";
+import { button, calls, choose, on, opened, paste, row, run, terminalShows, terminalText } from "./page.js";
 
 describe("terminal", () => {
   on("open=warm", "ended: start again, resume", async (page) => {
@@ -77,22 +77,15 @@ describe("terminal", () => {
 
   on("open=warm", "pasting: lines are shown first, control characters never arrive", async (page) => {
     await opened(page);
-    const paste = (text) =>
-      page.evaluate((what) => {
-        const data = new DataTransfer();
-        data.setData("text/plain", what);
-        const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-        document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
-      }, text);
-    await paste("plain");
+    await paste(page, "plain");
     await terminalShows(page, "plain");
-    await paste("one\ntwo\u001b[31m");
+    await paste(page, "one\ntwo\u001b[31m");
     await page.getByRole("dialog").getByText("Paste this into the terminal?").waitFor();
     await page.getByText("A shell runs each of these 2 lines at once. Control characters were taken out of it.").waitFor();
     await button(page, "Paste as One Line").click();
     await terminalShows(page, "plainone two[31m");
     await page.waitForFunction(() => document.activeElement?.matches(".xterm-helper-textarea"));
-    await paste("never\nthis");
+    await paste(page, "never\nthis");
     await page.keyboard.press("Escape");
     await page.waitForTimeout(200);
     assert.doesNotMatch(await terminalText(page), /never/);
@@ -100,16 +93,9 @@ describe("terminal", () => {
 
   on("open=warm", "pasting long text asks, unless the program knows what a paste is", async (page) => {
     await opened(page);
-    const paste = (text) =>
-      page.evaluate((what) => {
-        const data = new DataTransfer();
-        data.setData("text/plain", what);
-        const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-        document.querySelector(".xterm-helper-textarea").dispatchEvent(event);
-      }, text);
-    await paste("x".repeat(5000));
+    await paste(page, "x".repeat(5000));
     await terminalShows(page, "xxxx");
-    await paste("y".repeat(5001));
+    await paste(page, "y".repeat(5001));
     await page.getByRole("dialog").getByText("It is 5,001 characters long.").waitFor();
     // Its own question: no key of the window gets past it.
     await page.keyboard.press("Control+K");
@@ -120,12 +106,12 @@ describe("terminal", () => {
     await page.keyboard.press("Control+C");
     await run(page, "raw \\u001b[?2004hready\\r\\n");
     await page.waitForFunction(() => /^ready/m.test(window.__rccTerminalText()));
-    await paste("one\ntwo");
+    await paste(page, "one\ntwo");
     const typed = () => calls(page, "write").then((all) => all.map(([, text]) => text).join(""));
     await page.waitForFunction(() => window.__rccFake.calls.some(([call, text]) => call === "write" && text.includes("\u001b[200~")));
     assert.ok((await typed()).includes("\u001b[200~one\rtwo\u001b[201~"));
     // The brackets themselves cannot be pasted.
-    await paste("three\u001b[201~\nfour");
+    await paste(page, "three\u001b[201~\nfour");
     await page.getByRole("dialog").getByText("Control characters were taken out of it.").waitFor();
   });
 
