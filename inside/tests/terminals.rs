@@ -34,7 +34,11 @@ fn a_program_inherits_no_descriptors_and_no_blocked_signals() {
     client.send(&start("x", &["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"]));
     let terminal = client.started();
     client.attach(terminal);
-    let seen = client.see("SigIgn");
+    // The last line whole: it may come in pieces.
+    let mut seen = client.see("SigIgn");
+    while !seen.ends_with('\n') {
+        seen += &client.see("\n");
+    }
     let mask = |name: &str| {
         let digits = seen.split(name).nth(1).unwrap().trim_start().get(..16).unwrap();
         u64::from_str_radix(digits, 16).unwrap()

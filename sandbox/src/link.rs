@@ -30,6 +30,9 @@ const CHILD_PATIENCE: Duration = Duration::from_secs(10);
 /// The walls of a container stand within milliseconds of its start.
 const WALLS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the last words of a first process that ended are waited for.
+const WORDS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The namespaces of one running container, held open.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -120,8 +123,14 @@ impl FirstProcess {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        // It ends by itself when it does not find rcc's filter, and says so.
-        let log = engine.log_tail(container).await;
+        // It ends by itself when it does not find rcc's filter, and says so; the
+        // engine's monitor may write that down a moment after it is gone.
+        let deadline = std::time::Instant::now() + WORDS_PATIENCE;
+        let mut log = engine.log_tail(container).await;
+        while log.trim().is_empty() && std::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            log = engine.log_tail(container).await;
+        }
         if log.trim().is_empty() {
             return Err(error);
         }
