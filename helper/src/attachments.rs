@@ -199,6 +199,8 @@ pub struct Attachments {
     pub all: BTreeMap<u32, Attachment>,
     /// Version of the administrator's file that they were last held against.
     pub policy: String,
+    /// Numbers of sandboxes whose files did not read, and why.
+    pub left_out: Vec<(u32, String)>,
     last_id: u32,
     last_generation: u32,
     last_revision: u64,
@@ -207,6 +209,26 @@ pub struct Attachments {
 }
 
 impl Attachments {
+    /// None, when nobody knows which there were: numbers that none of them can have had.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub fn anew() -> io::Result<Self> {
+        let random = || -> io::Result<u32> {
+            let mut bytes = [0; 4];
+            getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+            Ok(u32::from_ne_bytes(bytes) & !UNCHECKED)
+        };
+        let count = SANDBOXES.end() - SANDBOXES.start() + 1;
+        Ok(Self {
+            last_id: random()?,
+            last_generation: random()?,
+            last_revision: u64::from(random()?),
+            last_offset: random()? % count,
+            ..Self::default()
+        })
+    }
+
     /// Numbers of all that stand.
     pub fn ids(&self) -> Vec<u32> {
         self.all.keys().copied().collect()
@@ -302,6 +324,22 @@ mod tests {
         assert_ne!(attachments.next_address(REST - 1).unwrap(), first);
         let later = (0..count).map(|_| attachments.next_address(REST).unwrap());
         assert!(later.into_iter().any(|address| address == first));
+    }
+
+    #[test]
+    fn n9_numbers_that_are_given_out_after_all_were_forgotten_are_others() {
+        let mut numbers = std::collections::HashSet::new();
+        for _ in 0..100 {
+            let mut one = Attachments::anew().unwrap();
+            numbers.insert(one.next_id());
+            let generation = one.next_generation();
+            assert_eq!(generation & UNCHECKED, 0);
+            numbers.insert(generation);
+            let offset = one.next_address(0).unwrap();
+            assert!(crate::layout::POOL.contains(&offset));
+        }
+        // Two of two hundred may be the same by chance, once in a hundred thousand times.
+        assert!(numbers.len() >= 199, "{}", numbers.len());
     }
 
     #[test]

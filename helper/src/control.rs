@@ -10,7 +10,7 @@ mod policy;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -158,11 +158,11 @@ impl Control {
         let gate_id = gate.run(|| netns::identify(netns::current()?)).await??;
         let host_link = host.run(|| Rtnl::new()?.index(rules::HOST_LINK)).await??;
         let (events, heard) = mpsc::unbounded_channel();
-        let attachments = match Attachments::read() {
-            Ok(attachments) => attachments,
+        let (attachments, known) = match Attachments::read() {
+            Ok(attachments) => (attachments, true),
             Err(error) => {
                 error!(%error, "{STATE_FOLDER} does not read; every sandbox is cut off");
-                Attachments::default()
+                (Attachments::anew()?, false)
             }
         };
         let state = State {
@@ -191,16 +191,21 @@ impl Control {
             events,
         };
         control.use_uplink().await;
-        control.reconcile().await?;
+        control.reconcile(known).await?;
         Ok((Arc::new(control), heard))
     }
 
     /// Holds the file against the links that stand in the gate: what has no
-    /// record loses its link, what has no link loses its record.
-    async fn reconcile(&self) -> anyhow::Result<()> {
+    /// record loses its link, what has no link loses its record. Not `known`: nobody could
+    /// say what the gate has of sandboxes, so all of that goes.
+    async fn reconcile(&self, known: bool) -> anyhow::Result<()> {
         let mut state = self.state.lock().await;
+        let left_out = std::mem::take(&mut state.attachments.left_out);
+        for (id, error) in &left_out {
+            error!(attachment = id, error, "its record does not read; the sandbox is cut off");
+        }
         state.host_networks = self.read_host_networks().await?;
-        let known: HashMap<String, u32> =
+        let recorded: HashMap<String, u32> =
             state.attachments.all.values().map(|one| (link_name(one.id), one.link)).collect();
         let standing = self
             .gate
@@ -209,7 +214,7 @@ impl Control {
                 let mut kept = Vec::new();
                 for link in gate.links()? {
                     let ours = link.name.starts_with('s') && link.kind == "veth";
-                    if ours && known.get(&link.name) == Some(&link.index) {
+                    if ours && recorded.get(&link.name) == Some(&link.index) {
                         kept.push(link.name);
                     } else if ours {
                         gate.remove_link(&link.name)?;
@@ -224,13 +229,23 @@ impl Control {
             .into_iter()
             .filter(|id| !standing.contains(&link_name(*id)))
             .collect();
-        let kept: Vec<u32> =
-            state.attachments.ids().into_iter().filter(|id| !gone.contains(id)).collect();
-        self.commit(rules::gate(&state.host_networks, &kept)).await?;
+        let all = state.attachments.all.values().map(|one| (one.id, one.address));
+        let kept: Vec<_> = all.filter(|(id, _)| !gone.contains(id)).collect();
+        let gate = if known {
+            rules::gate(&state.host_networks, &kept)
+        } else {
+            // Their links are gone already.
+            rules::gate_anew(&state.host_networks)
+        };
+        self.commit(gate).await?;
+        for (id, _) in left_out {
+            // Its address is not known, and stands in the gate no more.
+            self.commit(rules::detached(id, Ipv4Addr::UNSPECIFIED)).await?;
+        }
         for id in gone {
             self.clear(&mut state, id, "ended").await;
         }
-        for id in kept {
+        for (id, _) in kept {
             if let Err(error) = self.stand_again(&mut state, id).await {
                 error!(attachment = id, %error, "the rules cannot stand; the sandbox is cut off");
                 self.clear(&mut state, id, "failed").await;

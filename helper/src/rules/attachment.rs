@@ -9,7 +9,7 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{Defaults, Entry, Protocol, Reach, Target};
 
 use super::{
-    DISPATCH, HELLO_LINK, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain, link_name,
+    DISPATCH, HELLO_LINK, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain, link_name, own,
     questions_chain, reached_chain, report, tls,
 };
 use crate::elements::Elements;
@@ -130,10 +130,6 @@ pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
         t.elements(map, vec![to_chain(&link_name(id), &chain(id))]);
     }
     t
-}
-
-fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
-    concat(vec![text(link_name(id)), text(address.to_string())])
 }
 
 fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
