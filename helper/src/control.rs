@@ -264,6 +264,7 @@ impl Control {
                 seen.begin(id);
             }
         }
+        self.forget_strangers(&state).await?;
         self.store.clean();
         state.attachments.policy = state.policy.version.clone();
         // The record of before is true of all that stands, so a full disk ends nothing.

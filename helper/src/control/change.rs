@@ -1,5 +1,6 @@
 //! Changing what holds for a sandbox, and taking it away.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -205,6 +206,30 @@ impl Control {
         // Still some: all of them go.
         let shut = self.gate.run(move || forget_all(old)).await;
         self.forget_behind_gate(shut.map_err(failed)?.map_err(failed)?).await;
+        Ok(())
+    }
+
+    /// Forgets flows of generations that no sandbox has: of one whose record is lost (N9),
+    /// or of rules that were others when the helper was killed before it had cut (N15).
+    pub(super) async fn forget_strangers(&self, state: &State) -> Result<(), HelperError> {
+        let present: HashSet<u32> =
+            state.attachments.all.values().map(|one| one.generation).collect();
+        // Looked at again: a packet that is on its way may begin one meanwhile.
+        for _ in 0..5 {
+            let present = present.clone();
+            let forget = move || -> io::Result<Vec<Flow>> {
+                let mut conntrack = Conntrack::new()?;
+                let mut strangers = conntrack.all_marked()?;
+                strangers.retain(|flow| !present.contains(&(flow.mark & !UNCHECKED)));
+                strangers.iter().try_for_each(|flow| conntrack.forget(flow))?;
+                Ok(strangers)
+            };
+            let shut = self.gate.run(forget).await.map_err(failed)?.map_err(failed)?;
+            if shut.is_empty() {
+                return Ok(());
+            }
+            self.forget_behind_gate(shut).await;
+        }
         Ok(())
     }
 
