@@ -22,6 +22,8 @@ const LIFE: std::ops::RangeInclusive<u32> = 60..=3_600;
 const GRACE: u64 = 300;
 /// Addresses by name that one sandbox may have open at once.
 const MAX_ANSWERS: usize = 2_048;
+/// Ports of them all.
+const MAX_OPEN_PORTS: usize = 8_192;
 
 /// Seconds since the computer started, also while it slept.
 pub fn now() -> u64 {
@@ -125,9 +127,9 @@ impl Attachment {
         {
             return Ok(None);
         }
-        if self.answers.len() >= MAX_ANSWERS {
+        if !self.answers.contains_key(&key) && self.is_full(entry) {
             self.answers.retain(|_, until| *until > now);
-            if self.answers.len() >= MAX_ANSWERS {
+            if self.is_full(entry) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
@@ -135,6 +137,12 @@ impl Attachment {
         let renewed = self.answers.keys().any(|(_, open)| *open == address);
         self.answers.insert(key, now + life);
         Ok(Some((u32::try_from(life).unwrap_or(u32::MAX), renewed)))
+    }
+
+    /// No address more can be open by this entry.
+    fn is_full(&self, entry: &Entry) -> bool {
+        let ports = || self.answers.keys().map(|(entry, _)| entry.ports().len()).sum::<usize>();
+        self.answers.len() >= MAX_ANSWERS || ports() + entry.ports().len() > MAX_OPEN_PORTS
     }
 
     /// What writes its rules to the gate.

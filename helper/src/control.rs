@@ -36,6 +36,11 @@ use crate::uplink::Uplink;
 const MOST_PER_USER: usize = 128;
 /// Rules of one attachment, timed ones included.
 const MOST_RULES: usize = rcc_dbus::MAX_RULES_PER_CALL;
+/// Ports of all of them: each is an element in the kernel for each address of its rule, and
+/// a line in a record that must fit the memory of a service that starts anew.
+const MOST_PORTS: usize = 4_096;
+/// Bytes that the rules of one call may take, a thousand of the longest ones.
+const MOST_BYTES: usize = 1 << 20;
 /// `NSFS_MAGIC`, linux/magic.h.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
@@ -351,12 +356,29 @@ fn unknown() -> HelperError {
     HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.")
 }
 
-/// Refuses more rules than one call may have.
-pub fn check_count(rules: &[Rule]) -> Result<(), HelperError> {
+/// Refuses more rules than one call may have, and longer ones.
+pub fn check_size(rules: &[Rule]) -> Result<(), HelperError> {
     if rules.len() > MOST_RULES {
         let text =
             format!("{} rules are more than the {MOST_RULES} that one call may have.", rules.len());
         return Err(HelperError::new(Code::LimitReached, text));
+    }
+    let bytes = |rule: &Rule| rule.target.len() + rule.protocol.len() + 2 * rule.ports.len();
+    if rules.iter().map(bytes).sum::<usize>() > MOST_BYTES {
+        return Err(HelperError::new(Code::LimitReached, "These rules are too long for one call."));
+    }
+    Ok(())
+}
+
+/// Refuses more rules, and more ports of them, than a sandbox may have.
+fn check_held(held: &[Held]) -> Result<(), HelperError> {
+    let limit = |text: String| Err(HelperError::new(Code::LimitReached, text));
+    if held.len() > MOST_RULES {
+        return limit(format!("A sandbox has {MOST_RULES} rules at most."));
+    }
+    let ports: usize = held.iter().map(|held| held.entry.ports().len()).sum();
+    if ports > MOST_PORTS {
+        return limit(format!("The rules of a sandbox name {MOST_PORTS} ports at most."));
     }
     Ok(())
 }
@@ -367,7 +389,7 @@ fn take_rules(
     rules: &[Rule],
     until: Option<u64>,
 ) -> Result<(Vec<Held>, Vec<RuleDropped>), HelperError> {
-    check_count(rules)?;
+    check_size(rules)?;
     let mut dropped = Vec::new();
     let mut entries = Vec::new();
     let mut indices = Vec::new();
@@ -394,4 +416,29 @@ fn take_rules(
             .map(|one| RuleDropped { index: indices[one.index], reason: one.reason }),
     );
     Ok((held.into_iter().map(|entry| Held { entry, until }).collect(), dropped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h3_rules_are_bounded_in_number_length_and_ports() {
+        let rule = |ports: u16| Rule::tcp("a.example", &(1..=ports).collect::<Vec<_>>());
+        assert!(check_size(&vec![rule(64); MOST_RULES]).is_ok());
+        assert!(check_size(&vec![rule(1); MOST_RULES + 1]).is_err());
+        let long = Rule::tcp("x".repeat(MOST_BYTES), &[443]);
+        assert!(check_size(&[long]).is_err());
+        let many_ports = Rule::tcp("a.example", &vec![443; MOST_BYTES / 2]);
+        assert!(check_size(&[many_ports]).is_err());
+
+        let held = |count, ports| {
+            let held = Held { entry: rule(ports).to_entry().unwrap(), until: None };
+            check_held(&vec![held; count])
+        };
+        assert!(held(MOST_RULES, 2).is_ok());
+        assert!(held(MOST_RULES + 1, 1).is_err());
+        assert!(held(64, 64).is_ok());
+        assert!(held(65, 64).is_err());
+    }
 }

@@ -14,6 +14,7 @@ use rcc_dbus::{
     Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Reached, Rule, RuleDropped,
     action,
 };
+use rcc_policy::MAX_DOCUMENT;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedFd;
@@ -32,6 +33,9 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// How often the computer is looked at for `Diagnose`, in a second and in a burst; who asks
 /// more often is told what was seen last.
 const DIAGNOSE_RATE: (f64, f64) = (1.0, 10.0);
+
+/// SHA-256 in hexadecimal.
+const MAX_VERSION: usize = 64;
 
 /// See the module.
 pub struct Helper {
@@ -120,7 +124,7 @@ impl Helper {
         netns: OwnedFd,
         rules: Vec<Rule>,
     ) -> Result<Attachment, HelperError> {
-        crate::control::check_count(&rules)?;
+        crate::control::check_size(&rules)?;
         let caller = self.admit("Attach", connection, &header).await?;
         caller.check_may_attach(&self.control.policy().await.policy.defaults.attach)?;
         let soon = |buckets: &mut HashMap<u32, Bucket>| {
@@ -144,7 +148,7 @@ impl Helper {
         expires_in: u32,
     ) -> Result<Vec<RuleDropped>, HelperError> {
         // Before anybody is asked: a prompt must not keep a large call in memory.
-        crate::control::check_count(&rules)?;
+        crate::control::check_size(&rules)?;
         self.admit_to("SetRules", id, connection, &header).await?;
         self.control.set_rules(id, &rules, expires_in).await
     }
@@ -267,6 +271,11 @@ impl Helper {
         expected_version: String,
     ) -> Result<String, HelperError> {
         action_of("ReplacePolicy")?;
+        // Before anybody is asked, as for rules.
+        if document.len() > MAX_DOCUMENT || expected_version.len() > MAX_VERSION {
+            let text = "The list of allowed hosts is too long.";
+            return Err(HelperError::new(Code::InvalidPolicy, text));
+        }
         let Ok(_one_at_a_time) = self.editing.try_lock() else {
             let text =
                 "Somebody else is changing the list of allowed hosts; try again in a moment.";

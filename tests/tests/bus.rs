@@ -142,8 +142,13 @@ fn h3_hostile_arguments_are_refused_and_cost_little() {
     let many = vec![Rule::tcp("a.example", &[443]); 10_000];
     refused(ann.call(&Call::SetRules(sandbox.id, many, 0)), "LimitReached");
     refused(ann.call(&Call::SetRules(sandbox.id, vec![], u32::MAX)), "InvalidArgument");
+    let long = vec![Rule::tcp("x".repeat(1 << 20), &[443])];
+    refused(ann.call(&Call::SetRules(sandbox.id, long, 0)), "LimitReached");
+    let ports: Vec<u16> = (1..=64).collect();
+    let many_ports = (1..=65).map(|n| Rule::tcp(format!("{n}.a.example"), &ports)).collect();
+    refused(ann.call(&Call::SetRules(sandbox.id, many_ports, 0)), "LimitReached");
     let bad = [
-        Rule::tcp("x".repeat(1 << 20), &[443]),
+        Rule::tcp("x".repeat(1 << 16), &[443]),
         Rule::tcp("a\u{1b}[31m.example", &[443]),
         Rule::tcp("*", &[443]),
         Rule::tcp("", &[443]),

@@ -7,7 +7,7 @@ use nix::libc;
 use rcc_dbus::{Attachment as Offer, Code, HelperError, Rule, RuleDropped};
 use tracing::info;
 
-use super::{Control, MOST_PER_USER, NSFS_MAGIC, State, failed, take_rules};
+use super::{Control, MOST_PER_USER, NSFS_MAGIC, State, check_held, failed, take_rules};
 use crate::attachments::{Attachment, now};
 use crate::ioctl;
 use crate::netlink::{Mac, Rtnl, random_mac};
@@ -35,6 +35,7 @@ impl Control {
             return Err(HelperError::new(Code::LimitReached, text));
         }
         let (held, dropped) = take_rules(&state.policy, rules, None)?;
+        check_held(&held)?;
         let Some(address) = state.attachments.next_address(now()) else {
             return Err(HelperError::new(
                 Code::LimitReached,

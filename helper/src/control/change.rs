@@ -8,7 +8,7 @@ use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
 use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
 use tracing::{error, info, warn};
 
-use super::{Control, Event, MOST_RULES, State, failed, hellos, take_rules, unknown};
+use super::{Control, Event, State, check_held, failed, hellos, take_rules, unknown};
 use crate::attachments::{Attachment, Held, now};
 use crate::layout::UNCHECKED;
 use crate::netlink::Rtnl;
@@ -47,10 +47,7 @@ impl Control {
                 None => held.push(fresh),
             }
         }
-        if held.len() > MOST_RULES {
-            let text = format!("A sandbox has {MOST_RULES} rules at most.");
-            return Err(HelperError::new(Code::LimitReached, text));
-        }
+        check_held(&held)?;
         let count = held.len();
         self.replace_rules(&mut state, id, false, |one| one.held = held).await?;
         let uid = state.attachments.all.get(&id).map_or(0, |one| one.uid);
