@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -38,6 +38,24 @@ pub struct Held {
     pub entry: Entry,
     /// `None` for one that stays.
     pub until: Option<u64>,
+}
+
+/// What the kernel must hear of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Ports that nothing else opens for longer.
+    pub ports: Vec<u16>,
+    /// For so many seconds.
+    pub seconds: u32,
+    /// It may have them already, with another life.
+    pub renewed: bool,
+    /// Until when the same answer was open before.
+    pub before: Option<u64>,
+}
+
+/// What the two open is in one set, if their ports are the same.
+fn same_set(one: &Entry, other: &Entry) -> bool {
+    one.protocol() == other.protocol() && one.reach() == other.reach()
 }
 
 /// One sandbox's link.
@@ -102,14 +120,13 @@ impl Attachment {
 
     /// Keeps the answers of entries that still hold and have not expired.
     pub fn prune_answers(&mut self, policy: &Policy, now: u64) {
-        let held: std::collections::HashSet<&Entry> =
+        let held: HashSet<&Entry> =
             policy.entries.iter().chain(self.held.iter().map(|held| &held.entry)).collect();
         self.answers.retain(|(entry, _), until| *until > now && held.contains(entry));
     }
 
-    /// Notes that `entry` opens `address`, and says for how many seconds the kernel
-    /// must hear of it, and whether it may have the address already with another
-    /// life; `None` when it knows it for long enough.
+    /// Notes that `entry` opens `address`, and says what the kernel must hear of it;
+    /// `None` when it knows it for long enough.
     ///
     /// # Errors
     /// `StorageFull` when the sandbox has as many addresses open as it may.
@@ -119,7 +136,7 @@ impl Attachment {
         address: Ipv4Addr,
         ttl: u32,
         now: u64,
-    ) -> io::Result<Option<(u32, bool)>> {
+    ) -> io::Result<Option<Opening>> {
         let life = u64::from(ttl.clamp(*LIFE.start(), *LIFE.end())) + GRACE;
         let key = (entry.clone(), address);
         if let Some(until) = self.answers.get(&key)
@@ -133,10 +150,30 @@ impl Attachment {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
+        let until = now + life;
+        // The kernel has one life for a port, whatever opened it: the longest one (N7).
+        let longer: HashSet<u16> = self
+            .answers
+            .iter()
+            .filter(|((other, open), end)| {
+                *open == address && **end >= until && same_set(other, entry)
+            })
+            .flat_map(|((other, _), _)| other.ports().iter().copied())
+            .collect();
+        let ports = entry.ports().iter().copied().filter(|port| !longer.contains(port)).collect();
         // By this entry or another one with the same ports.
         let renewed = self.answers.keys().any(|(_, open)| *open == address);
-        self.answers.insert(key, now + life);
-        Ok(Some((u32::try_from(life).unwrap_or(u32::MAX), renewed)))
+        let before = self.answers.insert(key, until);
+        let seconds = u32::try_from(life).unwrap_or(u32::MAX);
+        Ok(Some(Opening { ports, seconds, renewed, before }))
+    }
+
+    /// Takes back what was noted, since the kernel did not hear of it.
+    pub fn unnote_answer(&mut self, key: (Entry, Ipv4Addr), before: Option<u64>) {
+        match before {
+            Some(until) => drop(self.answers.insert(key, until)),
+            None => drop(self.answers.remove(&key)),
+        }
     }
 
     /// No address more can be open by this entry.
@@ -166,7 +203,6 @@ impl Attachment {
                     entry,
                     address: *address,
                     seconds: u32::try_from(until - now).unwrap_or(u32::MAX),
-                    renewed: false,
                 })
                 .collect(),
             generation: self.generation,
@@ -336,7 +372,7 @@ mod tests {
 
     #[test]
     fn n9_numbers_that_are_given_out_after_all_were_forgotten_are_others() {
-        let mut numbers = std::collections::HashSet::new();
+        let mut numbers = HashSet::new();
         for _ in 0..100 {
             let mut one = Attachments::anew().unwrap();
             numbers.insert(one.next_id());
@@ -355,10 +391,39 @@ mod tests {
         let mut one = attachment(1, [198, 18, 0, 16].into());
         let entry = one.held[0].entry.clone();
         let fresh: Ipv4Addr = [203, 0, 113, 9].into();
-        let mut note = |ttl, now| one.note_answer(&entry, fresh, ttl, now).unwrap();
+        let mut note = |ttl, now| {
+            let opening = one.note_answer(&entry, fresh, ttl, now).unwrap();
+            opening.map(|opening| (opening.seconds, opening.renewed))
+        };
         assert_eq!(note(5, 100), Some((360, false)));
         assert_eq!(note(5, 101), None);
         assert_eq!(note(5, 300), Some((360, true)));
         assert_eq!(note(1_000_000, 300), Some((3_900, true)));
+    }
+
+    #[test]
+    fn n7_a_short_answer_shortens_no_long_one() {
+        let mut one = attachment(1, [198, 18, 0, 16].into());
+        let fresh: Ipv4Addr = [203, 0, 113, 9].into();
+        let entry =
+            |name: &str, ports: &[u16], protocol| Entry::new(name, ports, protocol, false).unwrap();
+        let mut ports = |entry: &Entry, ttl| {
+            one.note_answer(entry, fresh, ttl, 100).unwrap().map(|opening| opening.ports)
+        };
+        let long = entry("long.example", &[443, 8_443], Protocol::Tcp);
+        let short = entry("short.example", &[80, 443], Protocol::Tcp);
+        let other = entry("other.example", &[443], Protocol::Udp);
+        assert_eq!(ports(&long, 3_600), Some(vec![443, 8_443]));
+        assert_eq!(ports(&short, 60), Some(vec![80]));
+        assert_eq!(ports(&other, 60), Some(vec![443]), "of another protocol");
+        assert_eq!(ports(&short, 1_000), Some(vec![80]));
+        // What the kernel did not take is not known as open.
+        let key = (long.clone(), fresh);
+        let before = one.answers[&key];
+        let opening = one.note_answer(&long, fresh, 3_600, 2_000).unwrap().unwrap();
+        one.unnote_answer(key.clone(), opening.before);
+        assert_eq!(one.answers[&key], before);
+        one.unnote_answer(key.clone(), None);
+        assert!(!one.answers.contains_key(&key));
     }
 }

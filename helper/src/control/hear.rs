@@ -27,6 +27,10 @@ const MOST_AT_ONCE: usize = 64 << 10;
 /// Entries that one name can reasonably match.
 const MAX_ENTRIES: usize = 64;
 
+/// An address that was opened: of which sandbox, by which entry, and until when it was
+/// open before.
+type Noted = (u32, (Entry, Ipv4Addr), Option<u64>);
+
 impl State {
     fn keep_untold(&mut self, what: Blocked, count: u32) {
         if self.untold.len() < MOST_REFUSALS || self.untold.contains_key(&what) {
@@ -55,14 +59,14 @@ impl Control {
             let noted = std::mem::take(&mut noted);
             if let Err(error) = self.commit_elements(piece).await {
                 warn!(%error, "could not open addresses");
-                for (id, key) in noted {
+                for (id, key, before) in noted.into_iter().rev() {
                     if let Some(one) = state.attachments.all.get_mut(&id) {
-                        one.answers.remove(&key);
+                        one.unnote_answer(key, before);
                     }
                 }
                 results[begun..].fill(Err(()));
             } else {
-                for (id, key) in noted {
+                for (id, key, _) in noted {
                     opened.entry(id).or_default().push(key);
                 }
             }
@@ -298,7 +302,7 @@ fn open(
     publication: &Publication,
     now: u64,
     changes: &mut Elements,
-    noted: &mut Vec<(u32, (Entry, Ipv4Addr))>,
+    noted: &mut Vec<Noted>,
 ) -> Published {
     let policy = &state.policy.policy;
     let one = state.attachments.all.get_mut(&publication.id).ok_or(())?;
@@ -327,12 +331,9 @@ fn open(
             if !by_name || !answer_may_open(*address, entry.private()) {
                 continue;
             }
-            if let Some((seconds, renewed)) =
-                one.note_answer(entry, v4, publication.ttl, now).map_err(drop)?
-            {
-                let answer = rules::Answered { entry, address: v4, seconds, renewed };
-                rules::answered(changes, one.id, &answer);
-                noted.push((one.id, (entry.clone(), v4)));
+            if let Some(opening) = one.note_answer(entry, v4, publication.ttl, now).map_err(drop)? {
+                rules::answered(changes, one.id, entry, v4, &opening);
+                noted.push((one.id, (entry.clone(), v4), opening.before));
             }
             if !opened.contains(address) {
                 opened.push(*address);

@@ -12,6 +12,7 @@ use super::{
     DISPATCH, HELLO_LINK, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain, link_name, own,
     questions_chain, reached_chain, report, tls,
 };
+use crate::attachments::Opening;
 use crate::elements::Elements;
 use crate::layout::{HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -86,8 +87,6 @@ pub struct Answered<'a> {
     pub address: Ipv4Addr,
     /// What is left of its life, in seconds, at least 1.
     pub seconds: u32,
-    /// It is in the set already, with another life.
-    pub renewed: bool,
 }
 
 /// Makes chain and sets of an attachment, or replaces all that is in them, in
@@ -268,15 +267,20 @@ fn flow_element(
 /// Opens an address that the resolver found. One that is there already is written
 /// twice with a removal in between, so that it gets the new life; all in one
 /// transaction.
-pub fn answered(changes: &mut Elements, id: u32, answer: &Answered<'_>) {
-    let entry = answer.entry;
+pub fn answered(
+    changes: &mut Elements,
+    id: u32,
+    entry: &Entry,
+    address: Ipv4Addr,
+    opening: &Opening,
+) {
     let set = set_name(id, true, entry.reach());
-    let key = |port: &u16| (answer.address, entry.protocol(), *port);
-    let keys: Vec<_> = entry.ports().iter().map(key).collect();
-    changes.add(&set, &keys, answer.seconds);
-    if answer.renewed {
+    let key = |port: &u16| (address, entry.protocol(), *port);
+    let keys: Vec<_> = opening.ports.iter().map(key).collect();
+    changes.add(&set, &keys, opening.seconds);
+    if opening.renewed {
         changes.remove(&set, &keys);
-        changes.add(&set, &keys, answer.seconds);
+        changes.add(&set, &keys, opening.seconds);
     }
 }
 
