@@ -329,11 +329,11 @@ impl Attachments {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use rcc_policy::Protocol;
 
-    pub(super) fn attachment(id: u32, address: Ipv4Addr) -> Attachment {
+    pub(crate) fn attachment(id: u32, address: Ipv4Addr) -> Attachment {
         let entry = Entry::new("a.example", &[443], Protocol::Tcp, false).unwrap();
         Attachment {
             id,

@@ -7,6 +7,7 @@ mod change;
 mod hear;
 mod hellos;
 mod policy;
+mod publish;
 
 use std::collections::HashMap;
 use std::io;
@@ -421,6 +422,18 @@ fn take_rules(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) fn state() -> State {
+        State {
+            policy: Arc::default(),
+            uplink: Uplink::Any,
+            attachments: Attachments::default(),
+            sockets: HashMap::new(),
+            host_networks: Vec::new(),
+            blocked: HashMap::new(),
+            untold: HashMap::new(),
+        }
+    }
 
     #[test]
     fn h3_rules_are_bounded_in_number_length_and_ports() {

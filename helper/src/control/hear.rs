@@ -1,35 +1,24 @@
 //! What the resolver and the kernel say.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{HelperError, Rule};
-use rcc_policy::{Entry, Name, Target};
+use rcc_policy::Name;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::{Blocked, Control, Event, Publication, Published, State, failed};
+use super::{Blocked, Control, Event, State, failed};
 use crate::attachments::{Attachment, now};
-use crate::elements::Elements;
 use crate::host;
 use crate::netlink::{Removed, Rtnl};
-
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
-use crate::rules::{self, answer_may_open};
+use crate::rules;
 use crate::uplink::Uplink;
 
 /// Different things that may wait to be logged, or told, of all sandboxes.
 const MOST_REFUSALS: usize = 1_000;
-/// Bytes of changes that are handed to the kernel at once.
-const MOST_AT_ONCE: usize = 64 << 10;
-/// Entries that one name can reasonably match.
-const MAX_ENTRIES: usize = 64;
-
-/// An address that was opened: of which sandbox, by which entry, and until when it was
-/// open before.
-type Noted = (u32, (Entry, Ipv4Addr), Option<u64>);
 
 impl State {
     fn keep_untold(&mut self, what: Blocked, count: u32) {
@@ -40,56 +29,6 @@ impl State {
 }
 
 impl Control {
-    /// Opens what the resolver found, as far as the policy allows: first the set,
-    /// then the answer. Many at once, in one transaction.
-    pub async fn publish(&self, publications: &[Publication]) -> Vec<Published> {
-        let mut state = self.state.lock().await;
-        let now = now();
-        let mut changes = Elements::default();
-        let mut noted = Vec::new();
-        let mut results: Vec<Published> = Vec::new();
-        let mut opened: BTreeMap<u32, Vec<(Entry, Ipv4Addr)>> = BTreeMap::new();
-        let mut begun = 0;
-        for (number, publication) in publications.iter().enumerate() {
-            results.push(open(&mut state, publication, now, &mut changes, &mut noted));
-            if changes.size() < MOST_AT_ONCE && number + 1 < publications.len() {
-                continue;
-            }
-            let piece = std::mem::take(&mut changes);
-            let noted = std::mem::take(&mut noted);
-            if let Err(error) = self.commit_elements(piece).await {
-                warn!(%error, "could not open addresses");
-                for (id, key, before) in noted.into_iter().rev() {
-                    if let Some(one) = state.attachments.all.get_mut(&id) {
-                        one.unnote_answer(key, before);
-                    }
-                }
-                results[begun..].fill(Err(()));
-            } else {
-                for (id, key, _) in noted {
-                    opened.entry(id).or_default().push(key);
-                }
-            }
-            begun = results.len();
-        }
-        // On a memory file system, so this costs microseconds; a helper that is
-        // killed now knows afterwards what is open (N11).
-        for (id, keys) in opened {
-            if let Err(error) = state.attachments.write_opened(id, &keys) {
-                error!(%error, "could not write the state");
-            }
-        }
-        results
-    }
-
-    async fn commit_elements(&self, changes: Elements) -> io::Result<()> {
-        // What is open for long enough already is the usual answer.
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.gate.run(move || changes.commit()).await.map_err(io::Error::other)?
-    }
-
     /// Tells a new resolver everything.
     pub async fn brief_resolver(&self) -> Result<(), HelperError> {
         let state = self.state.lock().await;
@@ -293,52 +232,4 @@ impl Control {
             Err(error) => error!(%error, "the host's table cannot be put up"),
         }
     }
-}
-
-/// Opens one publication within the transaction. The resolver is believed in
-/// nothing: entries, addresses and their number are checked here.
-fn open(
-    state: &mut State,
-    publication: &Publication,
-    now: u64,
-    changes: &mut Elements,
-    noted: &mut Vec<Noted>,
-) -> Published {
-    let policy = &state.policy.policy;
-    let one = state.attachments.all.get_mut(&publication.id).ok_or(())?;
-    if one.revision != publication.revision
-        || !one.connected
-        || publication.addresses.len() > MAX_ADDRESSES
-        || publication.administrators.len() + publication.users.len() > MAX_ENTRIES
-    {
-        return Err(());
-    }
-    let mut entries = Vec::new();
-    for number in &publication.administrators {
-        entries.push(policy.entries.get(*number as usize).ok_or(())?.clone());
-    }
-    for number in &publication.users {
-        entries.push(one.held.get(*number as usize).ok_or(())?.entry.clone());
-    }
-    let mut opened = Vec::new();
-    for address in &publication.addresses {
-        let IpAddr::V4(v4) = *address else { continue };
-        if state.host_networks.iter().any(|net| net.contains(address)) {
-            continue;
-        }
-        for entry in &entries {
-            let by_name = matches!(entry.target(), Target::Host(_));
-            if !by_name || !answer_may_open(*address, entry.private()) {
-                continue;
-            }
-            if let Some(opening) = one.note_answer(entry, v4, publication.ttl, now).map_err(drop)? {
-                rules::answered(changes, one.id, entry, v4, &opening);
-                noted.push((one.id, (entry.clone(), v4), opening.before));
-            }
-            if !opened.contains(address) {
-                opened.push(*address);
-            }
-        }
-    }
-    Ok(opened)
 }
