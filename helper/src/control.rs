@@ -8,6 +8,7 @@ mod hear;
 mod hellos;
 mod policy;
 mod publish;
+mod refusals;
 
 use std::collections::HashMap;
 use std::io;
@@ -19,6 +20,7 @@ use rcc_dbus::{AttachmentInfo, BlockedReason, Code, HelperError, Rule, RuleDropp
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::error;
 
+use self::refusals::Refusals;
 use crate::attachments::{Attachment, Attachments, Held, now};
 use crate::firewalls::{self, Firewalls};
 use crate::host;
@@ -119,9 +121,9 @@ struct State {
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
     /// Refused since the log was last written.
-    blocked: HashMap<Blocked, u32>,
+    blocked: Refusals,
     /// Refused while nobody of the user's watched.
-    untold: HashMap<Blocked, u32>,
+    untold: Refusals,
 }
 
 /// See the module.
@@ -177,8 +179,8 @@ impl Control {
             attachments,
             sockets: HashMap::new(),
             host_networks: Vec::new(),
-            blocked: HashMap::new(),
-            untold: HashMap::new(),
+            blocked: Refusals::default(),
+            untold: Refusals::default(),
         };
         let control = Self {
             gate,
@@ -430,8 +432,8 @@ mod tests {
             attachments: Attachments::default(),
             sockets: HashMap::new(),
             host_networks: Vec::new(),
-            blocked: HashMap::new(),
-            untold: HashMap::new(),
+            blocked: Refusals::default(),
+            untold: Refusals::default(),
         }
     }
 

@@ -273,7 +273,8 @@ impl Control {
         let Some(one) = state.attachments.remove(id, now()) else { return };
         state.sockets.remove(&id);
         self.store.forget(id);
-        state.blocked.retain(|blocked, _| blocked.id != id);
+        state.blocked.take_of(id);
+        state.untold.take_of(id);
         if let Ok(mut seen) = self.seen.lock() {
             seen.forget(id);
         }

@@ -1,6 +1,5 @@
 //! What the resolver and the kernel say.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rcc_dbus::{HelperError, Rule};
@@ -16,17 +15,6 @@ use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules;
 use crate::uplink::Uplink;
-
-/// Different things that may wait to be logged, or told, of all sandboxes.
-const MOST_REFUSALS: usize = 1_000;
-
-impl State {
-    fn keep_untold(&mut self, what: Blocked, count: u32) {
-        if self.untold.len() < MOST_REFUSALS || self.untold.contains_key(&what) {
-            *self.untold.entry(what).or_default() += count;
-        }
-    }
-}
 
 impl Control {
     /// Tells a new resolver everything.
@@ -62,8 +50,7 @@ impl Control {
         if what.host.is_empty() {
             what.host = self.name_behind(one, &what.address);
         }
-        if state.blocked.len() < MOST_REFUSALS || state.blocked.contains_key(&what) {
-            *state.blocked.entry(what).or_default() += 1;
+        if state.blocked.count(what, 1) {
             self.refusals.notify_one();
         }
     }
@@ -111,30 +98,44 @@ impl Control {
     pub async fn flush(&self, watches: impl Fn(u32) -> bool) {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        for (what, count) in std::mem::take(&mut state.blocked) {
-            let Some(one) = state.attachments.all.get(&what.id) else { continue };
-            let (uid, attachment, reason) = (one.uid, what.id, what.reason.as_str());
-            info!(event = "blocked", uid, attachment, reason, count, "blocked");
-            // Names of hosts are personal: only at debug level.
-            let Blocked { host, address, port, .. } = &what;
-            tracing::debug!(host, address, port, "blocked what");
-            state.keep_untold(what, count);
+        for id in state.untold.ids() {
+            let Some(one) = state.attachments.all.get(&id) else {
+                state.untold.take_of(id);
+                continue;
+            };
+            let uid = one.uid;
+            if watches(uid) {
+                let before = state.untold.take_of(id).into_iter();
+                before.for_each(|(what, count)| self.tell(uid, what, count));
+            }
         }
-        let owners = &state.attachments.all;
-        let (now, later): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut state.untold)
-            .into_iter()
-            .filter(|(what, _)| owners.contains_key(&what.id))
-            .partition(|(what, _)| owners.get(&what.id).is_some_and(|one| watches(one.uid)));
-        state.untold = later;
-        for (what, count) in now {
-            let Some(one) = state.attachments.all.get(&what.id) else { continue };
-            let _ = self.events.send(Event::Blocked { uid: one.uid, what, count });
+        for id in state.blocked.ids() {
+            let of_it = state.blocked.take_of(id);
+            let Some(one) = state.attachments.all.get(&id) else { continue };
+            let (uid, watched) = (one.uid, watches(one.uid));
+            for (what, count) in of_it {
+                let reason = what.reason.as_str();
+                info!(event = "blocked", uid, attachment = id, reason, count, "blocked");
+                // Names of hosts are personal: only at debug level.
+                let Blocked { host, address, port, .. } = &what;
+                tracing::debug!(host, address, port, "blocked what");
+                // Who is told needs no room here.
+                if watched {
+                    self.tell(uid, what, count);
+                } else {
+                    state.untold.count(what, count);
+                }
+            }
         }
+    }
+
+    fn tell(&self, uid: u32, what: Blocked, count: u32) {
+        let _ = self.events.send(Event::Blocked { uid, what, count });
     }
 
     /// Takes back what nobody was there to hear any more, for the next who watches.
     pub async fn untold(&self, what: Blocked, count: u32) {
-        self.state.lock().await.keep_untold(what, count);
+        self.state.lock().await.untold.count(what, count);
     }
 
     /// Waits until all events that there were have been sent.
