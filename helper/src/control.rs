@@ -117,6 +117,8 @@ struct State {
     policy: Arc<InForce>,
     /// By which interface sandboxes leave the host.
     uplink: Uplink,
+    /// The host's table is of just this one; not, when it could not be put up.
+    uplink_stands: bool,
     attachments: Attachments,
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
@@ -176,6 +178,7 @@ impl Control {
         let state = State {
             policy: Arc::new(policy),
             uplink,
+            uplink_stands: false,
             attachments,
             sockets: HashMap::new(),
             host_networks: Vec::new(),
@@ -198,7 +201,7 @@ impl Control {
             store,
             events,
         };
-        control.use_uplink().await;
+        control.use_uplink().await?;
         control.reconcile(known).await?;
         Ok((Arc::new(control), heard))
     }
@@ -429,6 +432,7 @@ mod tests {
         State {
             policy: Arc::default(),
             uplink: Uplink::Any,
+            uplink_stands: true,
             attachments: Attachments::default(),
             sockets: HashMap::new(),
             host_networks: Vec::new(),

@@ -340,8 +340,7 @@ impl Helper {
         let policy = aside(InForce::read).await?;
         self.control.use_policy(policy).await?;
         self.control.host_changed().await?;
-        self.control.restore_host().await;
-        Ok(())
+        self.control.restore_host().await
     }
 
     async fn setup(

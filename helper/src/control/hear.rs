@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use rcc_dbus::{HelperError, Rule};
+use rcc_dbus::{Code, HelperError, Rule};
 use rcc_policy::Name;
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -14,7 +14,7 @@ use crate::netlink::{Removed, Rtnl};
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules;
-use crate::uplink::Uplink;
+use crate::uplink;
 
 impl Control {
     /// Tells a new resolver everything.
@@ -210,14 +210,14 @@ impl Control {
     }
 
     /// Puts the host's table up again.
-    pub async fn restore_host(&self) {
-        let state = self.state.lock().await;
-        self.put_up_host(&state.uplink).await;
+    pub async fn restore_host(&self) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
+        self.put_up_host(&mut state).await
     }
 
     /// Puts the host's table up. While it cannot stand, the link to the host is down.
-    pub(super) async fn put_up_host(&self, uplink: &Uplink) {
-        let uplink = uplink.clone();
+    pub(super) async fn put_up_host(&self, state: &mut State) -> Result<(), HelperError> {
+        let uplink = state.uplink.clone();
         let restore = move || -> anyhow::Result<()> {
             let mut rtnl = Rtnl::new()?;
             let index = rtnl.index(rules::HOST_LINK)?;
@@ -227,10 +227,17 @@ impl Control {
             }
             Ok(host::link_up(&mut rtnl)?)
         };
-        match self.host.run(restore).await {
-            Ok(Ok(())) => info!(event = "restored", "the host's table was put up again"),
-            Ok(Err(error)) => error!(%error, "the host's table cannot be put up"),
-            Err(error) => error!(%error, "the host's table cannot be put up"),
-        }
+        let restored = self.host.run(restore).await.map_err(anyhow::Error::from);
+        let restored = restored.and_then(|restored| restored);
+        state.uplink_stands = restored.is_ok();
+        restored.map_err(|error| {
+            // The next helper puts it up, whatever it is then.
+            uplink::forget();
+            error!(%error, "the host's table cannot be put up");
+            let text = format!("The computer's own table could not be put up: {error:#}. Sandboxes reach nothing until it stands.");
+            HelperError::new(Code::Failed, text)
+        })?;
+        info!(event = "restored", "the host's table was put up again");
+        Ok(())
     }
 }
