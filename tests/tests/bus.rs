@@ -255,6 +255,29 @@ fn h4_a_polkit_that_hangs_or_is_gone_is_a_refusal() {
     assert!(sandbox.reach("allowed.example", 443).is_ok(), "what stands goes on");
 }
 
+/// A prompt that a user leaves open is that user's: an administrator edits meanwhile.
+#[test]
+fn h4_a_prompt_that_is_left_open_keeps_no_administrator_out() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    let mut root = lab.person((0, "root")).expect("root");
+    let mut again = lab.person(ANN).expect("her other window");
+    let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
+    let change = || Call::ReplacePolicy(WIDER.into(), version.clone());
+    // Nobody is answered yet, neither she nor root.
+    let polkit = Held::new(&lab);
+    ann.send(&change()).expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    refused(again.call(&change()), "LimitReached");
+    refused(again.call(&Call::Setup(vec!["boot".into()])), "LimitReached");
+    root.send(&change()).expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    drop(polkit);
+    root.answer::<String>().expect("it is an administrator's to change");
+    refused(ann.answer(), "NotAuthorized");
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_ok());
+    refused(again.call(&change()), "VersionConflict");
+}
+
 /// Three hundred calls without a pause, a hundred at a time: another user is served, in time,
 /// and none of it counts for the other.
 #[test]
