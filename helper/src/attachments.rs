@@ -24,6 +24,8 @@ const GRACE: u64 = 300;
 const MAX_ANSWERS: usize = 2_048;
 /// Ports of them all.
 const MAX_OPEN_PORTS: usize = 8_192;
+/// Disconnected namespaces that are remembered without a link.
+const MOST_LOCKED: usize = 1_000;
 
 /// Seconds since the computer started, also while it slept.
 pub fn now() -> u64 {
@@ -250,6 +252,9 @@ pub struct Attachments {
     last_revision: u64,
     last_offset: u32,
     resting: Vec<(Ipv4Addr, u64)>,
+    /// Namespaces whose sandboxes an administrator had disconnected when they lost their
+    /// links: their users do not plug another one in.
+    locked: Vec<NetnsId>,
 }
 
 impl Attachments {
@@ -319,7 +324,23 @@ impl Attachments {
     pub fn remove(&mut self, id: u32, now: u64) -> Option<Attachment> {
         let gone = self.all.remove(&id)?;
         self.resting.push((gone.address, now + REST));
+        if gone.locked {
+            // Most of them are dead already. The oldest goes.
+            if self.locked.len() >= MOST_LOCKED {
+                self.locked.remove(0);
+            }
+            self.locked.push(gone.netns);
+        }
         Some(gone)
+    }
+
+    /// An administrator disconnected what lives in this namespace. One that the gate has
+    /// not `met` is another one, with the number of one that died.
+    pub fn is_locked(&mut self, netns: NetnsId, met: bool) -> bool {
+        if !met {
+            self.locked.retain(|locked| *locked != netns);
+        }
+        self.locked.contains(&netns)
     }
 
     /// The attachment behind a link of the gate.
@@ -384,6 +405,25 @@ pub(crate) mod tests {
         }
         // Two of two hundred may be the same by chance, once in a hundred thousand times.
         assert!(numbers.len() >= 199, "{}", numbers.len());
+    }
+
+    #[test]
+    fn h1_what_an_administrator_disconnected_is_remembered_while_it_lives() {
+        let mut attachments = Attachments::default();
+        let mut one = attachment(1, [198, 18, 0, 16].into());
+        let netns = one.netns;
+        one.locked = true;
+        attachments.all.insert(1, one.clone());
+        attachments.remove(1, 0);
+        assert!(attachments.is_locked(netns, true));
+        assert!(!attachments.is_locked(NetnsId { device: 4, inode: 10 }, true));
+        // Another namespace has its number now, and keeps it.
+        assert!(!attachments.is_locked(netns, false));
+        assert!(!attachments.is_locked(netns, true));
+        one.locked = false;
+        attachments.all.insert(1, one);
+        attachments.remove(1, 0);
+        assert!(!attachments.is_locked(netns, true));
     }
 
     #[test]

@@ -367,8 +367,14 @@ impl Rtnl {
         Ok(answers.into_iter().filter_map(to_link).map(|link| link.name).collect())
     }
 
-    /// The number under which this namespace knows another one. The kernel
-    /// forgets it when the other one dies.
+    /// This namespace had to do with the one behind the descriptor before: it has a number
+    /// for it, which the kernel forgets when the other one dies.
+    pub fn has_met(&mut self, namespace: i32) -> io::Result<bool> {
+        let fd = u32::try_from(namespace).map_err(io::Error::other)?;
+        Ok(self.number_of(fd)?.is_some())
+    }
+
+    /// The number under which this namespace knows another one, given where it has none.
     fn namespace_id(&mut self, namespace: i32) -> io::Result<i32> {
         let fd = u32::try_from(namespace).map_err(io::Error::other)?;
         let mut assign = NsidMessage::default();
@@ -377,10 +383,15 @@ impl Rtnl {
             Err(error) if error.raw_os_error() != Some(nix::libc::EEXIST) => return Err(error),
             _ => {}
         }
+        let id = self.number_of(fd)?;
+        id.ok_or_else(|| io::Error::other("the kernel gave the namespace no number"))
+    }
+
+    fn number_of(&mut self, fd: u32) -> io::Result<Option<i32>> {
         let mut get = NsidMessage::default();
         get.attributes = vec![NsidAttribute::Fd(fd)];
         let answers = self.ask(RouteNetlinkMessage::GetNsId(get), 0, 1)?;
-        let id = answers.into_iter().find_map(|answer| match answer {
+        Ok(answers.into_iter().find_map(|answer| match answer {
             RouteNetlinkMessage::NewNsId(message) => {
                 message.attributes.into_iter().find_map(|attribute| match attribute {
                     NsidAttribute::Id(id) if id >= 0 => Some(id),
@@ -388,8 +399,7 @@ impl Rtnl {
                 })
             }
             _ => None,
-        });
-        id.ok_or_else(|| io::Error::other("the kernel gave the namespace no number"))
+        }))
     }
 }
 

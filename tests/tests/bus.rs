@@ -360,6 +360,26 @@ fn an_administrators_disconnect_is_not_undone_by_the_user() {
     assert!(sandbox.reach("allowed.example", 443).is_err());
     root.set_connected(sandbox.id, true).expect("on");
     assert!(sandbox.reach("allowed.example", 443).is_ok());
+
+    // Nor by another link in the place of the one that is off, whoever takes that away.
+    root.set_connected(sandbox.id, false).expect("off");
+    ann.detach(sandbox.id).expect("her own");
+    refused(ann.call(&Call::Attach(sandbox.pid, vec![])), "NotAuthorized");
+    let second = lab.sandbox(&mut ann, &[]).expect("another one is another one");
+    root.set_connected(second.id, false).expect("off");
+    second.shell("ip link del eth0").expect("her own end");
+    wait_for(|| ann.list().is_ok_and(|list| list.is_empty())).expect("it is gone");
+    refused(ann.call(&Call::Attach(second.pid, vec![])), "NotAuthorized");
+    send_signal(lab.helper().expect("a helper"), nix::sys::signal::Signal::SIGKILL);
+    wait_for(|| lab.helper().is_none()).expect("it ends");
+    for pid in [sandbox.pid, second.pid] {
+        wait_for(|| ann.list().is_ok()).expect("the next helper");
+        refused(ann.call(&Call::Attach(pid, vec![])), "NotAuthorized");
+    }
+    // One that took nothing away plugs in again.
+    let third = lab.sandbox(&mut ann, &[]).expect("one more");
+    ann.detach(third.id).expect("her own");
+    ann.attach(third.pid, &[]).expect("again");
 }
 
 #[test]

@@ -56,6 +56,8 @@ struct Shared {
     last_revision: u64,
     last_offset: u32,
     resting: Vec<(Ipv4Addr, u64)>,
+    #[serde(default)]
+    locked: Vec<NetnsId>,
 }
 
 /// One sandbox. Rules stand in it as on the wire and are checked again when read.
@@ -151,6 +153,7 @@ fn read(folder: &Path) -> io::Result<Attachments> {
         last_revision: shared.last_revision,
         last_offset: shared.last_offset,
         resting: shared.resting,
+        locked: shared.locked,
     })
 }
 
@@ -196,6 +199,7 @@ fn write_shared(attachments: &Attachments, folder: &Path) -> io::Result<()> {
         last_revision: attachments.last_revision,
         last_offset: attachments.last_offset,
         resting: attachments.resting.clone(),
+        locked: attachments.locked.clone(),
     };
     write_atomically(&shared_file(folder), &serde_json::to_vec(&shared)?)
 }
