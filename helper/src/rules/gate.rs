@@ -10,8 +10,8 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{NEVER, PRIVATE};
 
 use super::{
-    ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, UPLINK, flags, link_name, own,
-    report, tls,
+    ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, SOURCE_PORTS, UPLINK, flags,
+    link_name, own, report, tls,
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -90,10 +90,14 @@ fn fill(t: &mut Transaction, host_networks: &[IpNet], attached: &[(u32, Ipv4Addr
     divert(t);
     to_the_gate_itself(t);
     forward(t);
+    // Here, too: on the host another table may be the first to choose a port.
+    let with_ports = is(meta(MetaKey::L4proto), any_of(&["tcp", "udp"]));
+    t.rule("c_nat", vec![to(UPLINK), with_ports, masquerade(Some(SOURCE_PORTS))]);
     t.rule("c_nat", vec![to(UPLINK), masquerade(None)]);
     // The source that the packet leaves the gate with: what is looked at is sent on
     // as it is, and the answers find their flow.
-    t.rule("c_nat", vec![to(HELLO_LINK), source(GATE_ADDRESS)]);
+    let tcp = is(meta(MetaKey::L4proto), text("tcp"));
+    t.rule("c_nat", vec![to(HELLO_LINK), tcp, source(GATE_ADDRESS, SOURCE_PORTS)]);
     dispatcher(t, attached);
 }
 

@@ -413,6 +413,26 @@ fn h9_source_ports_are_never_privileged() {
     assert!(port >= 1_024, "{greeting}");
 }
 
+/// Where another table translates first, it keeps the port that the gate chose.
+#[test]
+fn h9_source_ports_are_never_privileged_whoever_translates_first() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    lab.on_host(
+        "nft 'table ip other { chain out { type nat hook postrouting priority 90; \
+         ip saddr 198.18.0.2 masquerade; }; }'",
+    )
+    .expect("another's table");
+    sandbox.resolve("allowed.example").expect("open");
+    // One that is looked at, and one that is not.
+    for server in [world::SERVERS[0], world::SERVERS[3]] {
+        let greeting = sandbox
+            .shell(&format!("nc -p 700 -w 2 {server} 443 </dev/null | head -1"))
+            .expect("nc");
+        let port = greeting.split([' ', ':']).nth(2).and_then(|port| port.parse::<u16>().ok());
+        assert!(port.is_some_and(|port| port >= 1_024), "{greeting:?} {}", lab.log());
+    }
+}
+
 /// What a server sends for a connection that is over does not reach the next one that
 /// has its ports: before it has agreed, it says that it agrees or not, and nothing else.
 #[test]
