@@ -15,9 +15,9 @@ use super::{
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
-    Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
-    discard, dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload,
-    prefix, prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
+    Transaction, accept, any_of, at_most, bits, clamp_segment_size, concat, counter, ct, discard,
+    dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload, prefix,
+    prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
 };
 
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
@@ -278,7 +278,6 @@ fn forward(t: &mut Transaction) {
     let protocols = any_of(&["tcp", "udp", "icmp"]);
     t.rule("c_check", vec![is_not(meta(MetaKey::L4proto), protocols), goto("c_never")]);
     t.rule("c_check", vec![is_not(payload("icmp", "type"), text("echo-request")), discard()]);
-    t.rule("c_check", vec![is(meta(MetaKey::L4proto), text("icmp")), beyond(10, 10), discard()]);
 
     t.rule("c_never", vec![at_most(20, 40), report(BlockedReason::Never)]);
     t.rule("c_never", vec![goto("c_refuse")]);

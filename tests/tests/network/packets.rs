@@ -266,6 +266,21 @@ for target in targets:
 "#;
 
 #[test]
+fn r1_one_that_floods_with_echoes_leaves_others_theirs() {
+    let open = "version: 1\ndefaults:\n  allow_public: true\n";
+    let Some((lab, mut ann, noisy)) = start(open, &[]) else { return };
+    let quiet = lab.sandbox(&mut ann, &[]).expect("another");
+    let server = world::SERVERS[0];
+    std::thread::scope(|scope| {
+        let flood = format!("timeout 4 ping -q -i 0.002 {server}");
+        scope.spawn(move || noisy.shell(&format!("{flood} || true")));
+        std::thread::sleep(Duration::from_millis(500));
+        let said = quiet.shell(&format!("ping -q -c8 -i0.3 -W1 {server} || true")).expect("ping");
+        assert!(said.contains(" 8 received"), "{said}");
+    });
+}
+
+#[test]
 fn n14_broadcast_and_multicast_go_nowhere() {
     // The neighbours' network is allowed, and with it the address of all of them.
     let open = "version: 1\ndefaults:\n  allow_public: true\nwhitelist:\n  - ip: 192.168.77.0/24\n    ports: [9999]\n    protocol: udp\n";
@@ -424,9 +439,9 @@ fn h9_source_ports_are_never_privileged_whoever_translates_first() {
     .expect("another's table");
     sandbox.resolve("allowed.example").expect("open");
     // One that is looked at, and one that is not.
-    for server in [world::SERVERS[0], world::SERVERS[3]] {
+    for (own, server) in [(700, world::SERVERS[0]), (701, world::SERVERS[3])] {
         let greeting = sandbox
-            .shell(&format!("nc -p 700 -w 2 {server} 443 </dev/null | head -1"))
+            .shell(&format!("nc -p {own} -w 2 {server} 443 </dev/null | head -1"))
             .expect("nc");
         let port = greeting.split([' ', ':']).nth(2).and_then(|port| port.parse::<u16>().ok());
         assert!(port.is_some_and(|port| port >= 1_024), "{greeting:?} {}", lab.log());
