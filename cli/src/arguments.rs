@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(name = "rcc", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\
-Exit codes: the program's own; 1 doctor found something bad; 2 usage; 125 an error of rcc's; 130 stopped."
+Exit codes: the program's own; 1 doctor found something bad, verify a way out, update something newer; 2 usage; 125 an error of rcc's; 130 stopped."
 )]
 pub struct Arguments {
     /// Print what lists as JSON, and errors too
@@ -151,6 +151,24 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<LayersCommand>,
     },
+    /// Fetch the newest Claude Code, and build the images again from today's packages; what runs keeps what it has
+    Update {
+        /// One of them, instead of both
+        #[arg(value_enum)]
+        what: Option<UpdateWhat>,
+        /// Only look: exit code 1 when Claude Code has a newer version, or an image is a month old
+        #[arg(long)]
+        check: bool,
+    },
+    /// Remove what rcc keeps of yours: sandboxes, conversations, images, Claude Code, settings; projects stay
+    Uninstall {
+        /// Everything of yours (what the computer has of rcc goes with its package)
+        #[arg(long, required = true)]
+        mine: bool,
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
+    },
     /// Try the ways out of the running sandbox, and say which walls hold (`doctor` looks at this computer)
     Verify,
 }
@@ -205,6 +223,15 @@ pub enum ReviewCommand {
     },
     /// Undo what was put back last
     Undo,
+}
+
+/// What can be brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UpdateWhat {
+    /// Claude Code.
+    Claude,
+    /// The images.
+    Image,
 }
 
 /// Off or on.
