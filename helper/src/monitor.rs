@@ -249,7 +249,8 @@ async fn guard_host_table(control: Arc<Control>, socket: Socket) -> anyhow::Resu
     loop {
         let data = datagram(&socket).await?;
         if data.is_empty() || nfnetlink::says_table_removed(&data, TABLE) {
-            control.restore_host().await;
+            // It says itself why not, and the link is down then.
+            let _ = control.restore_host().await;
         }
     }
 }
@@ -364,8 +365,9 @@ async fn serve_resolver(
                 // The host's table names the servers; it follows resolv.conf.
                 let present = parent::servers().unwrap_or_default();
                 if present != servers {
-                    control.restore_host().await;
-                    servers = present;
+                    if control.restore_host().await.is_ok() {
+                        servers = present;
+                    }
                 }
                 let made = sockets.take().then(|| parent::upstream(server, tcp));
                 let made = match made {

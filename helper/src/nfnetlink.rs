@@ -215,7 +215,18 @@ impl Conntrack {
 
     /// All flows of this generation.
     pub fn marked(&mut self, mark: u32) -> io::Result<Vec<Flow>> {
-        let found = self.ask(CT_GET, NLM_F_DUMP, &by_mark(mark))?;
+        self.flows(&by_mark(mark))
+    }
+
+    /// All flows that have a mark.
+    pub fn all_marked(&mut self) -> io::Result<Vec<Flow>> {
+        let mut flows = self.flows(&[])?;
+        flows.retain(|flow| flow.mark != 0);
+        Ok(flows)
+    }
+
+    fn flows(&mut self, which: &[u8]) -> io::Result<Vec<Flow>> {
+        let found = self.ask(CT_GET, NLM_F_DUMP, which)?;
         Ok(found.iter().filter_map(|body| flow(body.get(4..)?)).collect())
     }
 

@@ -17,10 +17,10 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{Entry, Protocol};
 
 pub use attachment::{Answered, AttachmentRules, answered, attachment, detached};
-pub use gate::{gate, host_networks};
+pub use gate::{gate, gate_anew, host_networks};
 pub use host::host_table;
 
-use crate::nft::{is, log, number, payload, text};
+use crate::nft::{concat, is, log, number, payload, text};
 use crate::resolver::retry::LOOKED_AT;
 
 /// The set of the sandboxes' own addresses, each with the interface that it comes from.
@@ -80,6 +80,11 @@ const DISPATCH: [(&str, &str, ChainOf); 3] = [
     ("c_questions", "to_questions", questions_chain),
     ("c_hellos", "to_hellos", hellos_chain),
 ];
+
+/// An element of [`OWN`].
+fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
+    concat(vec![text(link_name(id)), text(address.to_string())])
+}
 
 fn flags(words: &[&str]) -> Expression<'static> {
     let words = words.iter().map(|word| text(*word)).collect();

@@ -1,5 +1,6 @@
 //! Changing what holds for a sandbox, and taking it away.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
 use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
 use tracing::{error, info, warn};
 
-use super::{Control, Event, MOST_RULES, State, failed, hellos, take_rules, unknown};
+use super::{Control, Event, State, check_held, failed, hellos, take_rules, unknown};
 use crate::attachments::{Attachment, Held, now};
 use crate::layout::UNCHECKED;
 use crate::netlink::Rtnl;
@@ -46,10 +47,7 @@ impl Control {
                 None => held.push(fresh),
             }
         }
-        if held.len() > MOST_RULES {
-            let text = format!("A sandbox has {MOST_RULES} rules at most.");
-            return Err(HelperError::new(Code::LimitReached, text));
-        }
+        check_held(&held)?;
         let count = held.len();
         self.replace_rules(&mut state, id, false, |one| one.held = held).await?;
         let uid = state.attachments.all.get(&id).map_or(0, |one| one.uid);
@@ -208,6 +206,30 @@ impl Control {
         Ok(())
     }
 
+    /// Forgets flows of generations that no sandbox has: of one whose record is lost (N9),
+    /// or of rules that were others when the helper was killed before it had cut (N15).
+    pub(super) async fn forget_strangers(&self, state: &State) -> Result<(), HelperError> {
+        let present: HashSet<u32> =
+            state.attachments.all.values().map(|one| one.generation).collect();
+        // Looked at again: a packet that is on its way may begin one meanwhile.
+        for _ in 0..5 {
+            let present = present.clone();
+            let forget = move || -> io::Result<Vec<Flow>> {
+                let mut conntrack = Conntrack::new()?;
+                let mut strangers = conntrack.all_marked()?;
+                strangers.retain(|flow| !present.contains(&(flow.mark & !UNCHECKED)));
+                strangers.iter().try_for_each(|flow| conntrack.forget(flow))?;
+                Ok(strangers)
+            };
+            let shut = self.gate.run(forget).await.map_err(failed)?.map_err(failed)?;
+            if shut.is_empty() {
+                return Ok(());
+            }
+            self.forget_behind_gate(shut).await;
+        }
+        Ok(())
+    }
+
     /// Has the host forget flows that are forgotten in the gate. That is tidiness and no
     /// wall: nothing of them passes the gate any more.
     async fn forget_behind_gate(&self, flows: Vec<Flow>) {
@@ -251,7 +273,8 @@ impl Control {
         let Some(one) = state.attachments.remove(id, now()) else { return };
         state.sockets.remove(&id);
         self.store.forget(id);
-        state.blocked.retain(|blocked, _| blocked.id != id);
+        state.blocked.take_of(id);
+        state.untold.take_of(id);
         if let Ok(mut seen) = self.seen.lock() {
             seen.forget(id);
         }

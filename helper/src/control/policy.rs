@@ -26,10 +26,11 @@ impl Control {
         }
         let version = policy.version.clone();
         let uplink = Uplink::said_by(&policy);
-        if let Some(uplink) = uplink.filter(|uplink| *uplink != state.uplink) {
-            self.put_up_host(&uplink).await;
+        if let Some(uplink) = uplink.filter(|said| *said != state.uplink || !state.uplink_stands) {
+            // First: whoever looks meanwhile, the regular check too, goes by the new one.
             uplink.record();
             state.uplink = uplink;
+            self.put_up_host(&mut state).await?;
         }
         state.policy = Arc::new(policy);
         // The resolver's index first: with the new one and an old revision a
@@ -67,12 +68,14 @@ impl Control {
 
     /// Makes the host's table be as the policy says; the one that stands may be of
     /// another one.
-    pub(super) async fn use_uplink(&self) {
-        let state = self.state.lock().await;
+    pub(super) async fn use_uplink(&self) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
         if Uplink::recorded().as_ref() != Some(&state.uplink) {
-            self.put_up_host(&state.uplink).await;
             state.uplink.record();
+            self.put_up_host(&mut state).await?;
         }
+        state.uplink_stands = true;
+        Ok(())
     }
 
     /// By which interface sandboxes leave the host, and how it is with it.

@@ -10,8 +10,9 @@ use rcc_policy::{Defaults, Entry, Protocol, Reach, Target};
 
 use super::{
     DISPATCH, HELLO_LINK, LOG_BYTES, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain,
-    link_name, questions_chain, reached_chain, report, tls,
+    link_name, own, questions_chain, reached_chain, report, tls,
 };
+use crate::attachments::Opening;
 use crate::elements::Elements;
 use crate::layout::{HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -86,8 +87,6 @@ pub struct Answered<'a> {
     pub address: Ipv4Addr,
     /// What is left of its life, in seconds, at least 1.
     pub seconds: u32,
-    /// It is in the set already, with another life.
-    pub renewed: bool,
 }
 
 /// Makes chain and sets of an attachment, or replaces all that is in them, in
@@ -130,10 +129,6 @@ pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
         t.elements(map, vec![to_chain(&link_name(id), &chain(id))]);
     }
     t
-}
-
-fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
-    concat(vec![text(link_name(id)), text(address.to_string())])
 }
 
 fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
@@ -272,15 +267,20 @@ fn flow_element(
 /// Opens an address that the resolver found. One that is there already is written
 /// twice with a removal in between, so that it gets the new life; all in one
 /// transaction.
-pub fn answered(changes: &mut Elements, id: u32, answer: &Answered<'_>) {
-    let entry = answer.entry;
+pub fn answered(
+    changes: &mut Elements,
+    id: u32,
+    entry: &Entry,
+    address: Ipv4Addr,
+    opening: &Opening,
+) {
     let set = set_name(id, true, entry.reach());
-    let key = |port: &u16| (answer.address, entry.protocol(), *port);
-    let keys: Vec<_> = entry.ports().iter().map(key).collect();
-    changes.add(&set, &keys, answer.seconds);
-    if answer.renewed {
+    let key = |port: &u16| (address, entry.protocol(), *port);
+    let keys: Vec<_> = opening.ports.iter().map(key).collect();
+    changes.add(&set, &keys, opening.seconds);
+    if opening.renewed {
         changes.remove(&set, &keys);
-        changes.add(&set, &keys, answer.seconds);
+        changes.add(&set, &keys, opening.seconds);
     }
 }
 

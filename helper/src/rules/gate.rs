@@ -1,5 +1,7 @@
 //! The gate: what holds there for every sandbox.
 
+use std::net::Ipv4Addr;
+
 use ipnet::IpNet;
 use nftables::expr::{Expression, MetaKey};
 use nftables::schema::{SetFlag, SetType};
@@ -9,7 +11,7 @@ use rcc_policy::{NEVER, PRIVATE};
 
 use super::{
     ACK_BYTES, ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, UPLINK, flags,
-    link_name, report, tls,
+    link_name, own, report, tls,
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -28,15 +30,30 @@ const BEFORE_ROUTING: i32 = -150;
 const ASSURED: u32 = 4;
 
 /// Everything in the gate that does not belong to one sandbox. Attachments that
-/// stand already are dispatched to and otherwise left as they are.
-pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
+/// stand already, each with its address, are dispatched to and otherwise left as they are.
+pub fn gate(host_networks: &[IpNet], attached: &[(u32, Ipv4Addr)]) -> Transaction {
     let mut t = Transaction::new();
+    fill(&mut t, host_networks, attached);
+    t
+}
+
+/// The same, and nothing that stood before: when nobody knows what that was.
+pub fn gate_anew(host_networks: &[IpNet]) -> Transaction {
+    let mut t = Transaction::new();
+    t.remove_table();
+    fill(&mut t, host_networks, &[]);
+    t
+}
+
+fn fill(t: &mut Transaction, host_networks: &[IpNet], attached: &[(u32, Ipv4Addr)]) {
     t.table();
     let address = [SetType::Ipv4Addr];
     t.set("never4", &address, &[SetFlag::Interval]);
     t.set("private4", &address, &[SetFlag::Interval]);
     t.set("host4", &address, &[SetFlag::Interval]);
     t.set(OWN.0, &OWN.1, &[]);
+    t.flush_set(OWN.0);
+    t.elements(OWN.0, attached.iter().map(|(id, address)| own(*id, *address)).collect());
     let v4 = |nets: &[IpNet]| -> Vec<Expression<'static>> {
         nets.iter().filter(|net| matches!(net, IpNet::V4(_))).copied().map(prefix).collect()
     };
@@ -44,7 +61,7 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
     t.elements("never4", v4(NEVER));
     t.flush_set("private4");
     t.elements("private4", v4(PRIVATE));
-    host(&mut t, host_networks);
+    host(t, host_networks);
 
     let drop = NfChainPolicy::Drop;
     let pass = NfChainPolicy::Accept;
@@ -69,16 +86,15 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
         t.chain(chain);
     }
 
-    arrive(&mut t);
-    divert(&mut t);
-    to_the_gate_itself(&mut t);
-    forward(&mut t);
+    arrive(t);
+    divert(t);
+    to_the_gate_itself(t);
+    forward(t);
     t.rule("c_nat", vec![to(UPLINK), masquerade(None)]);
     // The source that the packet leaves the gate with: what is looked at is sent on
     // as it is, and the answers find their flow.
     t.rule("c_nat", vec![to(HELLO_LINK), source(GATE_ADDRESS)]);
-    dispatcher(&mut t, attached);
-    t
+    dispatcher(t, attached);
 }
 
 /// Replaces the host's own addresses and its networks made in software (step 2).
@@ -278,12 +294,12 @@ fn forward(t: &mut Transaction) {
 
 /// An element in a map, not a rule for each: taking a rule out makes the kernel
 /// wait some 15 ms until nobody reads it any more, and an attach would take as long.
-fn dispatcher(t: &mut Transaction, attached: &[u32]) {
+fn dispatcher(t: &mut Transaction, attached: &[(u32, Ipv4Addr)]) {
     for (base, map, chain) in DISPATCH {
         t.verdict_map(map);
         t.flush_map(map);
         t.rule(base, vec![dispatch(map)]);
-        for id in attached {
+        for (id, _) in attached {
             t.elements(map, vec![to_chain(&link_name(*id), &chain(*id))]);
         }
     }

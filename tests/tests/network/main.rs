@@ -8,6 +8,7 @@ mod faults;
 mod hellos;
 mod names;
 mod packets;
+mod restarts;
 mod retry;
 mod routes;
 mod rules;
