@@ -32,6 +32,8 @@ pub use diff::DiffLine;
 
 /// Changes that are told; more are counted.
 const MAX_CHANGES: usize = 500;
+/// Folders that are named in notes.
+const MAX_NOTES: usize = 20;
 
 /// What became of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +229,7 @@ pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
     let old = place.load()?;
     let root = root(project)?;
     let mut failed = None;
-    let now = look::look(&root, &mut Vec::new(), &mut |sha256, bytes| {
+    let now = look::look(&root, &mut |sha256, bytes| {
         if let Err(e) = place.keep(sha256, bytes) {
             failed = Some(e);
         }
@@ -252,8 +254,13 @@ fn carried_over(old: Record, now: Files) -> Files {
     };
     let paths: std::collections::BTreeSet<PathBuf> =
         [&old.before, &ended, &now].into_iter().flat_map(|files| files.keys().cloned()).collect();
+    // In a folder that could not be listed then, a file that nobody saw may be the agent's.
+    let unseen = |path: &PathBuf| match ended.get(path) {
+        Some(entry) => *entry == Entry::Crowd,
+        None => path.ancestors().any(|above| ended.get(above) == Some(&Entry::Crowd)),
+    };
     let entry = |path: &PathBuf| {
-        let left_alone = old.before.get(path) == ended.get(path);
+        let left_alone = old.before.get(path) == ended.get(path) && !unseen(path);
         if left_alone { now.get(path) } else { old.before.get(path) }.cloned()
     };
     paths.into_iter().filter_map(|path| Some((path.clone(), entry(&path)?))).collect()
@@ -265,7 +272,7 @@ pub(crate) async fn end(project: &Project, host: &Host) -> Result<()> {
     let place = Place::of(project, host);
     let Some(mut record) = place.load()? else { return Ok(()) };
     let root = root(project)?;
-    record.ended = Some(look::look(&root, &mut Vec::new(), &mut |_, _| ()));
+    record.ended = Some(look::look(&root, &mut |_, _| ()));
     place.save(&record)
 }
 
@@ -274,6 +281,12 @@ fn root(project: &Project) -> Result<OwnedFd> {
         let shown = project.path().display();
         Error::new(Code::Review, format!("The project {shown} cannot be read: {e}."))
     })
+}
+
+/// A path for display; the project itself is a dot.
+fn shown(path: &Path) -> String {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    display::line(&path.to_string_lossy(), 200)
 }
 
 fn gone(id: &str) -> Error {
@@ -287,7 +300,6 @@ struct State {
     record: Record,
     root: OwnedFd,
     now: Files,
-    notes: Vec<String>,
     _lock: Lock,
 }
 
@@ -310,6 +322,10 @@ impl Found {
 impl State {
     /// Keeps what is there now, if it still is what the person saw.
     fn kept(&self, one: &Found) -> Result<Option<Entry>> {
+        if one.now == Some(Entry::Crowd) {
+            // What is in there was never compared.
+            return Ok(one.now.clone());
+        }
         let mut failed = None;
         let entry = look::look_at(&self.root, &one.path, &mut |sha256, bytes| {
             failed = self.place.keep(sha256, bytes).err();
@@ -325,8 +341,7 @@ impl State {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);
         let root = root(project)?;
-        let mut notes = Vec::new();
-        let mut now = look::look(&root, &mut notes, &mut |_, _| ());
+        let mut now = look::look(&root, &mut |_, _| ());
         let record = match place.load()? {
             Some(record) => record,
             None => Record { before: now.clone(), ..Record::default() },
@@ -343,7 +358,7 @@ impl State {
                 now.insert(path, entry);
             }
         }
-        Ok(Self { place, record, root, now, notes, _lock: lock })
+        Ok(Self { place, record, root, now, _lock: lock })
     }
 
     fn all_found(&self) -> Vec<Found> {
@@ -364,20 +379,26 @@ impl State {
         self.all_found().into_iter().find(|one| one.id() == id).ok_or_else(|| gone(id))
     }
 
-    fn review(mut self) -> Review {
+    fn review(self) -> Review {
         let found = self.all_found();
+        let mut notes = Vec::new();
         if found.len() > MAX_CHANGES {
             let left = found.len() - MAX_CHANGES;
-            self.notes.push(format!("{left} more changed than are listed here."));
+            notes.push(format!("{left} more changed than are listed here."));
         }
         let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
-        self.notes.extend(crowds.map(|(path, _)| {
-            let shown = display::line(&path.to_string_lossy(), 200);
-            format!("{shown} has more files than are compared: look at it yourself.")
+        notes.extend(crowds.take(MAX_NOTES).map(|(path, _)| {
+            if path.as_os_str().is_empty() {
+                return "The project has more folders than are looked into: repositories and \
+                        editors' settings furthest down are not compared."
+                    .into();
+            }
+            let shown = shown(path);
+            format!("{shown} has more files than are compared, or cannot be listed: look at it yourself.")
         }));
         let change = |one: &Found| Change {
             id: one.id(),
-            path: display::line(&one.path.to_string_lossy(), 200),
+            path: shown(&one.path),
             what: match (&one.before, &one.now) {
                 (None, _) => What::New,
                 (_, None) => What::Removed,
@@ -391,7 +412,7 @@ impl State {
         // A flood of harmless ones must not hide the others.
         changes.sort_by_key(|change| !change.runs_by_itself);
         changes.truncate(MAX_CHANGES);
-        Review { changes, notes: self.notes, can_undo: !self.record.undo.is_empty() }
+        Review { changes, notes, can_undo: !self.record.undo.is_empty() }
     }
 
     fn can_put_back(&self, one: &Found) -> bool {
@@ -416,7 +437,7 @@ impl State {
 
     fn restore(&self, path: &Path, entry: Option<&Entry>) -> Result<()> {
         let failed = |why: String| {
-            let shown = display::line(&path.to_string_lossy(), 200);
+            let shown = shown(path);
             Error::new(Code::Review, format!("{shown} could not be put back: {why}."))
         };
         let bytes = match entry {

@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, FileType, OFlags};
+use rustix::io::Errno;
 
-use crate::guard::{self, GUARDED, Kind, PER_REPOSITORY, kind, open_beneath};
+use crate::guard::{self, GUARDED, Kind, PER_REPOSITORY, Wanted, kind, open_beneath};
 
 /// Folders that are looked into; the nearest come first.
 const MAX_FOLDERS: usize = 20_000;
@@ -23,37 +24,41 @@ const PASSED_OVER: &[&[u8]] = &[b"node_modules"];
 
 /// Every path below a folder of the project, and of the project itself when that is
 /// a bare repository, that is guarded where it stands in the project's own folder.
-pub(super) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let mut wanted = Vec::new();
+pub(super) fn wanted(root: &OwnedFd) -> Wanted {
+    let mut wanted = Wanted::default();
     let mut folders = VecDeque::from([PathBuf::new()]);
     let (mut entered, mut names) = (0, 0);
     while let Some(folder) = folders.pop_front() {
         entered += 1;
-        let Some(found) = Found::read(root, &folder, MAX_NAMES - names) else { continue };
-        names += found.names;
         if entered > MAX_FOLDERS || names >= MAX_NAMES {
-            notes.push(
-                "The project has more folders than are looked into: repositories and editors' \
-                 settings furthest down are not compared."
-                    .into(),
-            );
+            // The project as a whole.
+            wanted.unread.push(PathBuf::new());
             break;
         }
+        let found = match Found::read(root, &folder, MAX_NAMES - names) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(_) => {
+                wanted.unread.push(folder);
+                continue;
+            }
+        };
+        names += found.names;
         if found.is_repository() {
-            wanted.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
+            wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
         }
         // At the top they are known.
         if !folder.as_os_str().is_empty() {
             for name in &found.guarded {
                 let here = |path: &&&str| first(path) == name.as_bytes();
-                wanted.extend(GUARDED.iter().filter(here).map(|path| folder.join(path)));
+                wanted.paths.extend(GUARDED.iter().filter(here).map(|path| folder.join(path)));
             }
             let git = folder.join(".git");
             match kind(root, &git) {
-                Kind::Folder => wanted.extend(guard::repositories(root, &git, notes)),
+                Kind::Folder => wanted.extend(guard::repositories(root, &git)),
                 // A pointer to a repository elsewhere, or a link.
                 Kind::Missing => {}
-                _ => wanted.push(git),
+                _ => wanted.paths.push(git),
             }
         }
         folders.extend(found.folders.into_iter().map(|name| folder.join(name)));
@@ -102,13 +107,13 @@ struct Found {
 }
 
 impl Found {
-    /// Reads at most `most` names; `None` when it is no folder any more.
-    fn read(root: &OwnedFd, path: &Path, most: usize) -> Option<Self> {
+    /// Reads at most `most` names; an error when it cannot be read to its end.
+    fn read(root: &OwnedFd, path: &Path, most: usize) -> rustix::io::Result<Self> {
         let at = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let opened = open_beneath(root, at, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        let opened = open_beneath(root, at, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut found = Self::default();
-        for entry in Dir::new(opened).ok()?.take(most) {
-            let Ok(entry) = entry else { break };
+        for entry in Dir::new(opened)?.take(most) {
+            let entry = entry?;
             found.names += 1;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
@@ -131,7 +136,7 @@ impl Found {
                 found.folders.push(name.into());
             }
         }
-        Some(found)
+        Ok(found)
     }
 
     /// What Git takes for one without a `.git` (gitrepository-layout(5)).

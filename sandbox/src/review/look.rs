@@ -90,7 +90,8 @@ pub(super) enum Entry {
     },
     /// A pipe, a socket, or what cannot be opened.
     Other,
-    /// More files, or deeper ones, than are looked at.
+    /// A folder with more files, or deeper ones, than are looked at, or one that cannot
+    /// be listed. The empty path stands for the project.
     Crowd,
 }
 
@@ -101,16 +102,18 @@ pub(super) type Files = BTreeMap<PathBuf, Entry>;
 pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
 
 /// Everything that is guarded or shown.
-pub(super) fn look(root: &OwnedFd, notes: &mut Vec<String>, keep: Keep<'_>) -> Files {
+pub(super) fn look(root: &OwnedFd, keep: Keep<'_>) -> Files {
     let mut look = Look { root, files: Files::new(), kept: 0, keep };
-    for path in guard::wanted(root, notes) {
-        look.at(&path);
-    }
-    for path in below::wanted(root, notes) {
-        look.at(&path);
+    let mut wanted = guard::wanted(root);
+    wanted.extend(below::wanted(root));
+    for path in &wanted.paths {
+        look.at(path);
     }
     for path in BUILT {
         look.at(Path::new(path));
+    }
+    for path in &wanted.unread {
+        look.crowd(path);
     }
     look.files
 }

@@ -455,5 +455,90 @@ async fn a_crowd_of_folders_is_told_and_hides_no_change_of_what_was_known() {
     assert_eq!(review.notes.len(), 1, "{:?}", review.notes);
     assert!(review.notes[0].contains("more folders than are looked into"));
     let seen: Vec<_> = review.changes.iter().map(|one| (one.path.clone(), one.what)).collect();
-    assert_eq!(seen, paths(&[("a/b/.envrc", What::Changed)]));
+    assert_eq!(seen, paths(&[(".", What::New), ("a/b/.envrc", What::Changed)]));
+    // What nobody saw behind it when the session ended does not become the record.
+    place.write("z/z/.envrc", "evil\n");
+    place.end().await;
+    for number in 0..20_000 {
+        fs::remove_dir(place.at(&format!("crowd-{number}"))).unwrap();
+    }
+    place.begin().await;
+    let expected = [("a/b/.envrc", What::Changed), ("z/z/.envrc", What::New)];
+    assert_eq!(place.paths().await, paths(&expected));
+}
+
+#[test]
+fn f2_a_folder_that_cannot_be_listed_hides_nothing() {
+    rcc_test_aids::without_privileges("review::tests::what_cannot_be_listed_is_told");
+}
+
+#[tokio::test]
+#[ignore = "the one above starts it without the right to read everything"]
+async fn what_cannot_be_listed_is_told() {
+    let place = Place::new();
+    place.write(".git/modules/known/HEAD", "ref: refs/heads/main\n");
+    place.write("theirs/file", "");
+    let list = |path: &str, may: bool| {
+        let mode = if may { 0o755 } else { 0o311 };
+        fs::set_permissions(place.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // What was so before is no change.
+    list("theirs", false);
+    place.begin().await;
+    assert_eq!(place.paths().await, []);
+    place.write("sub/.git/config", "[core]\n\tfsmonitor = evil\n");
+    place.write("sub/.envrc", "evil\n");
+    place.write(".git/modules/new/HEAD", "ref: refs/heads/main\n");
+    place.write(".git/modules/new/config", "evil\n");
+    list("sub", false);
+    list(".git/modules", false);
+    let hidden = [(".git/modules", What::New), ("sub", What::New)];
+    let review = place.look().await;
+    assert_eq!(review.alarming(), 2);
+    assert_eq!(place.paths().await, paths(&hidden));
+    assert!(review.notes.iter().any(|note| note.starts_with("sub ")), "{:?}", review.notes);
+    // Seen by nobody when the session ended, it stays to be looked at.
+    place.end().await;
+    list("sub", true);
+    list(".git/modules", true);
+    place.begin().await;
+    let expected = [
+        (".git/modules/new/config", What::New),
+        ("sub/.envrc", What::New),
+        ("sub/.git/config", What::New),
+    ];
+    assert_eq!(place.paths().await, paths(&expected));
+    // A person who says that such a folder is fine is not asked again.
+    list("sub", false);
+    place.keep("sub").await.unwrap();
+    assert!(place.paths().await.iter().all(|(path, _)| path != "sub"));
+}
+
+#[tokio::test]
+async fn f2_repositories_behind_a_crowd_a_link_or_a_false_head_are_told() {
+    let place = Place::new();
+    place.write(".git/modules/zoo/HEAD", "ref: refs/heads/main\n");
+    place.begin().await;
+    for number in 0..1_100 {
+        fs::create_dir(place.at(&format!(".git/modules/a-{number}"))).unwrap();
+    }
+    assert_eq!(place.paths().await, paths(&[(".git/modules", What::New)]));
+
+    let place = Place::new();
+    place.write(".git/modules/libs/zoo/HEAD", "ref: refs/heads/main\n");
+    place.begin().await;
+    place.write(".git/modules/libs/HEAD", "");
+    place.write(".git/modules/libs/zoo/commondir", "/tmp\n");
+    fs::create_dir_all(place.at("elsewhere")).unwrap();
+    symlink("../../elsewhere", place.at(".git/modules/linked")).unwrap();
+    fs::create_dir_all(place.at(".git/worktrees/tree")).unwrap();
+    symlink("refs/heads/main", place.at(".git/worktrees/tree/HEAD")).unwrap();
+    place.write(".git/worktrees/tree/config.worktree", "evil\n");
+    let expected = [
+        (".git/modules/libs/zoo/commondir", What::New),
+        (".git/modules/linked", What::New),
+        (".git/worktrees/tree/HEAD", What::New),
+        (".git/worktrees/tree/config.worktree", What::New),
+    ];
+    assert_eq!(place.paths().await, paths(&expected));
 }

@@ -14,7 +14,8 @@ pub(super) fn why(path: &Path, now: Option<&Entry>) -> String {
             return format!("It is a link now, and leads elsewhere. {}", reader(&text, &name));
         }
         Some(Entry::Crowd) => {
-            return "There are more files than rcc compares: look at the folder yourself.".into();
+            return "It has more files than rcc compares, or cannot be listed: look at the folder yourself."
+                .into();
         }
         _ => {}
     }
