@@ -60,7 +60,8 @@ impl What {
 /// One path that differs from the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Of this very change: another content has another. Twelve hexadecimal digits.
+    /// Of this very change: another content has another. A whole SHA-256 in hexadecimal
+    /// digits: whoever writes the files can make two contents with one short id.
     pub id: String,
     /// Relative to the project, harmless for display.
     pub path: String,
@@ -157,13 +158,23 @@ pub async fn diff(project: &Project, host: &Host, id: &str) -> Result<Option<Vec
     Ok(before.filter(|_| readable).and_then(|before| diff::diff(&before, &now)))
 }
 
-/// What is there now is what is to be there.
+/// What is there now is what is to be there. `runs` says that a sandbox may be writing.
 ///
 /// # Errors
-/// [`Code::Review`] when one is no change (any more): nothing is kept then.
-pub async fn keep(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
+/// [`Code::Review`] when one is no change (any more), or one whose content was not
+/// compared, while a sandbox runs: nothing is kept then.
+pub async fn keep(project: &Project, host: &Host, ids: &[String], runs: bool) -> Result<()> {
     let mut state = State::read(project, host).await?;
     let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
+    let is_compared = |one: &Found| !matches!(one.now, Some(Entry::Crowd | Entry::Other));
+    if runs && let Some(one) = chosen.iter().find(|one| !is_compared(one)) {
+        let shown = shown(&one.path);
+        return Err(Error::new(
+            Code::Review,
+            format!("What is in {shown} is not compared: it may be another by now."),
+        )
+        .hint_is("Stop the sandbox, look at it yourself, and keep it then."));
+    }
     for one in chosen {
         let entry = state.kept(&one)?;
         state.record.before.remove(&one.path);
@@ -315,7 +326,7 @@ impl Found {
         let mut bytes = self.path.as_os_str().as_bytes().to_vec();
         bytes.push(0);
         bytes.extend(described);
-        look::hash(&bytes)[..12].to_string()
+        look::hash(&bytes)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rcc_sandbox::{Error, Project, review};
+use rcc_sandbox::{Error, Project, Session, review};
 
 use crate::app::{App, Shared, again, locked};
 use crate::wire::{Event, ReviewLine, ReviewView, WhatWord};
@@ -103,6 +103,12 @@ pub async fn diff(app: &App, id: &str, change: &str) -> Result<Option<Vec<String
     Ok(lines.map(|lines| lines.iter().map(written).collect()))
 }
 
+/// Whether a sandbox may be writing the files; yes where nobody can say.
+async fn may_run(app: &App, project: &Project) -> bool {
+    let Ok(engine) = app.engine().await else { return true };
+    Session::find(&engine, project).await.map_or(true, |found| found.is_some())
+}
+
 /// What the page asks for.
 #[derive(Debug, Clone, Copy)]
 pub enum Choice {
@@ -116,7 +122,7 @@ pub async fn choose(app: &App, id: &str, choice: Choice, ids: &[String]) -> Resu
     let host = app.host().map_err(again)?;
     let project: Project = app.project(id)?;
     let done = match choice {
-        Choice::Keep => review::keep(&project, host, ids).await,
+        Choice::Keep => review::keep(&project, host, ids, may_run(app, &project).await).await,
         Choice::PutBack => review::put_back(&project, host, ids).await,
         Choice::Undo => review::undo(&project, host).await,
     };

@@ -63,7 +63,7 @@ impl Place {
     }
 
     async fn keep(&self, path: &str) -> Result<()> {
-        keep(&self.project, &self.host, &[self.id(path).await]).await
+        keep(&self.project, &self.host, &[self.id(path).await], false).await
     }
 
     async fn put_back(&self, path: &str) -> Result<()> {
@@ -206,12 +206,31 @@ async fn what_changed_again_since_it_was_seen_is_not_kept() {
     place.write(".envrc", "evil\n");
     let ids = [seen];
     for error in [
-        keep(&place.project, &place.host, &ids).await.unwrap_err(),
+        keep(&place.project, &place.host, &ids, true).await.unwrap_err(),
         diff(&place.project, &place.host, &ids[0]).await.unwrap_err(),
     ] {
         assert_eq!(error.code(), Code::Review);
     }
     assert_eq!(place.paths().await, paths(&[(".envrc", What::Changed)]));
+}
+
+#[tokio::test]
+async fn what_was_not_compared_is_not_kept_while_a_sandbox_may_write_it() {
+    let place = Place::new();
+    place.begin().await;
+    place.write(".envrc", "seen\n");
+    for number in 0..1_001 {
+        place.write(&format!(".vscode/{number}"), "");
+    }
+    let all = place.look().await.changes;
+    // One id for one content, as long as nobody can make two of.
+    assert!(all.iter().all(|one| one.id.len() == 64), "{all:?}");
+    let crowd = all.iter().find(|one| one.path == ".vscode").unwrap().id.clone();
+    let keep = |runs| keep(&place.project, &place.host, std::slice::from_ref(&crowd), runs);
+    assert_eq!(keep(true).await.unwrap_err().code(), Code::Review);
+    assert!(place.paths().await.contains(&(".vscode".into(), What::New)));
+    keep(false).await.unwrap();
+    assert!(!place.paths().await.contains(&(".vscode".into(), What::New)));
 }
 
 #[tokio::test]
