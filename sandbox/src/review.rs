@@ -239,15 +239,16 @@ pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
     let place = Place::of(project, host);
     let old = place.load()?;
     let root = root(project)?;
-    let mut failed = None;
-    let now = look::look(&root, &mut |sha256, bytes| {
-        if let Err(e) = place.keep(sha256, bytes) {
-            failed = Some(e);
-        }
-    });
-    if let Some(failed) = failed {
-        return Err(failed);
-    }
+    let (place, now) = apart(move || {
+        let mut failed = None;
+        let now = look::look(&root, &mut |sha256, bytes| {
+            if let Err(e) = place.keep(sha256, bytes) {
+                failed = Some(e);
+            }
+        });
+        failed.map_or(Ok((place, now)), Err)
+    })
+    .await??;
     let path = project.path().to_string_lossy().into_owned();
     let before = match old {
         None => now,
@@ -283,8 +284,14 @@ pub(crate) async fn end(project: &Project, host: &Host) -> Result<()> {
     let place = Place::of(project, host);
     let Some(mut record) = place.load()? else { return Ok(()) };
     let root = root(project)?;
-    record.ended = Some(look::look(&root, &mut |_, _| ()));
+    record.ended = Some(apart(move || look::look(&root, &mut |_, _| ())).await?);
     place.save(&record)
+}
+
+/// In a thread for what takes long: a look reads up to hundreds of megabytes.
+async fn apart<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|e| Error::new(Code::Review, format!("The look at the project broke off: {e}.")))
 }
 
 fn root(project: &Project) -> Result<OwnedFd> {
@@ -352,23 +359,18 @@ impl State {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);
         let root = root(project)?;
-        let mut now = look::look(&root, &mut |_, _| ());
-        let record = match place.load()? {
-            Some(record) => record,
-            None => Record { before: now.clone(), ..Record::default() },
-        };
-        // A crowd of folders in front of it must not make it look removed.
-        for path in record
-            .before
-            .keys()
-            .filter(|path| !now.contains_key(*path))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            if let Some(entry) = look::look_at(&root, &path, &mut |_, _| ()) {
-                now.insert(path, entry);
-            }
-        }
+        let record = place.load()?;
+        let looked = apart(move || {
+            let mut now = look::look(&root, &mut |_, _| ());
+            let record =
+                record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
+            // A crowd of folders in front of it must not make it look removed.
+            let missing = record.before.keys().filter(|path| !now.contains_key(*path));
+            let missing: Vec<PathBuf> = missing.cloned().collect();
+            now.extend(look::look_at_each(&root, &missing));
+            (root, record, now)
+        });
+        let (root, record, now) = looked.await?;
         Ok(Self { place, record, root, now, _lock: lock })
     }
 
@@ -400,8 +402,8 @@ impl State {
         let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
         notes.extend(crowds.take(MAX_NOTES).map(|(path, _)| {
             if path.as_os_str().is_empty() {
-                return "The project has more folders than are looked into: repositories and \
-                        editors' settings furthest down are not compared."
+                return "The project has more folders, or more in what is guarded, than are looked into: \
+                        what is furthest down is not compared."
                     .into();
             }
             let shown = shown(path);
