@@ -33,6 +33,10 @@ pub(crate) const GUARDED: &[&str] = &[
     ".zed",
     ".fleet",
     ".devcontainer",
+    ".devcontainer.json",
+    ".cursor",
+    // Mercurial's hooks.
+    ".hg/hgrc",
     ".husky",
     ".envrc",
     ".claude/settings.json",

@@ -10,6 +10,7 @@
 mod below;
 mod diff;
 mod look;
+mod named;
 mod put_back;
 mod record;
 mod words;
@@ -328,6 +329,12 @@ struct Found {
 }
 
 impl Found {
+    fn runs_by_itself(&self) -> bool {
+        let is_link = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Link { .. }));
+        let is_plain_link = is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
+        !look::is_built(&self.path) && !is_plain_link
+    }
+
     fn id(&self) -> String {
         let described = serde_json::to_vec(&(&self.before, &self.now)).unwrap_or_default();
         let mut bytes = self.path.as_os_str().as_bytes().to_vec();
@@ -417,7 +424,7 @@ impl State {
                 (_, None) => What::Removed,
                 _ => What::Changed,
             },
-            runs_by_itself: !look::is_built(&one.path),
+            runs_by_itself: one.runs_by_itself(),
             why: words::why(&one.path, one.now.as_ref()),
             can_put_back: self.can_put_back(one),
         };

@@ -13,7 +13,7 @@ use rustix::fs::{Dir, FileType, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::below;
+use super::{below, named};
 use crate::guard::{self, Kind, kind, open_beneath};
 
 /// What a build or a person's own command runs. Shown, not guarded: an agent is
@@ -59,6 +59,10 @@ pub(super) const BUILT: &[&str] = &[
     "setup.py",
     "tox.ini",
 ];
+
+/// Reviewed, not guarded: the agent writes here as it works, while hooks and skills in
+/// it are run or followed by Claude Code on this computer.
+pub(super) const REVIEWED: &[&str] = &[".claude"];
 
 /// Contents up to this size are kept, so that they can be shown and put back.
 pub(super) const MAX_KEPT: u64 = 1 << 20;
@@ -110,7 +114,8 @@ pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
 pub(super) fn look(root: &OwnedFd, keep: Keep<'_>) -> Files {
     let mut look = Look::new(root, keep);
     let mut wanted = guard::wanted(root);
-    wanted.paths.extend(BUILT.iter().map(PathBuf::from));
+    wanted.paths.extend(REVIEWED.iter().chain(BUILT).map(PathBuf::from));
+    wanted.paths.extend(named::wanted(root));
     // Last, so that what the agent adds there leaves the others their part.
     wanted.extend(below::wanted(root));
     for path in &wanted.paths {
@@ -192,8 +197,11 @@ impl<'a> Look<'a> {
                 return self.crowd(top);
             }
             *left -= 1;
+            // Working trees of Claude Code's are looked at as other folders are.
+            let is_worktrees = name == below::WORKTREES && path.ends_with(".claude");
             let path = path.join(name);
             match kind(self.root, &path) {
+                Kind::Folder if is_worktrees => {}
                 Kind::Folder => self.folder(top, &path, depth + 1, left),
                 Kind::Missing => {}
                 found => self.leaf(path, found),

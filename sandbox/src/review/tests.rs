@@ -561,3 +561,57 @@ async fn f2_repositories_behind_a_crowd_a_link_or_a_false_head_are_told() {
     ];
     assert_eq!(place.paths().await, paths(&expected));
 }
+
+#[tokio::test]
+async fn f3_all_that_claude_code_would_follow_and_its_working_trees_are_looked_at() {
+    let place = Place::new();
+    place.write(".claude/worktrees/known/.envrc", "use nix\n");
+    place.begin().await;
+    place.write(".claude/hooks/stop.sh", "evil\n");
+    place.write(".claude/skills/a/SKILL.md", "evil\n");
+    place.write(".claude/worktrees/known/.envrc", "evil\n");
+    place.write(".claude/worktrees/new/.git", "gitdir: /tmp\n");
+    place.write(".claude/worktrees/new/src/file", "");
+    place.write("sub/.claude/commands/x.md", "evil\n");
+    let expected = [
+        (".claude/hooks/stop.sh", What::New),
+        (".claude/skills/a/SKILL.md", What::New),
+        (".claude/worktrees/known/.envrc", What::Changed),
+        (".claude/worktrees/new/.git", What::New),
+        ("sub/.claude/commands/x.md", What::New),
+    ];
+    assert_eq!(place.paths().await, paths(&expected));
+    let all: Vec<String> = place.look().await.changes.into_iter().map(|one| one.id).collect();
+    put_back(&place.project, &place.host, &all).await.unwrap();
+    assert_eq!(place.paths().await, []);
+    assert!(!place.at(".claude/hooks").exists(), "an empty folder is left");
+}
+
+#[tokio::test]
+async fn f2_f3_other_names_that_programs_look_for_and_links_out_of_the_project_are_told() {
+    let place = Place::new();
+    place.write(".git/config", "[include]\n\tpath = ../tools/git\n[core]\n\thooksPath = ci\n");
+    place.write("tools/git", "[user]\n");
+    place.begin().await;
+    place.write("tools/git", "[core]\n\tfsmonitor = evil\n");
+    place.write("ci/pre-push", "evil\n");
+    place.write(".devcontainer.json", "{}\n");
+    place.write(".hg/hgrc", "[hooks]\n");
+    place.write("sub/mine.code-workspace", "{}\n");
+    place.write(".cursor/mcp.json", "{}\n");
+    symlink(place.dir.path().join("outside"), place.at("build")).unwrap();
+    symlink("../../outside", place.at("sub/up")).unwrap();
+    symlink("/usr/bin/python3", place.at("sub/python")).unwrap();
+    symlink("../tools", place.at("sub/inside")).unwrap();
+    let alarming = [
+        (".cursor/mcp.json", What::New),
+        (".devcontainer.json", What::New),
+        (".hg/hgrc", What::New),
+        ("ci/pre-push", What::New),
+        ("sub/mine.code-workspace", What::New),
+        ("tools/git", What::Changed),
+    ];
+    let links = [("build", What::New), ("sub/up", What::New)];
+    assert_eq!(place.paths().await, [paths(&alarming), paths(&links)].concat());
+    assert_eq!(place.look().await.alarming(), alarming.len());
+}
