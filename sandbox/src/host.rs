@@ -77,9 +77,14 @@ impl Host {
             runtime,
             runtime_root,
         };
-        // Every project that is remembered, before any program is looked for.
-        for settings in crate::settings::Settings::all(&host).unwrap_or_default() {
-            crate::programs::distrust(Path::new(&settings.path));
+        // Every project that is known, before any program is looked for. One whose settings
+        // do not read was written down when it was opened.
+        crate::programs::distrust_remembered(&host);
+        match crate::settings::Settings::all(&host) {
+            Ok(all) => {
+                all.iter().for_each(|one| crate::programs::distrust(Path::new(&one.path)));
+            }
+            Err(_) => crate::programs::distrust(Path::new("/")),
         }
         Ok(host)
     }
