@@ -5,7 +5,7 @@ use rcc_sandbox::{Code, Engine, Error, Session};
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::arguments::ReviewCommand;
+use crate::arguments::{ReviewCommand, exit};
 use crate::show;
 
 /// Lists what changed, or does what was asked; 1 when something is to be looked at.
@@ -78,7 +78,7 @@ async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
         }
         say_what_can_be_done(&found);
     }
-    Ok(u8::from(!found.changes.is_empty()))
+    Ok(exit::found(!found.changes.is_empty()))
 }
 
 fn say_what_can_be_done(found: &Review) {
