@@ -5,7 +5,7 @@ use rcc_sandbox::{Code, Engine, Error, Session};
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::arguments::ReviewCommand;
+use crate::arguments::{ReviewCommand, exit};
 use crate::show;
 
 /// Digits of an id that a person is shown and may type while nobody else writes.
@@ -83,7 +83,7 @@ async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
         }
         say_what_can_be_done(&found);
     }
-    Ok(u8::from(!found.changes.is_empty()))
+    Ok(exit::found(!found.changes.is_empty()))
 }
 
 fn say_what_can_be_done(found: &Review) {

@@ -6,7 +6,7 @@ use rcc_sandbox::{Cancel, Engine, Step};
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::arguments::UpdateWhat;
+use crate::arguments::{UpdateWhat, exit};
 use crate::open::stop_on_interrupt;
 use crate::show::{self, Lines};
 
@@ -43,7 +43,7 @@ pub async fn look(call: &Call, what: Option<UpdateWhat>) -> anyhow::Result<u8> {
     if call.json {
         println!("{:#}", Value::Object(said));
     }
-    Ok(u8::from(newer))
+    Ok(exit::found(newer))
 }
 
 fn claude_words(there: Option<&Claude>, newest: Option<&str>) -> String {
