@@ -5,13 +5,51 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+/// What rcc ends with, for whoever called it.
+pub mod exit {
+    /// A command that looks found what should be looked at.
+    pub const FOUND: u8 = 1;
+    /// Wrong usage, as clap ends with it.
+    pub const USAGE: u8 = 2;
+    /// rcc's own failure, as with other programs that start programs.
+    pub const FAILED: u8 = 125;
+    /// Cancelled by the person.
+    pub const STOPPED: u8 = 130;
+
+    /// All of them, for the help and the manual.
+    pub const ALL: [(u8, &str); 5] = [
+        (0, "done, or a terminal was left that goes on"),
+        (
+            FOUND,
+            "doctor found something bad, verify an open wall, review a change, update --check something newer",
+        ),
+        (USAGE, "wrong usage"),
+        (FAILED, "an error of rcc's, with a code RCC-E…"),
+        (STOPPED, "cancelled, by Ctrl-C or at a question"),
+    ];
+
+    /// Of programs that rcc starts.
+    pub const PROGRAMS: &str = "claude, shell, run and attach end with the program's own, or with \
+        128 and the number of the signal that ended it";
+
+    /// What a command that looks ends with.
+    pub fn found(something: bool) -> u8 {
+        if something { FOUND } else { 0 }
+    }
+}
+
+fn after_help() -> String {
+    let codes = exit::ALL.map(|(code, why)| format!("  {code:<4} {why}")).join("\n");
+    format!(
+        "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\n\
+         Exit codes: {}. Else:\n{codes}",
+        exit::PROGRAMS
+    )
+}
+
 /// Run Claude Code in a sandbox it cannot leave.
 #[derive(Debug, Parser)]
-#[command(name = "rcc", version, disable_help_subcommand = true)]
-#[command(
-    after_help = "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\
-Exit codes: the program's own; 1 doctor found something bad; 2 usage; 125 an error of rcc's; 130 stopped."
-)]
+#[command(name = "rcc", version, disable_help_subcommand = true, after_help = after_help())]
 pub struct Arguments {
     /// Print what lists as JSON, and errors too
     #[arg(long, global = true)]
@@ -151,6 +189,24 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<LayersCommand>,
     },
+    /// Fetch the newest Claude Code, and build the images again from today's packages; what runs keeps what it has
+    Update {
+        /// One of them, instead of both
+        #[arg(value_enum)]
+        what: Option<UpdateWhat>,
+        /// Only look: exit code 1 when Claude Code has a newer version, or an image is a month old
+        #[arg(long)]
+        check: bool,
+    },
+    /// Remove what rcc keeps of yours: sandboxes, conversations, images, Claude Code, settings; projects stay
+    Uninstall {
+        /// Everything of yours (what the computer has of rcc goes with its package)
+        #[arg(long, required = true)]
+        mine: bool,
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
+    },
     /// Try the ways out of the running sandbox, and say which walls hold (`doctor` looks at this computer)
     Verify,
 }
@@ -205,6 +261,15 @@ pub enum ReviewCommand {
     },
     /// Undo what was put back last
     Undo,
+}
+
+/// What can be brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UpdateWhat {
+    /// Claude Code.
+    Claude,
+    /// The images.
+    Image,
 }
 
 /// Off or on.

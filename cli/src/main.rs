@@ -1,10 +1,6 @@
 //! `rcc`: the command line.
 //!
-//! # Exit codes
-//! The program's own for `claude`, `shell`, `run` and `attach` (128 and the
-//! signal when a signal ended it). rcc itself: 0 done, 1 `doctor` found
-//! something bad, 2 wrong usage, 125 an error with a code `RCC-E…`, 130 stopped
-//! by Ctrl-C.
+//! Exit codes stand in [`arguments::exit`].
 
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
@@ -25,10 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::Arguments;
-
-/// rcc's own failure, as with other programs that start programs.
-const FAILED: u8 = 125;
+use arguments::{Arguments, exit};
 
 fn main() -> ExitCode {
     // First of all, while there is one thread: this process may be the one that
@@ -42,14 +35,14 @@ fn main() -> ExitCode {
             Some(error) => {
                 show::error(error, json);
                 ExitCode::from(if error.code() == rcc_sandbox::Code::Cancelled {
-                    130
+                    exit::STOPPED
                 } else {
-                    FAILED
+                    exit::FAILED
                 })
             }
             None => {
                 eprintln!("rcc: {error:#}");
-                ExitCode::from(FAILED)
+                ExitCode::from(exit::FAILED)
             }
         },
     }

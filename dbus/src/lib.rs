@@ -51,7 +51,7 @@ pub mod action {
     pub const EDIT_POLICY_NARROW: &str = "dev.rcc.helper.edit-policy-narrow";
     /// Put allowed hosts into the administrator's file.
     pub const EDIT_POLICY_WIDEN: &str = "dev.rcc.helper.edit-policy-widen";
-    /// Have the administrator's names looked up again.
+    /// Have the administrator's list read again, and the firewall's rules put right.
     pub const REFRESH: &str = "dev.rcc.helper.refresh";
     /// Change what starts at boot, and other firewalls of the computer.
     pub const SETUP: &str = "dev.rcc.helper.setup";

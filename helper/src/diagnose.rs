@@ -1,5 +1,7 @@
 //! What works and what does not, in words.
 
+use std::net::IpAddr;
+
 use rcc_dbus::Check;
 use rcc_policy::{Defaults, Entry, Interface, MayAttach, Policy, UsersMayAdd};
 
@@ -7,6 +9,8 @@ use crate::control::Control;
 use crate::firewalls::Firewalls;
 use crate::layout::{POLICY_FILE, RESOLVER_USER};
 use crate::policy_file::InForce;
+use crate::resolver::parent::{self, Channel};
+use crate::resolver::wire::Tried;
 use crate::uplink::Uplink;
 
 fn check(name: &str, problem: Option<(&str, String)>, fine: &str) -> Check {
@@ -35,11 +39,13 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
     } else {
         None
     };
-    let host = control.host_table_stands().await;
     let resolver = control.resolver.is_there();
-    let gate = control.uplink_is_up().await;
-    let upstream = crate::resolver::parent::upstream(0, false);
-    let firewalls = control.firewalls().await;
+    // Name servers take their time; the others are looked at meanwhile.
+    let look = async {
+        let (host, gate) = (control.host_table_stands().await, control.uplink_is_up().await);
+        (host, gate, control.firewalls().await)
+    };
+    let (upstream, (host, gate, firewalls)) = tokio::join!(upstream(&control.resolver), look);
     let mut checks = vec![
         check(
             "gate",
@@ -56,15 +62,7 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
             (!resolver).then(|| ("bad", format!("The resolver does not run. Is there a user {RESOLVER_USER}?"))),
             "The resolver runs.",
         ),
-        check(
-            "upstream",
-            match upstream {
-                Ok(Some(_)) => None,
-                Ok(None) => Some(("bad", "/etc/resolv.conf names no name server; sandboxes cannot resolve names.".to_owned())),
-                Err(error) => Some(("bad", format!("The computer's name server cannot be used: {error}."))),
-            },
-            "The computer's name server is known. It was not asked for anything.",
-        ),
+        upstream,
         check("policy", policy_problem, "The list of allowed hosts is in force."),
         check(
             "ipv6",
@@ -91,6 +89,52 @@ pub async fn checks(control: &Control, connection: &zbus::Connection) -> Vec<Che
         checks.push(host_users(table));
     }
     checks
+}
+
+/// Whether the computer's name servers answer. The resolver asks them: bytes of theirs are
+/// nothing for this process.
+async fn upstream(resolver: &Channel) -> Check {
+    let servers = match parent::servers() {
+        Ok(servers) => servers,
+        Err(error) => {
+            let text = format!("/etc/resolv.conf cannot be read: {error}.");
+            return check("upstream", Some(("bad", text)), "");
+        }
+    };
+    if servers.is_empty() {
+        let text = "/etc/resolv.conf names no name server; sandboxes cannot resolve names.";
+        return check("upstream", Some(("bad", text.to_owned())), "");
+    }
+    if !resolver.is_there() {
+        return answers(&servers, None);
+    }
+    answers(&servers, Some(resolver.try_servers().await.unwrap_or(Tried::Silent)))
+}
+
+fn answers(servers: &[IpAddr], tried: Option<Tried>) -> Check {
+    let list = servers.iter().take(3).map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+    let problem = match tried {
+        Some(Tried::Answers) => None,
+        Some(Tried::Fails) => Some((
+            "bad",
+            format!(
+                "The computer's name server ({list}) says that it cannot look names up; sandboxes cannot resolve any. Is the computer online?"
+            ),
+        )),
+        Some(Tried::Silent) => Some((
+            "bad",
+            format!(
+                "The computer's name server ({list}) did not answer within a second; sandboxes cannot resolve names."
+            ),
+        )),
+        None => Some((
+            "note",
+            format!(
+                "The computer's name server ({list}) could not be asked: the resolver does not run."
+            ),
+        )),
+    };
+    check("upstream", problem, &format!("The computer's name server ({list}) answers."))
 }
 
 /// A firewall for what the computer itself sends. Sandboxes are none of its matter, and
@@ -249,6 +293,20 @@ mod tests {
         let open = parse("defaults:\n  allow_public: true\n  users_may_add: private\n");
         let words = describe_change(&Policy::default(), &open);
         assert_eq!(words, "open the whole public internet; let users add any hosts");
+    }
+
+    #[test]
+    fn a_name_server_is_told_as_it_took_the_question() {
+        let servers = [IpAddr::from([127, 0, 0, 53])];
+        for (tried, state, words) in [
+            (Some(Tried::Answers), "ok", "(127.0.0.53) answers"),
+            (Some(Tried::Fails), "bad", "cannot look names up"),
+            (Some(Tried::Silent), "bad", "within a second"),
+            (None, "note", "could not be asked"),
+        ] {
+            let said = answers(&servers, tried);
+            assert!(said.state == state && said.text.contains(words), "{said:?}");
+        }
     }
 
     #[test]

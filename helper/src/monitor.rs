@@ -426,6 +426,7 @@ async fn serve_resolver(
                 let name = name.and_then(|name| name.parse::<rcc_policy::Name>().ok());
                 control.hello_refused(port, server, name.as_ref()).await;
             }
+            FromResolver::Tried { request, tried } => control.resolver.tried(request, tried),
             FromResolver::Answered { id, name, addresses } => {
                 if let Ok(name) = name.parse::<rcc_policy::Name>() {
                     control.answered(id, &name, &addresses);

@@ -350,7 +350,8 @@ pub struct Logged {
     pub port: u16,
 }
 
-/// A socket that gets what rules of this namespace log to `group`.
+/// A socket that gets what rules of this namespace log to `group`: of each packet as
+/// much as its rule says.
 pub fn nflog(group: u32) -> io::Result<Socket> {
     let socket = open()?;
     let resource = u16::try_from(group).map_err(io::Error::other)?;
@@ -371,7 +372,7 @@ pub fn nflog(group: u32) -> io::Result<Socket> {
     const COPY_PACKET: u8 = 2;
     send(NFULA_CFG_CMD, &[BIND])?;
     // struct nfulnl_msg_config_mode: range, mode, padding.
-    send(NFULA_CFG_MODE, &[0, 0, 0, 128, COPY_PACKET, 0])?;
+    send(NFULA_CFG_MODE, &[0, 0, 255, 255, COPY_PACKET, 0])?;
     // Each packet at once; the default gathers for a second.
     send(NFULA_CFG_QTHRESH, &1u32.to_be_bytes())?;
     // A burst of packets must not be lost.

@@ -464,14 +464,13 @@ pub fn flows_over(count: u32) -> Statement<'static> {
     Statement::CTCount(CTCount { val: number(count), inv: Some(true) })
 }
 
-/// Sends the head of the packet to listeners of the NFLOG group, with a word unless
-/// it is empty.
-pub fn log(group: u32, prefix: &str) -> Statement<'static> {
+/// Sends the first bytes of the packet, so many, to listeners of the NFLOG group, with a
+/// word unless it is empty.
+pub fn log(group: u32, prefix: &str, bytes: u32) -> Statement<'static> {
     Statement::Log(Some(Log {
         prefix: (!prefix.is_empty()).then(|| prefix.to_owned().into()),
         group: Some(group),
-        // Headers of IPv4 and TCP with the most options, no data beyond.
-        snaplen: Some(80),
+        snaplen: Some(bytes),
         queue_threshold: None,
         level: None,
         flags: None,

@@ -21,6 +21,7 @@ pub use gate::{gate, gate_anew, host_networks};
 pub use host::host_table;
 
 use crate::nft::{concat, is, log, number, payload, text};
+use crate::resolver::retry::LOOKED_AT;
 
 /// The set of the sandboxes' own addresses, each with the interface that it comes from.
 const OWN: (&str, [SetType; 2]) = ("own4", [SetType::Ifname, SetType::Ipv4Addr]);
@@ -36,6 +37,10 @@ pub const UPLINK: &str = "uplink0";
 pub const HELLO_LINK: &str = "hello0";
 /// NFLOG group in the gate that carries to that process what servers acknowledge.
 pub const ACKS_GROUP: u32 = 8;
+/// Headers of IPv4 and TCP with the most options, and as many bytes as are looked at.
+const ACK_BYTES: u32 = 60 + 60 + LOOKED_AT as u32;
+/// Headers of IPv4 and TCP, no data beyond.
+const LOG_BYTES: u32 = 80;
 /// The port on which clients say first whom they want: TLS.
 pub const TLS: u16 = 443;
 /// The host's end.
@@ -90,7 +95,7 @@ fn flags(words: &[&str]) -> Expression<'static> {
 }
 
 fn report(reason: BlockedReason) -> Statement<'static> {
-    log(LOG_GROUP, reason.as_str())
+    log(LOG_GROUP, reason.as_str(), LOG_BYTES)
 }
 
 fn tls() -> Statement<'static> {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,10 @@ pub(crate) const GUARDED: &[&str] = &[
     ".zed",
     ".fleet",
     ".devcontainer",
+    ".devcontainer.json",
+    ".cursor",
+    // Mercurial's hooks.
+    ".hg/hgrc",
     ".husky",
     ".envrc",
     ".claude/settings.json",
@@ -50,8 +54,31 @@ pub(crate) const GUARDED: &[&str] = &[
 pub(crate) const PER_REPOSITORY: &[&str] =
     &["hooks", "config", "config.worktree", "info/attributes", "commondir"];
 
-/// Repositories below `.git` that are looked at; more are named in a note.
+/// Folders of a repository's own, in which no other one stands (gitrepository-layout(5)).
+const GITS_OWN: &[&str] =
+    &["branches", "hooks", "info", "lfs", "logs", "objects", "rebase-merge", "refs", "rr-cache"];
+
+/// Repositories below `.git` that are looked at; that there are more is said.
 const MAX_REPOSITORIES: usize = 64;
+/// Names that are read of one folder of repositories.
+const MAX_NAMES: usize = 1_000;
+
+/// Where to look.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Every path that is to be guarded, there or not.
+    pub paths: Vec<PathBuf>,
+    /// Folders that cannot be listed, or not to their end. A name in them can be found
+    /// all the same by whoever knows it, as Git does.
+    pub unread: Vec<PathBuf>,
+}
+
+impl Wanted {
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.paths.extend(more.paths);
+        self.unread.extend(more.unread);
+    }
+}
 
 /// What the guard mounts, parents before children.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,8 +116,13 @@ pub fn plan(project: &Path) -> Result<Plan> {
     let root = open_root(project).map_err(unreadable)?;
     let mut plan = Plan { root: identity(&root).map_err(unreadable)?, ..Plan::default() };
     let mut guarded = BTreeSet::new();
-    for path in wanted(&root, &mut plan.notes) {
+    let mut odd = BTreeSet::new();
+    let wanted = wanted(&root);
+    for path in wanted.paths {
         match kind(&root, &path) {
+            Kind::File | Kind::Folder if !path.to_str().is_some_and(is_plain) => {
+                odd.insert(path);
+            }
             Kind::File | Kind::Folder => {
                 guarded.insert(path);
             }
@@ -104,6 +136,23 @@ pub fn plan(project: &Path) -> Result<Plan> {
             )),
             Kind::Missing => {}
         }
+    }
+    if let Some(path) = odd.first() {
+        plan.notes.push(format!(
+            "{} is not guarded: its name has a character that the engine takes for a separator.",
+            crate::display::line(&path.to_string_lossy(), 120)
+        ));
+    }
+    if let Some(path) = wanted.unread.first() {
+        plan.notes.push(format!(
+            "{} cannot be listed, or has more than is looked at: not all in there is guarded.",
+            crate::display::line(&path.to_string_lossy(), 120)
+        ));
+    }
+    if kind(&root, Path::new(".git")) == Kind::File {
+        plan.notes.push(
+            "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
+        );
     }
     let pinned: BTreeSet<PathBuf> = guarded
         .iter()
@@ -138,18 +187,14 @@ pub(crate) fn open_root(project: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(project, flags, Mode::empty())
 }
 
-/// Every path that is to be guarded, there or not. What is odd is said in `notes`.
-pub(crate) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
+/// What the guard and the review look at in the project's own folder.
+pub(crate) fn wanted(root: &OwnedFd) -> Wanted {
+    let paths = GUARDED.iter().map(PathBuf::from).collect();
+    let mut wanted = Wanted { paths, unread: Vec::new() };
     match kind(root, Path::new(".git")) {
-        Kind::Folder => wanted.extend(repositories(root, Path::new(".git"), notes)),
+        Kind::Folder => wanted.extend(repositories(root, Path::new(".git"))),
         // A worktree's or submodule's pointer: it names the folder whose hooks run.
-        Kind::File => {
-            wanted.push(".git".into());
-            notes.push(
-                "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
-            );
-        }
+        Kind::File => wanted.paths.push(".git".into()),
         _ => {}
     }
     wanted
@@ -223,61 +268,72 @@ pub(crate) fn kind(root: &OwnedFd, path: &Path) -> Kind {
     }
 }
 
-/// Guarded paths of the submodules (which nest) and worktrees of the repository `git`.
-pub(crate) fn repositories(root: &OwnedFd, git: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+/// The submodules (which nest) and worktrees of the repository `git`.
+pub(crate) fn repositories(root: &OwnedFd, git: &Path) -> Wanted {
+    let mut wanted = Wanted::default();
     let mut open = vec![git.join("modules"), git.join("worktrees")];
     let deepest = git.components().count() + 7;
     let mut seen = 0;
     while let Some(folder) = open.pop() {
-        for name in folders(root, &folder, notes) {
-            let path = folder.join(name);
-            let repository = kind(root, &path.join("HEAD")) == Kind::File;
-            if !repository {
-                // A submodule in a subfolder: `modules/libs/thing`.
-                if path.components().count() < deepest {
-                    open.push(path);
-                }
+        match kind(root, &folder) {
+            Kind::Folder => {}
+            Kind::Missing => continue,
+            // A link to repositories elsewhere: it is what has to be shown.
+            _ => {
+                wanted.paths.push(folder);
                 continue;
             }
+        }
+        // Git takes a link for a `HEAD`, too.
+        let is_repository = kind(root, &folder.join("HEAD")) != Kind::Missing;
+        if is_repository {
             seen += 1;
             if seen > MAX_REPOSITORIES {
-                notes.push(format!(
-                    "There are more than {MAX_REPOSITORIES} submodules and worktrees; the rest is not guarded."
-                ));
-                return found;
+                wanted.unread.push(git.into());
+                return wanted;
             }
-            found.extend(PER_REPOSITORY.iter().map(|name| path.join(name)));
-            open.push(path.join("modules"));
+            wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
         }
+        let (names, all) = folders(root, &folder, if is_repository { GITS_OWN } else { &[] });
+        let too_deep = folder.components().count() > deepest && !names.is_empty();
+        if !all || too_deep {
+            wanted.unread.push(folder.clone());
+        }
+        if too_deep {
+            continue;
+        }
+        // A submodule in a subfolder: `modules/libs/thing`; a `HEAD` that somebody puts
+        // into `libs` does not hide it.
+        open.extend(names.into_iter().rev().map(|name| folder.join(name)));
     }
-    found
+    wanted
 }
 
-/// Names of the folders in `path`, at most 256, only those that the engine can be
-/// given; one of the others is named in a note.
-fn folders(root: &OwnedFd, path: &Path, notes: &mut Vec<String>) -> Vec<String> {
-    let Ok(folder) = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY) else {
-        return Vec::new();
-    };
-    let Ok(entries) = Dir::read_from(folder.as_fd()) else {
-        return Vec::new();
-    };
-    let (mut names, odd): (Vec<OsString>, Vec<OsString>) = entries
-        .filter_map(|entry| entry.ok())
-        .map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_os_string())
-        .filter(|name| name != "." && name != "..")
-        .filter(|name| kind(root, &path.join(name)) == Kind::Folder)
-        .take(256)
-        .partition(|name| name.to_str().is_some_and(is_plain));
-    if let Some(name) = odd.iter().min() {
-        notes.push(format!(
-            "{} is not guarded: its name has a character that the engine takes for a separator.",
-            crate::display::line(&path.join(name).to_string_lossy(), 120)
-        ));
+/// Names of the folders and links in `path`, sorted, and whether these are all.
+fn folders(root: &OwnedFd, path: &Path, without: &[&str]) -> (Vec<OsString>, bool) {
+    let opened = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY);
+    let Ok(entries) = opened.and_then(Dir::new) else { return (Vec::new(), false) };
+    let (mut names, mut read) = (Vec::new(), 0);
+    let mut all = true;
+    for entry in entries {
+        read += 1;
+        let Ok(entry) = entry else {
+            all = false;
+            break;
+        };
+        if read > MAX_NAMES {
+            all = false;
+            break;
+        }
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let is_wanted = || matches!(kind(root, &path.join(name)), Kind::Folder | Kind::Symlink);
+        let is_passed_over = name == "." || name == ".." || without.iter().any(|one| name == *one);
+        if !is_passed_over && is_wanted() {
+            names.push(name.to_os_string());
+        }
     }
     names.sort();
-    names.into_iter().filter_map(|name| name.into_string().ok()).collect()
+    (names, all)
 }
 
 #[cfg(test)]

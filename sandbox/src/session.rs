@@ -36,7 +36,7 @@ pub use verify::{Row, Verdict};
 pub use walls::{Label, Walls};
 
 /// How many seconds a sandbox gets to end its programs.
-const STOP_PATIENCE_S: i32 = 5;
+pub(crate) const STOP_PATIENCE_S: i32 = 5;
 
 /// A running sandbox.
 #[derive(Clone)]
@@ -276,6 +276,7 @@ impl Session {
     /// [`Code::Engine`].
     pub async fn stop(&self, host: &Host) -> Result<()> {
         self.engine.remove(&self.found.id, STOP_PATIENCE_S).await?;
+        self.engine.forget_images_aside().await;
         // Without it what the person changes from now on is shown in the review, too.
         if let Ok(project) = Project::open(&self.path(), host) {
             let _ = review::end(&project, host).await;

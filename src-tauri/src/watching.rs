@@ -17,7 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Called at the start, when the window gets the focus, and after an opening.
 pub async fn begin(app: Shared) {
     // A person may have looked at changes on the command line meanwhile.
-    locked(&app.reviewed).clear();
+    let known: Vec<String> = locked(&app.reviewed).keys().cloned().collect();
+    known.iter().for_each(|id| review::look_later(&app, id));
     let Ok(engine) = app.engine().await else { return };
     let Ok(sessions) = Session::all(&engine).await else {
         app.forget_engine().await;
@@ -90,7 +91,7 @@ async fn states(app: Shared, session: Session) {
         }
     }
     locked(&app.live).end(&project);
-    locked(&app.reviewed).remove(&project);
+    review::look_later(&app, &project);
     // It may have run without the window before.
     tauri::async_runtime::spawn(conversations(app.clone()));
     app.tell(Event::Projects);

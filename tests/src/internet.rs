@@ -124,6 +124,7 @@ pub struct Zone {
     names: HashMap<String, Vec<Vec<RData>>>,
     delay: Duration,
     silent: bool,
+    fails: bool,
     lies: Option<Ipv4Addr>,
 }
 
@@ -172,6 +173,12 @@ impl Zone {
     /// There is no answer at all.
     pub fn silent(mut self) -> Self {
         self.silent = true;
+        self
+    }
+
+    /// Each answer is that names cannot be looked up.
+    pub fn failing(mut self) -> Self {
+        self.fails = true;
         self
     }
 
@@ -309,7 +316,9 @@ impl DnsServer {
             let data = RData::TXT(TXT::new(vec!["a secret".into()]));
             answer.add_answer(Record::from_rdata(query.name.clone(), 30, data));
         }
-        if !found {
+        if shared.zone.fails {
+            answer.metadata.response_code = ResponseCode::ServFail;
+        } else if !found {
             answer.metadata.response_code = ResponseCode::NXDomain;
         }
         answer.add_query(query);

@@ -165,6 +165,19 @@ impl Vm {
         self.booted()
     }
 
+    /// Suspends it to memory for so long, as a laptop whose lid is closed, and wakes it.
+    pub fn sleep(&mut self, time: Duration) -> anyhow::Result<()> {
+        self.begin("echo deep > /sys/power/mem_sleep; echo mem > /sys/power/state")?;
+        let end = Instant::now() + COMMAND;
+        while !self.monitor("query-status")?.contains("\"suspended\"") {
+            ensure!(Instant::now() < end, "it does not go to sleep: {}", self.console());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        std::thread::sleep(time);
+        self.monitor("system_wakeup")?;
+        self.root("true")?.good().map(drop)
+    }
+
     /// What it wrote on its screen, for a test that failed.
     pub fn console(&self) -> String {
         let text = fs::read(self.folder.path().join("console")).unwrap_or_default();
@@ -232,7 +245,7 @@ impl Vm {
     }
 
     /// The machine's own monitor, which answers in JSON, one object a line.
-    fn monitor(&mut self, command: &str) -> anyhow::Result<()> {
+    fn monitor(&mut self, command: &str) -> anyhow::Result<String> {
         writeln!(self.monitor.get_mut(), "{{\"execute\": \"{command}\"}}")?;
         self.monitor.get_ref().set_read_timeout(Some(Duration::from_secs(30)))?;
         loop {
@@ -240,7 +253,7 @@ impl Vm {
             ensure!(self.monitor.read_line(&mut line)? > 0, "the monitor is gone");
             ensure!(!line.starts_with("{\"error\""), "{command}: {line}");
             if line.starts_with("{\"return\"") {
-                return Ok(());
+                return Ok(line);
             }
         }
     }

@@ -9,7 +9,7 @@ use rcc_sandbox::{
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::arguments::Opening;
+use crate::arguments::{Opening, exit};
 use crate::open::stop_on_interrupt;
 use crate::show::{self, Lines};
 
@@ -118,7 +118,7 @@ pub async fn doctor(call: &Call, report: bool) -> anyhow::Result<u8> {
             }
         }
     }
-    Ok(u8::from(bad))
+    Ok(exit::found(bad))
 }
 
 /// Asks for an administrator's password, once for all steps.

@@ -5,6 +5,7 @@ use rcc_sandbox::session::{Row, Verdict};
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::arguments::exit;
 use crate::show;
 
 /// Tries the walls of the project's sandbox; 1 when one is open.
@@ -29,5 +30,5 @@ pub async fn verify(call: &Call) -> anyhow::Result<u8> {
         let left = count(Verdict::NotTried);
         show::note(&format!("{held} walls hold, {open} are open, {left} were not tried."));
     }
-    Ok(u8::from(open > 0))
+    Ok(exit::found(open > 0))
 }

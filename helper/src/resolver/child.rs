@@ -1,6 +1,7 @@
 //! The resolver's process: parses hostile bytes, and has no rights.
 
 mod answers;
+mod trying;
 mod upstream;
 
 use std::cell::RefCell;
@@ -211,6 +212,7 @@ impl Resolver {
             }
             ToResolver::Noted { request } => self.hand_over(request, Heard::Noted),
             ToResolver::Rerouted => self.spare.borrow_mut().forget(),
+            ToResolver::Try { request } => drop(spawn_local(self.clone().try_servers(request))),
             ToResolver::Detached { id } => self.forget(id),
             ToResolver::Upstream { request } => {
                 self.hand_over(request, Heard::Upstream(fds.next()));

@@ -15,11 +15,14 @@ use nix::sys::socket::{
 };
 use nix::unistd::User;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
-use super::wire::{self, FromResolver, ToResolver};
+use super::wire::{self, FromResolver, ToResolver, Tried};
 use crate::layout::{RESOLVER_MARK, RESOLVER_USER};
 use crate::netns::Room;
 
+/// How long name servers get to answer a question that is asked to see whether they do.
+pub const TRYING: Duration = Duration::from_secs(1);
 /// How long the resolver may leave a message unread before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -29,6 +32,8 @@ pub struct Channel {
     socket: Mutex<Option<Arc<AsyncFd<OwnedFd>>>>,
     /// Keeps messages in the order in which they were said.
     order: tokio::sync::Mutex<()>,
+    /// Who waits to hear whether name servers answer, and the number of the request.
+    trying: Mutex<(u64, Option<oneshot::Sender<Tried>>)>,
 }
 
 impl Channel {
@@ -53,6 +58,33 @@ impl Channel {
     pub async fn tell(&self, message: &ToResolver, fds: &[RawFd]) {
         let Some(socket) = self.socket() else { return };
         self.tell_one(&socket, message, fds).await;
+    }
+
+    /// Has the computer's name servers asked something; `None` when nobody can say how it
+    /// went. Whoever asked before and still waits hears nothing.
+    pub async fn try_servers(&self) -> Option<Tried> {
+        let (done, tried) = oneshot::channel();
+        let request = {
+            let mut trying = self.trying.lock().ok()?;
+            trying.0 += 1;
+            trying.1 = Some(done);
+            trying.0
+        };
+        let ask = async {
+            self.tell(&ToResolver::Try { request }, &[]).await;
+            tried.await.ok()
+        };
+        tokio::time::timeout(TRYING, ask).await.ok().flatten()
+    }
+
+    /// The resolver says how it went.
+    pub fn tried(&self, request: u64, tried: Tried) {
+        if let Ok(mut trying) = self.trying.lock()
+            && trying.0 == request
+            && let Some(done) = trying.1.take()
+        {
+            let _ = done.send(tried);
+        }
     }
 
     /// Says something to the process behind `socket`, and to no later one: what it

@@ -66,6 +66,11 @@ pub enum ToResolver {
     /// Addresses or routes of the host changed: a socket that was made before may have an
     /// address that is not the right one any more.
     Rerouted,
+    /// The computer's name servers are to be asked something, to see whether they answer.
+    Try {
+        /// Which request.
+        request: u64,
+    },
     /// The sandbox is gone.
     Detached {
         /// Its number.
@@ -85,6 +90,18 @@ pub enum ToResolver {
         /// True when it failed: the client should ask again.
         failed: bool,
     },
+}
+
+/// How the computer's name servers took a question, the best of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tried {
+    /// None said anything in time.
+    Silent,
+    /// One says that it cannot look names up.
+    Fails,
+    /// One answers.
+    Answers,
 }
 
 /// From the resolver to the helper, which checks all of it.
@@ -148,6 +165,13 @@ pub enum FromResolver {
         server: Ipv4Addr,
         /// The name in the hello; `None` when none could be seen.
         name: Option<String>,
+    },
+    /// How the name servers took a question. Told to people, and believed in nothing else.
+    Tried {
+        /// As it came with [`ToResolver::Try`].
+        request: u64,
+        /// How.
+        tried: Tried,
     },
     /// A name was answered, for people to see.
     Answered {

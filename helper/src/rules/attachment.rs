@@ -9,8 +9,8 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{Defaults, Entry, Protocol, Reach, Target};
 
 use super::{
-    DISPATCH, HELLO_LINK, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain, link_name, own,
-    questions_chain, reached_chain, report, tls,
+    DISPATCH, HELLO_LINK, LOG_BYTES, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain,
+    link_name, own, questions_chain, reached_chain, report, tls,
 };
 use crate::attachments::Opening;
 use crate::elements::Elements;
@@ -143,7 +143,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     hellos_of(t, rules);
     let reached = reached_chain(id);
     t.chain(&reached);
-    t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED)]);
+    t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED, LOG_BYTES)]);
     t.rule(&reached, vec![accept()]);
     let chain = chain_name(id);
     if !rules.connected {

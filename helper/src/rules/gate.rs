@@ -10,8 +10,8 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{NEVER, PRIVATE};
 
 use super::{
-    ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, SOURCE_PORTS, UPLINK, flags,
-    link_name, own, report, tls,
+    ACK_BYTES, ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, SOURCE_PORTS, UPLINK,
+    flags, link_name, own, report, tls,
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -183,7 +183,14 @@ fn divert(t: &mut Transaction) {
     let acknowledges = has(payload("tcp", "flags"), &["ack"]);
     t.rule(
         chain,
-        vec![from(UPLINK), reply, established(), unchecked(), acknowledges, log(ACKS_GROUP, "")],
+        vec![
+            from(UPLINK),
+            reply,
+            established(),
+            unchecked(),
+            acknowledges,
+            log(ACKS_GROUP, "", ACK_BYTES),
+        ],
     );
 
     // What that process sends on: to public addresses, and never past step 2; or

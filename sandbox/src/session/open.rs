@@ -183,6 +183,7 @@ fn check_folder(host: &Host, request: &OpenRequest) -> Result<Folder> {
     let project = Project::open(&request.folder, host)?;
     let settings = Settings::load(&project, host)?;
     let rules = levels::of_project(&project, host)?;
+    crate::programs::remember(project.path(), project.id(), host)?;
     Ok(Folder { project, settings, rules })
 }
 

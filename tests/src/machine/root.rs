@@ -70,6 +70,7 @@ const PACKAGES: &[&str] = &[
     "uidmap",
     "ufw",
     "util-linux",
+    "wireguard-tools",
     "xdg-utils",
     "zstd",
 ];

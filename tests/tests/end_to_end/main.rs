@@ -4,6 +4,7 @@
 //! of docs/threat-model.md where they attack one.
 
 mod engine;
+mod keeping;
 mod lists;
 mod sessions;
 mod walls;

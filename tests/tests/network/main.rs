@@ -9,6 +9,7 @@ mod hellos;
 mod names;
 mod packets;
 mod restarts;
+mod retry;
 mod routes;
 mod rules;
 mod uplink;

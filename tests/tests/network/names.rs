@@ -305,3 +305,44 @@ fn aliases_are_flattened() {
     // The alias' own name stays refused.
     assert!(sandbox.resolve("cdn.other.example").is_err());
 }
+
+#[test]
+fn diagnose_tells_how_name_servers_take_a_question_that_says_nothing() {
+    let Some((lab, mut ann, _sandbox)) = start(POLICY, &[]) else { return };
+    let mut said = |zone: rcc_tests::Zone| {
+        lab.dns.set(zone);
+        let begun = Instant::now();
+        let checks = ann.diagnose().expect("diagnose");
+        assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+        let check = checks.into_iter().find(|check| check.name == "upstream").expect("a line");
+        format!("{}: {}", check.state, check.text)
+    };
+    let zone = rcc_tests::zone;
+    for (zone, begins, words) in [
+        (zone(), "ok: ", "answers"),
+        (zone().slow(Duration::from_millis(500)), "ok: ", "answers"),
+        (zone().silent(), "bad: ", "did not answer within a second"),
+        (zone().failing(), "bad: ", "cannot look names up"),
+        // Who guesses is not heard.
+        (zone().forged(world::SERVERS[1]), "ok: ", "answers"),
+        (zone().forged(world::SERVERS[1]).failing(), "bad: ", "cannot look names up"),
+    ] {
+        let said = said(zone);
+        assert!(said.starts_with(begins) && said.contains(words), "{said}");
+    }
+    let asked = lab.dns.asked_names();
+    assert!(asked.len() >= 6 && asked.iter().all(|name| name == "."), "{asked:?}");
+    // One of two is enough.
+    lab.dns.set(zone());
+    let servers = format!("nameserver {}\nnameserver {}\n", world::SERVERS[2], world::ROUTER);
+    std::fs::write("/etc/resolv.conf", servers).expect("write");
+    let line = |ann: &mut Actor| {
+        let checks = ann.diagnose().expect("diagnose");
+        checks.into_iter().find(|check| check.name == "upstream").expect("a line")
+    };
+    let check = line(&mut ann);
+    assert!(check.state == "ok" && check.text.contains("203.0.113.11, 192.0.2.1"), "{check:?}");
+    std::fs::write("/etc/resolv.conf", "# none\n").expect("write");
+    let check = line(&mut ann);
+    assert!(check.state == "bad" && check.text.contains("names no name server"), "{check:?}");
+}

@@ -112,12 +112,12 @@ fn manual() -> anyhow::Result<Vec<u8>> {
             }
         }
     }
+    writeln!(page_text(&mut page), ".SH EXIT STATUS\n{}. Else:", roff(arguments::exit::PROGRAMS))?;
+    for (code, why) in arguments::exit::ALL {
+        writeln!(page_text(&mut page), ".TP\n.B {code}\n{}", roff(why))?;
+    }
     page.extend_from_slice(
-        b".SH EXIT STATUS\n\
-          The program's own for\n.BR claude \", \" shell \", \" run \" and \" attach .\n\
-          Otherwise 0 done, 1\n.B doctor\nfound something bad, 2 wrong usage, 125 an error of rcc's\n\
-          with a code RCC\\-E\\(hy, 130 stopped.\n\
-          .SH FILES\n\
+        b".SH FILES\n\
           .TP\n.I ~/.config/rcc\nWhat you allow, and settings of projects.\n\
           .TP\n.I /etc/rcc/network\\-whitelist.yaml\nThe administrator's list, which bounds it.\n\
           .SH SEE ALSO\n.BR rcc\\-helper (8),\n.BR network\\-whitelist.yaml (5),\n.BR podman (1)\n",

@@ -17,7 +17,7 @@ use crate::resolver::wire::FromResolver;
 
 /// How long one name server gets, and how many there may be.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-const SERVERS: u8 = 3;
+pub(super) const SERVERS: u8 = 3;
 /// Questions come in bursts: within one, a socket is made ahead. It is used once, as
 /// every other, and not when it is older: the name servers may be others by then.
 const BURST: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ impl Resolver {
         }
     }
 
-    async fn connect(&self, server: u8, tcp: bool) -> io::Result<Option<OwnedFd>> {
+    pub(super) async fn connect(&self, server: u8, tcp: bool) -> io::Result<Option<OwnedFd>> {
         match self.ask(|request| FromResolver::Connect { request, server, tcp }).await {
             Some(Heard::Upstream(socket)) => Ok(socket),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
@@ -111,7 +111,7 @@ impl Resolver {
     }
 }
 
-fn random_id() -> io::Result<u16> {
+pub(super) fn random_id() -> io::Result<u16> {
     let mut bytes = [0; 2];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(u16::from_ne_bytes(bytes))

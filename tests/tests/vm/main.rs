@@ -2,6 +2,8 @@
 //! other tests share with the computer below them, or do not have at all. It takes minutes:
 //! `cargo xtask test --vm` runs it.
 
+mod links;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
