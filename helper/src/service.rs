@@ -31,7 +31,7 @@ use crate::watchers::Watchers;
 const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
 /// How often one user may change what holds for sandboxes: each change holds all others up
 /// for some milliseconds.
-const CHANGE_RATE: (f64, f64) = (20.0, 400.0);
+const CHANGE_RATE: (f64, f64) = (10.0, 300.0);
 /// What is counted as one.
 const CHANGES: [&str; 3] = ["SetRules", "SetConnected", "OpenInternet"];
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
