@@ -104,8 +104,9 @@ impl Dice {
     }
 
     fn list(&mut self, block_rfc1918: bool, allow_public: bool) -> String {
+        let may_add = self.one(&["private", "private", "public"]);
         let mut text = format!(
-            "version: 1\ndefaults:\n  users_may_add: private\n  block_rfc1918: {block_rfc1918}\n  \
+            "version: 1\ndefaults:\n  users_may_add: {may_add}\n  block_rfc1918: {block_rfc1918}\n  \
              allow_public: {allow_public}\n"
         );
         for _ in 0..self.below(4) {
@@ -352,7 +353,8 @@ fn under_one_list(dice: &mut Dice, block_rfc1918: bool, allow_public: bool) {
         }
         lab.dns.set(zone);
         ann.set_rules(sandbox.id, &rules, 0).expect("rules");
-        let own = rules.iter().map(|rule| rule.to_entry().expect("checked"));
+        let own: Vec<Entry> = rules.iter().map(|rule| rule.to_entry().expect("checked")).collect();
+        let (own, _) = rcc_policy::merge(&policy, &own);
         let entries: Vec<Entry> = policy.entries.iter().cloned().chain(own).collect();
         given.retain(|(entry, _)| entries.contains(entry));
         for name in NAMES {
