@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(name = "rcc", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Detach from a terminal with Ctrl-] followed by d; it goes on, `rcc attach` shows it again.\n\
-Exit codes: the program's own; 1 doctor found something bad; 2 usage; 125 an error of rcc's; 130 stopped."
+Exit codes: the program's own; 1 doctor or verify found something bad; 2 usage; 3 verify could not finish; 125 an error of rcc's; 130 stopped."
 )]
 pub struct Arguments {
     /// Print what lists as JSON, and errors too

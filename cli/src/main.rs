@@ -2,9 +2,9 @@
 //!
 //! # Exit codes
 //! The program's own for `claude`, `shell`, `run` and `attach` (128 and the
-//! signal when a signal ended it). rcc itself: 0 done, 1 `doctor` found
-//! something bad, 2 wrong usage, 125 an error with a code `RCC-E…`, 130 stopped
-//! by Ctrl-C.
+//! signal when a signal ended it). rcc itself: 0 done, 1 `doctor` or `verify` found
+//! something bad, 2 wrong usage, 3 `verify` could not finish, 125 an error with a code
+//! `RCC-E…`, 130 stopped by Ctrl-C.
 
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 

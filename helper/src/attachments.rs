@@ -23,13 +23,7 @@ const GRACE: u64 = 300;
 /// Addresses by name that one sandbox may have open at once.
 const MAX_ANSWERS: usize = 2_048;
 
-/// Seconds since the computer started, also while it slept.
-pub fn now() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
-    nix::time::clock_gettime(clock).map_or(0, |time| time.tv_sec().unsigned_abs())
-}
-
-/// A user's rule and when it ends, in seconds of [`now`].
+/// A user's rule and when it ends, in seconds of [`crate::clock::now`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The rule.
@@ -57,7 +51,7 @@ pub struct Attachment {
     pub connected: bool,
     /// Disconnected by an administrator.
     pub locked: bool,
-    /// Open to the public internet until then, in seconds of [`now`].
+    /// Open to the public internet until then, in seconds of [`crate::clock::now`].
     pub open_until: Option<u64>,
     /// When it was attached, seconds since 1970.
     pub since: u64,
@@ -87,7 +81,7 @@ impl Attachment {
         (self.held.len(), self.open_until) != before
     }
 
-    /// When the first timed rule ends, in seconds of [`now`].
+    /// When the first timed rule ends, in seconds of [`crate::clock::now`].
     pub fn next_end(&self) -> Option<u64> {
         self.held.iter().filter_map(|held| held.until).chain(self.open_until).min()
     }

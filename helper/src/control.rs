@@ -18,7 +18,8 @@ use rcc_dbus::{AttachmentInfo, BlockedReason, Code, HelperError, Rule, RuleDropp
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::error;
 
-use crate::attachments::{Attachment, Attachments, Held, now};
+use crate::attachments::{Attachment, Attachments, Held};
+use crate::clock::now;
 use crate::firewalls::{self, Firewalls};
 use crate::host;
 use crate::layout::STATE_FOLDER;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::show;
 
+/// Some tries were not done in time, and none was possible.
+const UNFINISHED: u8 = 3;
+
 /// Tries the walls of the project's sandbox; 1 when one is open.
 pub async fn verify(call: &Call) -> anyhow::Result<u8> {
     let (_, project, session) = call.session().await?;
@@ -14,6 +17,7 @@ pub async fn verify(call: &Call) -> anyhow::Result<u8> {
     let rows = session.verify(&project, &call.host, network.as_ref()).await?;
     let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
     let (held, open) = (count(Verdict::Holds), count(Verdict::Open));
+    let unfinished = count(Verdict::Unfinished);
     if call.json {
         let value = |row: &Row| {
             json!({"id": row.id, "what": row.what, "tried": row.tried, "seen": row.seen,
@@ -26,8 +30,15 @@ pub async fn verify(call: &Call) -> anyhow::Result<u8> {
             let why = if row.tried.is_empty() { String::new() } else { format!("{}: ", row.tried) };
             println!("{:23}  {why}{}", "", row.seen);
         }
-        let left = count(Verdict::NotTried);
+        let left = count(Verdict::NotTried) + unfinished;
         show::note(&format!("{held} walls hold, {open} are open, {left} were not tried."));
+        if unfinished > 0 {
+            show::note("The computer was busy: try again in a moment.");
+        }
     }
-    Ok(u8::from(open > 0))
+    Ok(match (open, unfinished) {
+        (0, 0) => 0,
+        (0, _) => UNFINISHED,
+        _ => 1,
+    })
 }
