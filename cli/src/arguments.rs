@@ -21,7 +21,10 @@ pub mod exit {
     /// All of them, for the help and the manual.
     pub const ALL: [(u8, &str); 6] = [
         (0, "done, or a terminal was left that goes on"),
-        (FOUND, "doctor found something bad, verify an open wall, review a change, update --check something newer"),
+        (
+            FOUND,
+            "doctor found something bad, verify an open wall, review a change, update --check something newer",
+        ),
         (USAGE, "wrong usage"),
         (UNFINISHED, "verify was not done in time, and found nothing open until then"),
         (FAILED, "an error of rcc's, with a code RCC-E…"),

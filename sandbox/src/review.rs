@@ -331,7 +331,8 @@ struct Found {
 impl Found {
     fn runs_by_itself(&self) -> bool {
         let is_link = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Link { .. }));
-        let is_plain_link = is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
+        let is_plain_link =
+            is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
         !look::is_built(&self.path) && !is_plain_link
     }
 

@@ -184,7 +184,9 @@ async fn nobody_works_there(call: &Call) -> anyhow::Result<()> {
         Code::Review,
         "The sandbox may run: what is there may be another content than the one that you saw.",
     )
-    .hint_is("Name the changes by their whole ids, as `rcc review` shows them, or run `rcc stop` first.")
+    .hint_is(
+        "Name the changes by their whole ids, as `rcc review` shows them, or run `rcc stop` first.",
+    )
     .into())
 }
 
