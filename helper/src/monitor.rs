@@ -373,9 +373,9 @@ async fn serve_resolver(
                 // The host's table names the servers; it follows resolv.conf.
                 let present = parent::servers().unwrap_or_default();
                 if present != servers {
-                    if control.restore_host().await.is_ok() {
-                        servers = present;
-                    }
+                    // Not tried again with each question, should it fail.
+                    let _ = control.restore_host().await;
+                    servers = present;
                 }
                 let made = sockets.take().then(|| parent::upstream(server, tcp));
                 let made = match made {

@@ -518,11 +518,13 @@ pub fn untracked() -> Statement<'static> {
     Statement::Notrack
 }
 
+fn range((low, high): (u32, u32)) -> Expression<'static> {
+    Expression::Range(Box::new(Range { range: [number(low), number(high)] }))
+}
+
 /// Hides the source behind the outgoing interface; `ports` for TCP and UDP.
 pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
-    let port = ports.map(|(low, high)| {
-        Expression::Range(Box::new(Range { range: [number(low), number(high)] }))
-    });
+    let port = ports.map(range);
     Statement::Masquerade(port.is_some().then_some(NAT {
         addr: None,
         family: None,
@@ -531,12 +533,12 @@ pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
     }))
 }
 
-/// Gives the packet another source address.
-pub fn source(address: std::net::Ipv4Addr) -> Statement<'static> {
+/// Gives the packet another source address, and a port out of these.
+pub fn source(address: std::net::Ipv4Addr, ports: (u32, u32)) -> Statement<'static> {
     Statement::SNAT(Some(NAT {
         addr: Some(text(address.to_string())),
         family: Some(nftables::stmt::NATFamily::IP),
-        port: None,
+        port: Some(range(ports)),
         flags: None,
     }))
 }

@@ -46,6 +46,9 @@ pub const TLS: u16 = 443;
 /// The host's end.
 pub const HOST_LINK: &str = "rcc0";
 
+/// Source ports that leave: services that trust those below 1024 must not trust a
+/// sandbox (H9).
+const SOURCE_PORTS: (u32, u32) = (1024, 65_535);
 /// `NF_IP_PRI_NAT_SRC`.
 const SOURCE_NAT: i32 = 100;
 

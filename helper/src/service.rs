@@ -29,6 +29,11 @@ use crate::watchers::Watchers;
 
 /// How often one user may attach, and refresh, in a second and in a burst.
 const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
+/// How often one user may change what holds for sandboxes: each change holds all others up
+/// for some milliseconds.
+const CHANGE_RATE: (f64, f64) = (10.0, 300.0);
+/// What is counted as one.
+const CHANGES: [&str; 3] = ["SetRules", "SetConnected", "OpenInternet"];
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// How often the computer is looked at for `Diagnose`, in a second and in a burst; who asks
 /// more often is told what was seen last.
@@ -42,6 +47,7 @@ pub struct Helper {
     control: Arc<Control>,
     watchers: Arc<Watchers>,
     attaching: Mutex<HashMap<u32, Bucket>>,
+    changing: Mutex<HashMap<u32, Bucket>>,
     refreshed: Mutex<HashMap<u32, Instant>>,
     /// What was seen last, and when one may look again. Held while one looks.
     diagnosed: tokio::sync::Mutex<(Bucket, Vec<Check>)>,
@@ -73,6 +79,7 @@ impl Helper {
             control,
             watchers,
             attaching: Mutex::default(),
+            changing: Mutex::default(),
             refreshed: Mutex::default(),
             diagnosed: tokio::sync::Mutex::new((
                 Bucket::new(DIAGNOSE_RATE.0, DIAGNOSE_RATE.1),
@@ -122,6 +129,10 @@ impl Helper {
     ) -> Answer<bool> {
         let _call = self.watchers.call();
         let caller = self.admit(method, connection, header).await?;
+        if CHANGES.contains(&method) && too_soon(&self.changing, caller.uid, CHANGE_RATE) {
+            let text = "You change sandboxes faster than the firewall takes it; wait a moment.";
+            return Err(HelperError::new(Code::LimitReached, text));
+        }
         let none =
             || HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.");
         match self.control.owner(id).await {
@@ -139,6 +150,13 @@ impl Helper {
     }
 }
 
+/// Takes one from the bucket of a user; true when there is none.
+fn too_soon(buckets: &Mutex<HashMap<u32, Bucket>>, uid: u32, (rate, burst): (f64, f64)) -> bool {
+    buckets.lock().map_or(true, |mut buckets| {
+        !buckets.entry(uid).or_insert_with(|| Bucket::new(rate, burst)).take()
+    })
+}
+
 #[zbus::interface(name = "dev.rcc.Helper1")]
 impl Helper {
     async fn attach(
@@ -151,11 +169,7 @@ impl Helper {
         crate::control::check_size(&rules)?;
         let caller = self.admit("Attach", connection, &header).await?;
         caller.check_may_attach(&self.control.policy().await.policy.defaults.attach)?;
-        let soon = |buckets: &mut HashMap<u32, Bucket>| {
-            let (rate, burst) = ATTACH_RATE;
-            !buckets.entry(caller.uid).or_insert_with(|| Bucket::new(rate, burst)).take()
-        };
-        if self.attaching.lock().map_or(true, |mut buckets| soon(&mut buckets)) {
+        if too_soon(&self.attaching, caller.uid, ATTACH_RATE) {
             let text = "You open sandboxes faster than the firewall takes them; wait a moment.";
             return Err(HelperError::new(Code::LimitReached, text));
         }

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_network_is_no_way_to_private_addresses() {
+    fn n6_a_wide_network_is_no_way_to_private_addresses() {
         let user = [entry("8.0.0.0/5", false), entry("0.0.0.0/0", false)];
         let held = |block_rfc1918, users_may_add| {
             let mut policy = Policy::default();
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_users_may_add_under_public_opens_no_private_address(
+        fn n6_what_users_may_add_under_public_opens_no_private_address(
             block_rfc1918: bool,
             begin: u32,
             length in 0u8..=32,

@@ -278,6 +278,22 @@ fn h4_a_prompt_that_is_left_open_keeps_no_administrator_out() {
     refused(again.call(&change()), "VersionConflict");
 }
 
+/// Each change holds all others up for a moment, so there is a pace for them; taking a
+/// sandbox away is not held up by it.
+#[test]
+fn h4_changes_have_a_pace_of_their_users_own() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    let mut bob = lab.person(BOB).expect("another");
+    let theirs = lab.sandbox(&mut bob, &[]).expect("bob's");
+    // Refused for itself, and counted all the same.
+    let too_long = Call::OpenInternet(sandbox.id, u32::MAX);
+    let mut told = (0..2_000).map(|_| ann.call::<()>(&too_long).expect_err("refused").to_string());
+    let other = told.find(|told| !told.starts_with("InvalidArgument:")).expect("too fast");
+    assert!(other.starts_with("LimitReached:"), "{other}");
+    bob.set_rules(theirs.id, &[], 0).expect("bob's pace is his own");
+    ann.detach(sandbox.id).expect("taken away");
+}
+
 /// Three hundred calls without a pause, a hundred at a time: another user is served, in time,
 /// and none of it counts for the other.
 #[test]

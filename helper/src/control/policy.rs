@@ -1,5 +1,6 @@
 //! The administrator's file, in force everywhere at once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rcc_dbus::HelperError;
@@ -39,10 +40,10 @@ impl Control {
         self.brief_policy(&state).await?;
         let may_open = users_may_open(&state.policy.policy);
         for id in state.attachments.ids() {
-            let (held, _) = {
+            let held: HashSet<Entry> = {
                 let Some(one) = state.attachments.all.get(&id) else { continue };
                 let own: Vec<Entry> = one.entries().cloned().collect();
-                rcc_policy::merge(&state.policy.policy, &own)
+                rcc_policy::merge(&state.policy.policy, &own).0.into_iter().collect()
             };
             // Entries of the file may have gone: every flow is looked at again.
             let result = self

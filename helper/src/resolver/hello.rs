@@ -164,8 +164,9 @@ fn host_name(content: &[u8]) -> Option<Name> {
         return None;
     }
     let text = std::str::from_utf8(name).ok()?;
-    // A dot at the end is not allowed in here, and servers differ about it.
-    if text.ends_with('.') { None } else { text.parse().ok() }
+    // A dot at the end is not allowed in here, and servers differ about it; nor is anything
+    // but ASCII (RFC 6066), which is not to be taken for a name that it may mean.
+    if text.ends_with('.') || !text.is_ascii() { None } else { text.parse().ok() }
 }
 
 /// Takes pieces from the front.
@@ -311,7 +312,11 @@ mod tests {
         assert_eq!(hidden(&[]), no_name);
         assert_eq!(hidden(&[large_key()]), no_name);
         assert_eq!(hidden(&[named(b"a.example"), named(b"b.example")]), no_name);
-        for bad in [&b"a.example\0.b.example"[..], b"a.example.", b"203.0.113.9", b"", b"a b.c"] {
+        let wide = "\u{ff41}.example";
+        for bad in [&b"a.example\0.b.example"[..], b"a.example.", b"203.0.113.9", b"", b"a b.c"]
+            .into_iter()
+            .chain([wide.as_bytes()])
+        {
             assert_eq!(hidden(&[named(bad)]), no_name, "{bad:?}");
         }
         for extensions in [[named(b"a.example"), encrypted()], [encrypted(), named(b"a.example")]] {

@@ -25,6 +25,9 @@ use crate::nft::{
 const FLOWS_AT_ONCE: u32 = 2_048;
 const FLOWS_A_SECOND: u32 = 500;
 
+/// ICMP packets that one sandbox may send in a second.
+const ECHOES_A_SECOND: u32 = 10;
+
 /// Packets of connections that are looked at, of one sandbox: a hello takes four.
 const HELLO_PACKETS_A_SECOND: u32 = 5_000;
 
@@ -152,6 +155,9 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let new = || has(ct("state"), &["new"]);
     t.rule(&chain, vec![new(), beyond(FLOWS_A_SECOND, FLOWS_A_SECOND), goto("c_limit")]);
     t.rule(&chain, vec![new(), flows_over(FLOWS_AT_ONCE), goto("c_limit")]);
+    // Each sandbox has its own: none takes the echoes of another.
+    let icmp = is(meta(MetaKey::L4proto), text("icmp"));
+    t.rule(&chain, vec![icmp, beyond(ECHOES_A_SECOND, ECHOES_A_SECOND), discard()]);
     t.rule(&chain, vec![jump("c_check")]);
     // A connection that was looked at is not begun anew under the same ports: the
     // server would hear another hello.

@@ -10,14 +10,14 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{NEVER, PRIVATE};
 
 use super::{
-    ACK_BYTES, ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, UPLINK, flags,
-    link_name, own, report, tls,
+    ACK_BYTES, ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, SOURCE_PORTS, UPLINK,
+    flags, link_name, own, report, tls,
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
-    Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
-    discard, dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload,
-    prefix, prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
+    Transaction, accept, any_of, at_most, bits, clamp_segment_size, concat, counter, ct, discard,
+    dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload, prefix,
+    prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
 };
 
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
@@ -90,10 +90,14 @@ fn fill(t: &mut Transaction, host_networks: &[IpNet], attached: &[(u32, Ipv4Addr
     divert(t);
     to_the_gate_itself(t);
     forward(t);
+    // Here, too: on the host another table may be the first to choose a port.
+    let with_ports = is(meta(MetaKey::L4proto), any_of(&["tcp", "udp"]));
+    t.rule("c_nat", vec![to(UPLINK), with_ports, masquerade(Some(SOURCE_PORTS))]);
     t.rule("c_nat", vec![to(UPLINK), masquerade(None)]);
     // The source that the packet leaves the gate with: what is looked at is sent on
     // as it is, and the answers find their flow.
-    t.rule("c_nat", vec![to(HELLO_LINK), source(GATE_ADDRESS)]);
+    let tcp = is(meta(MetaKey::L4proto), text("tcp"));
+    t.rule("c_nat", vec![to(HELLO_LINK), tcp, source(GATE_ADDRESS, SOURCE_PORTS)]);
     dispatcher(t, attached);
 }
 
@@ -281,7 +285,6 @@ fn forward(t: &mut Transaction) {
     let protocols = any_of(&["tcp", "udp", "icmp"]);
     t.rule("c_check", vec![is_not(meta(MetaKey::L4proto), protocols), goto("c_never")]);
     t.rule("c_check", vec![is_not(payload("icmp", "type"), text("echo-request")), discard()]);
-    t.rule("c_check", vec![is(meta(MetaKey::L4proto), text("icmp")), beyond(10, 10), discard()]);
 
     t.rule("c_never", vec![at_most(20, 40), report(BlockedReason::Never)]);
     t.rule("c_never", vec![goto("c_refuse")]);
