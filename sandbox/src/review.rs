@@ -104,15 +104,23 @@ impl Review {
         } else {
             String::new()
         };
-        match (alarming, all) {
-            (_, 0) => None,
-            (0, _) => Some(format!("{more}: `rcc review` shows them.")),
+        let changed = match (alarming, all) {
+            (_, 0) => String::new(),
+            (0, _) => more,
             (_, _) => {
                 let and = if more.is_empty() { more } else { format!(", and {more}") };
-                let files = files(alarming);
-                Some(format!(
-                    "{files} that this computer would run changed{and}: `rcc review` shows them."
-                ))
+                format!("{} that this computer would run changed{and}", files(alarming))
+            }
+        };
+        // What was not compared may be what matters.
+        match (self.notes.is_empty(), changed.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(format!("{changed}: `rcc review` shows them.")),
+            (false, true) => {
+                Some("not all of the folder could be compared: `rcc review` says why.".into())
+            }
+            (false, false) => {
+                Some(format!("{changed}; not all could be compared: `rcc review` shows them."))
             }
         }
     }
@@ -331,7 +339,8 @@ struct Found {
 impl Found {
     fn runs_by_itself(&self) -> bool {
         let is_link = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Link { .. }));
-        let is_plain_link = is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
+        let is_plain_link =
+            is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
         !look::is_built(&self.path) && !is_plain_link
     }
 

@@ -504,7 +504,9 @@ async fn what_cannot_be_listed_is_told() {
     // What was so before is no change.
     list("theirs", false);
     place.begin().await;
-    assert_eq!(place.paths().await, []);
+    let review = place.look().await;
+    assert_eq!(review.changes, []);
+    assert!(review.line().unwrap().starts_with("not all of the folder could be compared"));
     place.write("sub/.git/config", "[core]\n\tfsmonitor = evil\n");
     place.write("sub/.envrc", "evil\n");
     place.write(".git/modules/new/HEAD", "ref: refs/heads/main\n");
@@ -516,6 +518,7 @@ async fn what_cannot_be_listed_is_told() {
     assert_eq!(review.alarming(), 2);
     assert_eq!(place.paths().await, paths(&hidden));
     assert!(review.notes.iter().any(|note| note.starts_with("sub ")), "{:?}", review.notes);
+    assert!(review.line().unwrap().contains("not all could be compared"));
     // Seen by nobody when the session ended, it stays to be looked at.
     place.end().await;
     list("sub", true);
