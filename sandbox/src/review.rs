@@ -242,8 +242,8 @@ pub async fn undo(project: &Project, host: &Host) -> Result<()> {
 
 /// Before anything of a new session runs. What an earlier session changed and
 /// nobody looked at stays a change; what the person changed since then does not
-/// become one.
-pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
+/// become one. `opening` is the session's own mark.
+pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
     let old = place.load()?;
@@ -263,7 +263,8 @@ pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
         None => now,
         Some(old) => carried_over(old, now),
     };
-    place.save(&Record { path, before, ended: None, undo: Vec::new() })
+    let opening = opening.to_string();
+    place.save(&Record { path, opening, before, ended: None, undo: Vec::new() })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
@@ -287,11 +288,13 @@ fn carried_over(old: Record, now: Files) -> Files {
     paths.into_iter().filter_map(|path| Some((path.clone(), entry(&path)?))).collect()
 }
 
-/// After the last program of a session ended.
-pub(crate) async fn end(project: &Project, host: &Host) -> Result<()> {
+/// After the last program of a session ended. When another one has begun since, what it
+/// changes must not pass for the person's.
+pub(crate) async fn end(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
-    let Some(mut record) = place.load()? else { return Ok(()) };
+    let record = place.load()?.filter(|record| record.opening == opening);
+    let Some(mut record) = record else { return Ok(()) };
     let root = root(project)?;
     record.ended = Some(apart(move || look::look(&root, &mut |_, _| ())).await?);
     place.save(&record)

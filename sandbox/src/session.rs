@@ -278,7 +278,7 @@ impl Session {
         self.engine.remove(&self.found.id, STOP_PATIENCE_S).await?;
         // Without it what the person changes from now on is shown in the review, too.
         if let Ok(project) = Project::open(&self.path(), host) {
-            let _ = review::end(&project, host).await;
+            let _ = review::end(&project, host, self.label(label::OPENING)).await;
         }
         Ok(())
     }
