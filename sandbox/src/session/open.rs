@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rcc_policy::Entry;
 
-use super::rules::DroppedRule;
+use super::rules::{DroppedRule, refresh};
 use super::{NetworkState, Session, files};
 use crate::claude::{self, Claude};
 use crate::engine::{
@@ -18,6 +18,7 @@ use crate::engine::{
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
+use crate::levels::Level;
 use crate::link::{FirstProcess, Namespaces};
 use crate::lock::Lock;
 use crate::network::Network;
@@ -180,8 +181,19 @@ async fn steps(
     };
     let link = async {
         let Some(network) = &network else { return Ok(Vec::new()) };
-        let plugged = plug_in(&process.namespaces, network, &folder.rules);
-        report.step(Step::ConnectNetwork, plugged).await
+        report
+            .step(Step::ConnectNetwork, async {
+                // Anew: an image may have been built since, and a host taken out.
+                let rules = levels::of_project(&folder.project, host)?;
+                let mut dropped = plug_in(&process.namespaces, network, &rules).await?;
+                // Who edits a list tells the sandboxes that have a network; this one had none.
+                if levels::of_project(&folder.project, host).is_ok_and(|now| now != rules) {
+                    let level = Level::Project(&folder.project);
+                    dropped.extend(refresh(host, &engine, network, level, &rules).await?);
+                }
+                Ok(dropped)
+            })
+            .await
     };
     let ((), dropped) = or_cancelled(cancel, async { tokio::try_join!(answers, link) }).await?;
     for dropped in dropped {
