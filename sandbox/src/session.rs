@@ -149,6 +149,11 @@ impl Session {
         self.label(label::SESSION)
     }
 
+    /// Whether it is the same container: another session of its project has another one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.found.id == other.found.id
+    }
+
     /// The project's id.
     pub fn project_id(&self) -> &str {
         self.label(label::PROJECT)
