@@ -384,8 +384,11 @@ impl State {
             let record =
                 record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
             // A crowd of folders in front of it must not make it look removed.
-            let missing = record.before.keys().filter(|path| !now.contains_key(*path));
-            let missing: Vec<PathBuf> = missing.cloned().collect();
+            let is_missing = |(path, entry): &(&PathBuf, &Entry)| {
+                !now.contains_key(*path) && **entry != Entry::Crowd
+            };
+            let missing = record.before.iter().filter(is_missing);
+            let missing: Vec<PathBuf> = missing.map(|(path, _)| path.clone()).collect();
             now.extend(look::look_at_each(&root, &missing));
             (root, record, now)
         });

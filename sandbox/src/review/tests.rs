@@ -545,6 +545,8 @@ async fn what_cannot_be_listed_is_told() {
     list("sub", false);
     place.keep("sub").await.unwrap();
     assert!(place.paths().await.iter().all(|(path, _)| path != "sub"));
+    list("sub", true);
+    assert!(place.paths().await.contains(&("sub".into(), What::Removed)));
 }
 
 #[tokio::test]
