@@ -149,6 +149,11 @@ impl Session {
         self.label(label::SESSION)
     }
 
+    /// Whether it is the same container: another session of its project has another one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.found.id == other.found.id
+    }
+
     /// The project's id.
     pub fn project_id(&self) -> &str {
         self.label(label::PROJECT)
@@ -279,7 +284,7 @@ impl Session {
         self.engine.forget_images_aside().await;
         // Without it what the person changes from now on is shown in the review, too.
         if let Ok(project) = Project::open(&self.path(), host) {
-            let _ = review::end(&project, host).await;
+            let _ = review::end(&project, host, self.label(label::OPENING)).await;
         }
         Ok(())
     }
