@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::lab::{Skip, shell};
-use crate::machine::{LABEL, Release, Seat, find_or_make_root_of, session};
+use crate::machine::{LABEL, Release, Seat, find_or_make_root, session};
 
 /// Programs at their place on a Debian, with their packages.
 const TOOLS: [(&str, &str); 3] = [
@@ -122,7 +122,7 @@ impl Vm {
                 return Ok(Err(Skip(reason)));
             }
         }
-        let root = match find_or_make_root_of(security.release())? {
+        let root = match find_or_make_root(security.release())? {
             Ok(root) => root,
             Err(reason) => return Ok(Err(Skip(reason))),
         };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rcc_tests::people::ANN;
-use rcc_tests::{Machine, Sandbox, Seat, wait_for, world};
+use rcc_tests::{Machine, Release, Sandbox, Seat, wait_for, world};
 
 use super::{boot, helper, install, rules, walls_stand};
 
@@ -27,7 +27,16 @@ fn ask_while_away(machine: &Machine, sandbox: &Sandbox) -> Result<(), String> {
 
 #[test]
 fn n11_questions_wait_while_the_service_is_away() {
-    let Some(machine) = boot() else { return };
+    questions_wait_while_the_service_is_away(Release::Own);
+}
+
+#[test]
+fn n11_on_debian_13_questions_wait_while_the_service_is_away() {
+    questions_wait_while_the_service_is_away(Release::Debian13);
+}
+
+fn questions_wait_while_the_service_is_away(release: Release) {
+    let Some(machine) = boot(release) else { return };
     install(&machine, "this.deb");
     machine.root(LATE).expect("a later restart");
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
