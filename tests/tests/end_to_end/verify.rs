@@ -96,10 +96,16 @@ fn verify_tries_the_walls_and_sees_a_hole() {
 /// Runs `job` while the program that makes the tries stops at once, from the `first` time on
 /// that it is started.
 fn while_tries_stop<T>(first: usize, job: impl FnOnce() -> T) -> T {
-    /// The first process of a sandbox has another word after the name.
     fn is_probe(pid: i32) -> bool {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.starts_with(b"/run/rcc/inside\0probe\0")
+    }
+    /// One of its own has its name for a moment, until it is another program.
+    fn is_first(pid: i32) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent =
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        parent.is_some_and(|parent| !is_probe(parent))
     }
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -108,7 +114,7 @@ fn while_tries_stop<T>(first: usize, job: impl FnOnce() -> T) -> T {
             while !over.load(Ordering::Relaxed) {
                 let all = fs::read_dir("/proc").into_iter().flatten().flatten();
                 let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-                for pid in all.filter(|pid| is_probe(*pid)) {
+                for pid in all.filter(|pid| is_probe(*pid) && is_first(*pid)) {
                     if found.contains(&pid) {
                         continue;
                     }
