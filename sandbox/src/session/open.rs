@@ -10,7 +10,7 @@ use std::time::Duration;
 use rcc_policy::Entry;
 
 use super::rules::{DroppedRule, refresh};
-use super::{NetworkState, Session, files};
+use super::{NetworkState, OPENINGS_LOCK, Session, files};
 use crate::claude::{self, Claude};
 use crate::engine::{
     ContainerSpec, Engine, FileLabel, Found, HOME, MountSpec, WORKSPACE, label, name_end,
@@ -147,7 +147,7 @@ async fn steps(
         side_by_side(host, &engine, &choice, packages, request.claude, report, cancel).await?;
     image::note_use(host, &image);
     // One opening at a time, from the look at the neighbours until the mounts are verified.
-    let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
+    let _all = or_cancelled(cancel, Lock::take(&host.runtime.join(OPENINGS_LOCK))).await?;
     let (session, process) = report
         .step(Step::StartSandbox, async {
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use rcc_tests::{Lab, Workshop, wait_for};
 
@@ -16,6 +17,9 @@ const FEW: (usize, usize) = (5, 2);
 const MANY: usize = 50;
 /// So many are opened at the same time.
 const TOGETHER: usize = 4;
+
+/// Of these Podman has some for a while (known-issues.md).
+const KEPT: &str = "processes conmon of an exec";
 
 /// What there is of sandboxes, by what it is.
 type Left = BTreeMap<String, usize>;
@@ -32,13 +36,25 @@ fn r2_real_sandboxes_that_come_and_go_leave_nothing() {
     round(&workshop, &projects);
     let helper = workshop.lab.helper().expect("a helper");
     let before = left(&workshop);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for _ in 0..rounds {
         round(&workshop, &projects);
     }
     let seconds = begun.elapsed().as_secs_f64() / rounds as f64;
-    let after = left(&workshop);
+    if turns.is_some() {
+        let of_execs = |left: &Left| left.get(KEPT).copied().unwrap_or(0);
+        let end = Instant::now() + Duration::from_secs(400);
+        while of_execs(&left(&workshop)) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_secs(5));
+        }
+    }
+    let mut after = left(&workshop);
+    if turns.is_none() {
+        // There is no time to wait for their end.
+        after.remove(KEPT);
+    }
     eprintln!("{rounds} rounds of {at_once}, {seconds:.0} s each: {before:?}, then {after:?}");
+    assert_eq!(after["containers"], 0);
     for (what, count) in &after {
         let known = before.get(what).copied().unwrap_or(0);
         // Descriptors of what answers while it is looked at.
@@ -124,7 +140,6 @@ fn left(workshop: &Workshop) -> Left {
     left.insert("records".into(), count("ls -A /run/rcc/sandboxes | wc -l"));
     for folder in [
         "/run/rcc",
-        "/tmp",
         "/run/user/4001",
         "/run/rcc-lab/home/ann/.local/state",
         "/run/rcc-lab/home/ann/.config",
@@ -136,9 +151,13 @@ fn left(workshop: &Workshop) -> Left {
             count(&format!("find {folder} -xdev -maxdepth 4 2>/dev/null | wc -l")),
         );
     }
+    // Others' come and go there, too.
+    left.insert("files in /tmp".into(), count("find /tmp /var/tmp -maxdepth 1 -user 4001 | wc -l"));
     for pid in workshop.processes() {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        *left.entry(format!("processes {}", name.trim())).or_default() += 1;
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let exec = if line.contains("--exec-attach") { " of an exec" } else { "" };
+        *left.entry(format!("processes {}{exec}", name.trim())).or_default() += 1;
     }
     let helper = workshop.lab.helper().expect("a helper");
     let held = fs::read_dir(format!("/proc/{helper}/fd")).map_or(0, Iterator::count);

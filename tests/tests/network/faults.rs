@@ -73,7 +73,8 @@ pub(super) fn under_traffic(
         for turn in 0..turns {
             fault(turn);
             std::thread::sleep(Duration::from_millis(u64::try_from(turn % 7).unwrap_or(0) * 15));
-            wait_for(|| ann.list().is_ok_and(|list| list.len() == 1)).expect("the session is kept");
+            wait_for(|| ann.list().is_ok_and(|list| list.len() == 1))
+                .unwrap_or_else(|error| panic!("{error}: {:?}\n{}", ann.list(), lab.log()));
             assert!(echoes(&stream), "a running connection goes on, turn {turn}");
             // Every packet counts, not only those that somebody answers.
             seen.extend(left(&heard));

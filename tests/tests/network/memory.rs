@@ -1,7 +1,9 @@
 //! Too little memory, again and again, under traffic: as with `kill -9`, the walls stand and
 //! sessions go on.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use nix::unistd::Pid;
 use rcc_tests::Skip;
@@ -13,18 +15,21 @@ use super::*;
 /// More than is left to it, and less than the bus carries.
 const LARGE: usize = 12 << 20;
 /// What one has left; below what any of the attacks here takes.
-const LEFT: usize = 256 << 10;
+const LEFT: u32 = 256 << 10;
 
 /// Gives a process no more memory of its own than it has, and [`LEFT`].
 fn hold(pid: Pid) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let used = status.lines().find_map(|line| line.strip_prefix("VmData:"));
-    let used = used.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    let value = |name: &str| {
+        let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse::<u32>().ok()
+    };
     // One that has just ended has none.
-    let Some(used) = used else { return };
+    let (Some(used), Some(uid)) = (value("VmData:"), value("Uid:")) else { return };
     let limit = format!("--data={}", (used << 10) + LEFT);
-    let _ =
-        std::process::Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+    // A user may lower what is their own, and root not everywhere what is another's.
+    let mut lower = Command::new("prlimit");
+    let _ = lower.args(["--pid", &pid.to_string(), &limit]).uid(uid).gid(uid).status();
 }
 
 /// The helper, or its resolver, once there is one.
@@ -149,7 +154,7 @@ fn n11_killed_for_memory_again_and_again_under_traffic() {
             ended[0] += usize::from(gone(helper, || lab.helper()));
         } else {
             let resolver = found(|| lab.resolver());
-            groups[1].hold(resolver, LEFT);
+            groups[1].hold(resolver, LEFT as usize);
             let asked = ask_largely(&sandbox);
             ended[1] += usize::from(gone(resolver, || lab.resolver()));
             drop(asked);
