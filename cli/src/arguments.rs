@@ -11,19 +11,22 @@ pub mod exit {
     pub const FOUND: u8 = 1;
     /// Wrong usage, as clap ends with it.
     pub const USAGE: u8 = 2;
+    /// `verify` was not done in time, and found nothing open until then.
+    pub const UNFINISHED: u8 = 3;
     /// rcc's own failure, as with other programs that start programs.
     pub const FAILED: u8 = 125;
     /// Cancelled by the person.
     pub const STOPPED: u8 = 130;
 
     /// All of them, for the help and the manual.
-    pub const ALL: [(u8, &str); 5] = [
+    pub const ALL: [(u8, &str); 6] = [
         (0, "done, or a terminal was left that goes on"),
         (
             FOUND,
             "doctor found something bad, verify an open wall, review a change, update --check something newer",
         ),
         (USAGE, "wrong usage"),
+        (UNFINISHED, "verify was not done in time, and found nothing open until then"),
         (FAILED, "an error of rcc's, with a code RCC-E…"),
         (STOPPED, "cancelled, by Ctrl-C or at a question"),
     ];

@@ -232,7 +232,11 @@ async fn newest(session: &Session) -> rcc_sandbox::Result<u32> {
 async fn stop(call: &Call, folder: Option<&Path>, all: bool) -> anyhow::Result<u8> {
     let sessions = match folder {
         Some(folder) => vec![named(call, folder).await?],
-        None if all => Session::all(&Engine::connect(&call.host).await?).await?,
+        None if all => {
+            let engine = Engine::connect(&call.host).await?;
+            Session::remove_ended(&engine, &call.host).await?;
+            Session::all(&engine).await?
+        }
         None => vec![call.session().await?.2],
     };
     for session in &sessions {

@@ -27,13 +27,7 @@ const MAX_OPEN_PORTS: usize = 8_192;
 /// Disconnected namespaces that are remembered without a link.
 const MOST_LOCKED: usize = 1_000;
 
-/// Seconds since the computer started, also while it slept.
-pub fn now() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
-    nix::time::clock_gettime(clock).map_or(0, |time| time.tv_sec().unsigned_abs())
-}
-
-/// A user's rule and when it ends, in seconds of [`now`].
+/// A user's rule and when it ends, in seconds of [`crate::clock::now`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The rule.
@@ -79,7 +73,7 @@ pub struct Attachment {
     pub connected: bool,
     /// Disconnected by an administrator.
     pub locked: bool,
-    /// Open to the public internet until then, in seconds of [`now`].
+    /// Open to the public internet until then, in seconds of [`crate::clock::now`].
     pub open_until: Option<u64>,
     /// When it was attached, seconds since 1970.
     pub since: u64,
@@ -109,7 +103,7 @@ impl Attachment {
         (self.held.len(), self.open_until) != before
     }
 
-    /// When the first timed rule ends, in seconds of [`now`].
+    /// When the first timed rule ends, in seconds of [`crate::clock::now`].
     pub fn next_end(&self) -> Option<u64> {
         self.held.iter().filter_map(|held| held.until).chain(self.open_until).min()
     }

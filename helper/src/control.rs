@@ -21,7 +21,8 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::error;
 
 use self::refusals::Refusals;
-use crate::attachments::{Attachment, Attachments, Held, now};
+use crate::attachments::{Attachment, Attachments, Held};
+use crate::clock::now;
 use crate::firewalls::{self, Firewalls};
 use crate::host;
 use crate::layout::STATE_FOLDER;

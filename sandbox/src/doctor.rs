@@ -159,8 +159,10 @@ fn oldest(images: Vec<Built>) -> Option<Built> {
 fn mending(check: &str) -> Option<&'static str> {
     Some(match check {
         "gate" | "host-table" => "Run `sudo systemctl restart rcc-firewall.service`.",
-        "resolver" => "Run `sudo systemctl restart rcc-helper.service`.",
-        "upstream" => "Name a server in /etc/resolv.conf, or start what writes that file.",
+        "resolver" => "Run `sudo systemd-sysusers && sudo systemctl restart rcc-helper.service`.",
+        "upstream" => {
+            "Name a server that answers in /etc/resolv.conf, or see to what writes that file."
+        }
         "policy" => "Correct /etc/rcc/network-whitelist.yaml; `rcc policy check` reads it.",
         "uplink" => {
             "Bring the interface up, or change `uplink` in /etc/rcc/network-whitelist.yaml."
@@ -186,20 +188,48 @@ async fn firewall(lines: &mut Vec<Line>) {
         });
     }
     match network.diagnose().await {
-        Ok(checks) => lines.extend(checks.into_iter().map(|check| {
-            let health = match check.state.as_str() {
-                "ok" => Health::Good,
-                "note" => Health::Note,
-                _ => Health::Bad,
-            };
-            let hint = mending(&check.name).filter(|_| health == Health::Bad);
-            Line {
-                name: format!("firewall: {}", crate::display::line(&check.name, 40)),
-                health,
-                text: crate::display::line(&check.text, 300),
-                hint: hint.map(str::to_owned),
-            }
-        })),
+        Ok(checks) => lines.extend(checks.iter().map(told)),
         Err(error) => lines.push(Line::bad("firewall", &error)),
+    }
+}
+
+/// A check of the firewall service's as a line.
+fn told(check: &rcc_dbus::Check) -> Line {
+    let health = match check.state.as_str() {
+        "ok" => Health::Good,
+        "note" => Health::Note,
+        _ => Health::Bad,
+    };
+    let hint = mending(&check.name).filter(|_| health == Health::Bad);
+    Line {
+        name: format!("firewall: {}", crate::display::line(&check.name, 40)),
+        health,
+        text: crate::display::line(&check.text, 300),
+        hint: hint.map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mends_a_check_is_said_when_it_is_bad_and_not_before() {
+        let told = |name: &str, state: &str| {
+            let (name, state) = (name.to_owned(), state.to_owned());
+            told(&rcc_dbus::Check { name, state, text: "Something.".into() })
+        };
+        let mended = ["gate", "host-table", "resolver", "upstream", "policy", "uplink"];
+        for name in mended.into_iter().chain(["host-firewall", "of-a-later-release"]) {
+            for (state, health) in
+                [("ok", Health::Good), ("note", Health::Note), ("bad", Health::Bad)]
+            {
+                let line = told(name, state);
+                assert_eq!((line.name, line.health), (format!("firewall: {name}"), health));
+                let wanted = health == Health::Bad && mended.contains(&name);
+                assert_eq!(line.hint.is_some(), wanted, "{name} {state}: {:?}", line.hint);
+            }
+        }
+        assert_eq!(told("gate", "of a later release").health, Health::Bad);
     }
 }

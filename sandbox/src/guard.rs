@@ -6,19 +6,21 @@
 //! by rename takes the mount off without a word (DESIGN 5). Paths that do not
 //! exist are not made, so that nothing is left behind in the project.
 
+mod repositories;
+
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Dir, FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2,
+    FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2,
 };
 use rustix::io::Errno;
 
 use crate::engine::is_plain;
 use crate::error::{Code, Error, Result};
+
+pub(crate) use repositories::{PER_REPOSITORY, Wanted, repositories};
 
 /// Guarded where they exist, relative to the project.
 pub(crate) const GUARDED: &[&str] = &[
@@ -48,37 +50,6 @@ pub(crate) const GUARDED: &[&str] = &[
     ".vimrc",
     ".dir-locals.el",
 ];
-
-/// Files of each repository below `.git/modules` (submodules) and of each
-/// working tree below `.git/worktrees`.
-pub(crate) const PER_REPOSITORY: &[&str] =
-    &["hooks", "config", "config.worktree", "info/attributes", "commondir"];
-
-/// Folders of a repository's own, in which no other one stands (gitrepository-layout(5)).
-const GITS_OWN: &[&str] =
-    &["branches", "hooks", "info", "lfs", "logs", "objects", "rebase-merge", "refs", "rr-cache"];
-
-/// Repositories below `.git` that are looked at; that there are more is said.
-const MAX_REPOSITORIES: usize = 64;
-/// Names that are read of one folder of repositories.
-const MAX_NAMES: usize = 1_000;
-
-/// Where to look.
-#[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    /// Every path that is to be guarded, there or not.
-    pub paths: Vec<PathBuf>,
-    /// Folders that cannot be listed, or not to their end. A name in them can be found
-    /// all the same by whoever knows it, as Git does.
-    pub unread: Vec<PathBuf>,
-}
-
-impl Wanted {
-    pub(crate) fn extend(&mut self, more: Self) {
-        self.paths.extend(more.paths);
-        self.unread.extend(more.unread);
-    }
-}
 
 /// What the guard mounts, parents before children.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -266,74 +237,6 @@ pub(crate) fn kind(root: &OwnedFd, path: &Path) -> Kind {
         Err(Errno::NOENT | Errno::NOTDIR) => Kind::Missing,
         Err(_) => Kind::Other,
     }
-}
-
-/// The submodules (which nest) and worktrees of the repository `git`.
-pub(crate) fn repositories(root: &OwnedFd, git: &Path) -> Wanted {
-    let mut wanted = Wanted::default();
-    let mut open = vec![git.join("modules"), git.join("worktrees")];
-    let deepest = git.components().count() + 7;
-    let mut seen = 0;
-    while let Some(folder) = open.pop() {
-        match kind(root, &folder) {
-            Kind::Folder => {}
-            Kind::Missing => continue,
-            // A link to repositories elsewhere: it is what has to be shown.
-            _ => {
-                wanted.paths.push(folder);
-                continue;
-            }
-        }
-        // Git takes a link for a `HEAD`, too.
-        let is_repository = kind(root, &folder.join("HEAD")) != Kind::Missing;
-        if is_repository {
-            seen += 1;
-            if seen > MAX_REPOSITORIES {
-                wanted.unread.push(git.into());
-                return wanted;
-            }
-            wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
-        }
-        let (names, all) = folders(root, &folder, if is_repository { GITS_OWN } else { &[] });
-        let too_deep = folder.components().count() > deepest && !names.is_empty();
-        if !all || too_deep {
-            wanted.unread.push(folder.clone());
-        }
-        if too_deep {
-            continue;
-        }
-        // A submodule in a subfolder: `modules/libs/thing`; a `HEAD` that somebody puts
-        // into `libs` does not hide it.
-        open.extend(names.into_iter().rev().map(|name| folder.join(name)));
-    }
-    wanted
-}
-
-/// Names of the folders and links in `path`, sorted, and whether these are all.
-fn folders(root: &OwnedFd, path: &Path, without: &[&str]) -> (Vec<OsString>, bool) {
-    let opened = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY);
-    let Ok(entries) = opened.and_then(Dir::new) else { return (Vec::new(), false) };
-    let (mut names, mut read) = (Vec::new(), 0);
-    let mut all = true;
-    for entry in entries {
-        read += 1;
-        let Ok(entry) = entry else {
-            all = false;
-            break;
-        };
-        if read > MAX_NAMES {
-            all = false;
-            break;
-        }
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        let is_wanted = || matches!(kind(root, &path.join(name)), Kind::Folder | Kind::Symlink);
-        let is_passed_over = name == "." || name == ".." || without.iter().any(|one| name == *one);
-        if !is_passed_over && is_wanted() {
-            names.push(name.to_os_string());
-        }
-    }
-    names.sort();
-    (names, all)
 }
 
 #[cfg(test)]

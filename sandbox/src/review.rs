@@ -104,15 +104,23 @@ impl Review {
         } else {
             String::new()
         };
-        match (alarming, all) {
-            (_, 0) => None,
-            (0, _) => Some(format!("{more}: `rcc review` shows them.")),
+        let changed = match (alarming, all) {
+            (_, 0) => String::new(),
+            (0, _) => more,
             (_, _) => {
                 let and = if more.is_empty() { more } else { format!(", and {more}") };
-                let files = files(alarming);
-                Some(format!(
-                    "{files} that this computer would run changed{and}: `rcc review` shows them."
-                ))
+                format!("{} that this computer would run changed{and}", files(alarming))
+            }
+        };
+        // What was not compared may be what matters.
+        match (self.notes.is_empty(), changed.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(format!("{changed}: `rcc review` shows them.")),
+            (false, true) => {
+                Some("not all of the folder could be compared: `rcc review` says why.".into())
+            }
+            (false, false) => {
+                Some(format!("{changed}; not all could be compared: `rcc review` shows them."))
             }
         }
     }
@@ -234,8 +242,8 @@ pub async fn undo(project: &Project, host: &Host) -> Result<()> {
 
 /// Before anything of a new session runs. What an earlier session changed and
 /// nobody looked at stays a change; what the person changed since then does not
-/// become one.
-pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
+/// become one. `opening` is the session's own mark.
+pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
     let old = place.load()?;
@@ -255,7 +263,8 @@ pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
         None => now,
         Some(old) => carried_over(old, now),
     };
-    place.save(&Record { path, before, ended: None, undo: Vec::new() })
+    let opening = opening.to_string();
+    place.save(&Record { path, opening, before, ended: None, undo: Vec::new() })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
@@ -279,11 +288,13 @@ fn carried_over(old: Record, now: Files) -> Files {
     paths.into_iter().filter_map(|path| Some((path.clone(), entry(&path)?))).collect()
 }
 
-/// After the last program of a session ended.
-pub(crate) async fn end(project: &Project, host: &Host) -> Result<()> {
+/// After the last program of a session ended. When another one has begun since, what it
+/// changes must not pass for the person's.
+pub(crate) async fn end(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
-    let Some(mut record) = place.load()? else { return Ok(()) };
+    let record = place.load()?.filter(|record| record.opening == opening);
+    let Some(mut record) = record else { return Ok(()) };
     let root = root(project)?;
     record.ended = Some(apart(move || look::look(&root, &mut |_, _| ())).await?);
     place.save(&record)
@@ -373,8 +384,11 @@ impl State {
             let record =
                 record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
             // A crowd of folders in front of it must not make it look removed.
-            let missing = record.before.keys().filter(|path| !now.contains_key(*path));
-            let missing: Vec<PathBuf> = missing.cloned().collect();
+            let is_missing = |(path, entry): &(&PathBuf, &Entry)| {
+                !now.contains_key(*path) && **entry != Entry::Crowd
+            };
+            let missing = record.before.iter().filter(is_missing);
+            let missing: Vec<PathBuf> = missing.map(|(path, _)| path.clone()).collect();
             now.extend(look::look_at_each(&root, &missing));
             (root, record, now)
         });

@@ -119,6 +119,7 @@ pub async fn diff(app: &App, id: &str, change: &str) -> Result<Option<Vec<String
         review::DiffLine::Old(text) => format!("-{text}"),
         review::DiffLine::New(text) => format!("+{text}"),
         review::DiffLine::Gap => "…".into(),
+        review::DiffLine::More(left) => format!("… {left} more lines changed that are not shown"),
     };
     Ok(lines.map(|lines| lines.iter().map(written).collect()))
 }

@@ -19,7 +19,7 @@ use crate::actor::Actor;
 use crate::internet::{DnsServer, Echo};
 use crate::lab::{Sandbox, Skip, built, links, shell, world};
 
-pub(crate) use root::{LABEL, find_or_make_of as find_or_make_root_of};
+pub(crate) use root::{LABEL, find_or_make as find_or_make_root};
 pub use root::{MACHINES, Release};
 
 /// People of the machine: ann and bob are ordinary, carol is its administrator.
@@ -62,24 +62,13 @@ pub struct Machine {
 impl Machine {
     /// Boots one. `prepare` may put files into its root before that.
     pub fn start(
-        prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Result<Self, Skip>> {
-        Self::boot(root::find_or_make, prepare)
-    }
-
-    /// Boots one of another release.
-    pub fn of(release: Release) -> anyhow::Result<Result<Self, Skip>> {
-        Self::boot(|| root::find_or_make_of(release), |_| Ok(()))
-    }
-
-    fn boot(
-        root: impl FnOnce() -> anyhow::Result<Result<PathBuf, String>>,
+        release: Release,
         prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Result<Self, Skip>> {
         if let Some(reason) = missing() {
             return Ok(Err(Skip(reason)));
         }
-        let root = match root()? {
+        let root = match root::find_or_make(release)? {
             Ok(root) => root,
             Err(reason) => return Ok(Err(Skip(reason))),
         };

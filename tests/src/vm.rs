@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::lab::{Skip, shell};
-use crate::machine::{LABEL, Release, Seat, find_or_make_root_of, session};
+use crate::machine::{LABEL, Release, Seat, find_or_make_root, session};
 
 /// Programs at their place on a Debian, with their packages.
 const TOOLS: [(&str, &str); 3] = [
@@ -122,7 +122,7 @@ impl Vm {
                 return Ok(Err(Skip(reason)));
             }
         }
-        let root = match find_or_make_root_of(security.release())? {
+        let root = match find_or_make_root(security.release())? {
             Ok(root) => root,
             Err(reason) => return Ok(Err(Skip(reason))),
         };
@@ -165,17 +165,14 @@ impl Vm {
         self.booted()
     }
 
-    /// Suspends it to memory for so long, as a laptop whose lid is closed, and wakes it.
+    /// Lets it sleep for so long: its memory stays, its processors and its clocks stand
+    /// still, but for the one that has a battery.
     pub fn sleep(&mut self, time: Duration) -> anyhow::Result<()> {
-        self.begin("echo deep > /sys/power/mem_sleep; echo mem > /sys/power/state")?;
-        let end = Instant::now() + COMMAND;
-        while !self.monitor("query-status")?.contains("\"suspended\"") {
-            ensure!(Instant::now() < end, "it does not go to sleep: {}", self.console());
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        // Nobody hears what came of it before it is awake.
+        self.ask("echo mem > /sys/power/state")?;
+        self.heard("SUSPEND", Duration::from_secs(60))?;
         std::thread::sleep(time);
-        self.monitor("system_wakeup")?;
-        self.root("true")?.good().map(drop)
+        self.monitor("system_wakeup")
     }
 
     /// What it wrote on its screen, for a test that failed.
@@ -244,8 +241,21 @@ impl Vm {
         Ok(None)
     }
 
+    /// Waits until the monitor tells of an event.
+    fn heard(&mut self, event: &str, patience: Duration) -> anyhow::Result<()> {
+        self.monitor.get_ref().set_read_timeout(Some(patience))?;
+        loop {
+            let mut line = String::new();
+            let read = self.monitor.read_line(&mut line).with_context(|| event.to_owned())?;
+            ensure!(read > 0, "the monitor is gone");
+            if line.contains(&format!("\"event\": \"{event}\"")) {
+                return Ok(());
+            }
+        }
+    }
+
     /// The machine's own monitor, which answers in JSON, one object a line.
-    fn monitor(&mut self, command: &str) -> anyhow::Result<String> {
+    fn monitor(&mut self, command: &str) -> anyhow::Result<()> {
         writeln!(self.monitor.get_mut(), "{{\"execute\": \"{command}\"}}")?;
         self.monitor.get_ref().set_read_timeout(Some(Duration::from_secs(30)))?;
         loop {
@@ -253,7 +263,7 @@ impl Vm {
             ensure!(self.monitor.read_line(&mut line)? > 0, "the monitor is gone");
             ensure!(!line.starts_with("{\"error\""), "{command}: {line}");
             if line.starts_with("{\"return\"") {
-                return Ok(line);
+                return Ok(());
             }
         }
     }

@@ -154,6 +154,51 @@ fn as_many_defences_are_taken_away_as_is_said() {
 }
 
 #[test]
+fn every_check_of_the_firewall_is_mended_or_says_itself_how() {
+    // What is never bad, and what says in its own text what to do.
+    let told = ["ipv6", "shared-addresses", "host-output", "host-users"];
+    let named = ["host-firewall", "network-login"];
+    let (checks, doctor) = (read("helper/src/diagnose.rs"), read("sandbox/src/doctor.rs"));
+    let hints = doctor.split_once("fn mending").expect("hints").1;
+    let hints = hints.split_once("_ => return None").expect("hints").0;
+    let mut names: Vec<_> = checks
+        .split("check(")
+        .skip(1)
+        .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 10, "{names:?}");
+    for name in &names {
+        let mended = hints.contains(&format!("\"{name}\""));
+        let own = told.contains(name) || named.contains(name);
+        assert!(mended != own, "{name}: is there something to do when it is bad?");
+    }
+}
+
+#[test]
+fn the_exit_code_of_what_looks_names_each_command_that_looks() {
+    let arguments = read("cli/src/arguments.rs");
+    let told = arguments.split_once("(FOUND, \"").expect("the code").1;
+    let told = told.split_once('"').expect("why").0;
+    let commands: Vec<_> =
+        told.split(", ").filter_map(|part| part.split_whitespace().next()).collect();
+    let folder = project().join("cli/src/commands");
+    let files = std::fs::read_dir(folder).expect("the commands").flatten();
+    let files: Vec<_> =
+        files.map(|file| std::fs::read_to_string(file.path()).expect("a file")).collect();
+    let looks: Vec<_> = files.iter().filter(|text| text.contains("exit::found(")).collect();
+    assert_eq!(looks.len(), commands.len(), "{told}");
+    for command in commands {
+        let own = format!("pub async fn {command}(");
+        assert!(looks.iter().any(|text| text.contains(&own)), "{command} in: {told}");
+    }
+    for text in &files {
+        assert!(!text.contains("u8::from(") && !text.contains("Ok(1)"), "a code without a name");
+    }
+}
+
+#[test]
 fn every_error_code_is_in_the_troubleshooting() {
     let (source, text) = (read("sandbox/src/error.rs"), read("docs/troubleshooting.md"));
     let codes: Vec<_> = source.split("=> \"RCC-E").skip(1).map(|rest| &rest[..3]).collect();

@@ -112,6 +112,7 @@ fn written(line: &DiffLine) -> String {
         DiffLine::Old(text) => format!("- {text}"),
         DiffLine::New(text) => format!("+ {text}"),
         DiffLine::Gap => "  …".into(),
+        DiffLine::More(left) => format!("  … {left} more lines changed that are not shown"),
     }
 }
 
@@ -182,7 +183,7 @@ async fn nobody_works_there(call: &Call) -> anyhow::Result<()> {
     }
     Err(Error::new(
         Code::Review,
-        "The sandbox may run: what is there may be another content than the one that you saw.",
+        "The sandbox runs, as far as is known: what is there may be another content than what you saw.",
     )
     .hint_is(
         "Name the changes by their whole ids, as `rcc review` shows them, or run `rcc stop` first.",

@@ -9,7 +9,8 @@ use rcc_dbus::{Attachment as Offer, Code, HelperError, Rule, RuleDropped};
 use tracing::info;
 
 use super::{Control, MOST_PER_USER, NSFS_MAGIC, State, check_held, failed, take_rules};
-use crate::attachments::{Attachment, now};
+use crate::attachments::Attachment;
+use crate::clock::now;
 use crate::ioctl;
 use crate::netlink::{Mac, Rtnl, random_mac};
 use crate::netns::{self, NetnsId};

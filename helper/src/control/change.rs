@@ -9,7 +9,8 @@ use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
 use tracing::{error, info, warn};
 
 use super::{Control, Event, State, check_held, failed, hellos, take_rules, unknown};
-use crate::attachments::{Attachment, now};
+use crate::attachments::Attachment;
+use crate::clock::now;
 use crate::layout::UNCHECKED;
 use crate::netlink::Rtnl;
 use crate::nfnetlink::{Conntrack, Flow};

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::{Blocked, Control, Event, State, failed};
-use crate::attachments::{Attachment, now};
+use crate::attachments::Attachment;
+use crate::clock::now;
 use crate::host;
 use crate::netlink::{Removed, Rtnl};
 use crate::resolver::dns::MAX_ADDRESSES;
@@ -156,18 +157,30 @@ impl Control {
     pub async fn expire(&self) {
         let mut state = self.state.lock().await;
         for id in state.attachments.ids() {
-            let due =
-                state.attachments.all.get_mut(&id).is_some_and(|one| one.clone().expire(now()));
-            if due
-                && let Err(error) = self
-                    .replace_rules(&mut state, id, false, |one| {
-                        one.expire(now());
-                    })
-                    .await
-            {
-                error!(attachment = id, %error, "a timed rule could not end; the sandbox is cut off");
-                self.clear(&mut state, id, "failed").await;
+            if state.attachments.all.get(&id).is_some_and(|one| one.clone().expire(now())) {
+                self.end_what_is_over(&mut state, id).await;
             }
+        }
+    }
+
+    /// The computer slept. The kernel's sets give addresses by name the time again that
+    /// went by: all rules are written with what is left of it.
+    pub async fn woke(&self) {
+        let mut state = self.state.lock().await;
+        let ids = state.attachments.ids();
+        info!(event = "woke", sandboxes = ids.len(), "the computer slept");
+        for id in ids {
+            self.end_what_is_over(&mut state, id).await;
+        }
+    }
+
+    async fn end_what_is_over(&self, state: &mut State, id: u32) {
+        let end = |one: &mut Attachment| {
+            one.expire(now());
+        };
+        if let Err(error) = self.replace_rules(state, id, false, end).await {
+            error!(attachment = id, %error, "what is over could not end; the sandbox is cut off");
+            self.clear(state, id, "failed").await;
         }
     }
 

@@ -8,7 +8,7 @@ use rcc_policy::{Entry, Target};
 use tracing::{error, warn};
 
 use super::{Control, Publication, Published, State};
-use crate::attachments::now;
+use crate::clock::now;
 use crate::elements::Elements;
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::rules::{self, answer_may_open};

@@ -81,7 +81,8 @@ fn within(root: &OwnedFd, base: &Path, value: &str) -> Option<PathBuf> {
     let value = Path::new(value);
     if value.is_absolute() {
         let project = std::fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd())).ok()?;
-        return value.strip_prefix(project).ok().map(Into::into);
+        let path = value.strip_prefix(project).ok()?;
+        return Some(path.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty());
     }
     let mut path = base.to_path_buf();
     for part in value.components() {
@@ -106,8 +107,8 @@ mod tests {
         let own = dir.path().canonicalize().unwrap();
         let config = format!(
             "[core]\n\tHooksPath = tools/hooks # ours\n[include] path = ../.gitconfig\n\
-             [includeIf \"gitdir:[x]/\"]\n\tPath = \"{}/build/git\"\n\
-             [include]\n\tpath = ../../outside\n\tpath = ~/.gitconfig\n[other]\n\tpath = no\n",
+             [includeIf \"gitdir:[x]/\"]\n\tPath = \"{0}/build/git\"\n\
+             [include]\n\tpath = ../../outside\n\tpath = ~/.gitconfig\n\tpath = {0}\n[other]\n\tpath = no\n",
             own.display()
         );
         fs::write(dir.path().join(".git/config"), config).unwrap();

@@ -42,11 +42,11 @@ impl Place {
     }
 
     async fn begin(&self) {
-        begin(&self.project, &self.host).await.unwrap();
+        begin(&self.project, &self.host, "one").await.unwrap();
     }
 
     async fn end(&self) {
-        end(&self.project, &self.host).await.unwrap();
+        end(&self.project, &self.host, "one").await.unwrap();
     }
 
     async fn look(&self) -> Review {
@@ -254,6 +254,17 @@ async fn another_session_does_not_make_a_change_the_record() {
 }
 
 #[tokio::test]
+async fn the_late_end_of_one_session_does_not_end_the_next() {
+    let place = Place::new();
+    place.begin().await;
+    begin(&place.project, &place.host, "two").await.unwrap();
+    place.end().await;
+    place.write(".envrc", "evil\n");
+    begin(&place.project, &place.host, "three").await.unwrap();
+    assert_eq!(place.paths().await, paths(&[(".envrc", What::Changed)]));
+}
+
+#[tokio::test]
 async fn a_file_replaced_by_rename_and_one_made_executable_are_seen() {
     let place = Place::new();
     place.write(".git/hooks/pre-commit", "#!/bin/sh\n");
@@ -365,7 +376,7 @@ async fn a_record_that_cannot_be_read_is_an_error_and_nothing_is_written() {
     let file = place.host.state.join("review").join(place.project.id()).join("record.json");
     fs::write(&file, "{").unwrap();
     assert_eq!(look(&place.project, &place.host).await.unwrap_err().code(), Code::Review);
-    assert!(begin(&place.project, &place.host).await.is_err());
+    assert!(begin(&place.project, &place.host, "one").await.is_err());
     assert_eq!(fs::read_to_string(&file).unwrap(), "{");
 }
 
@@ -504,7 +515,9 @@ async fn what_cannot_be_listed_is_told() {
     // What was so before is no change.
     list("theirs", false);
     place.begin().await;
-    assert_eq!(place.paths().await, []);
+    let review = place.look().await;
+    assert_eq!(review.changes, []);
+    assert!(review.line().unwrap().starts_with("not all of the folder could be compared"));
     place.write("sub/.git/config", "[core]\n\tfsmonitor = evil\n");
     place.write("sub/.envrc", "evil\n");
     place.write(".git/modules/new/HEAD", "ref: refs/heads/main\n");
@@ -516,6 +529,7 @@ async fn what_cannot_be_listed_is_told() {
     assert_eq!(review.alarming(), 2);
     assert_eq!(place.paths().await, paths(&hidden));
     assert!(review.notes.iter().any(|note| note.starts_with("sub ")), "{:?}", review.notes);
+    assert!(review.line().unwrap().contains("not all could be compared"));
     // Seen by nobody when the session ended, it stays to be looked at.
     place.end().await;
     list("sub", true);
@@ -531,6 +545,8 @@ async fn what_cannot_be_listed_is_told() {
     list("sub", false);
     place.keep("sub").await.unwrap();
     assert!(place.paths().await.iter().all(|(path, _)| path != "sub"));
+    list("sub", true);
+    assert!(place.paths().await.contains(&("sub".into(), What::Removed)));
 }
 
 #[tokio::test]

@@ -11,15 +11,15 @@ use anyhow::Context;
 
 use super::people;
 
-/// Where they are kept, one for each release: 1.3 GB, 1.1 and 1.2.
+/// Where they are kept, one for each release: 1.5 GB, 1.4 and 1.2.
 pub const MACHINES: &str = "/var/tmp/rcc-machine-cache";
 
 /// What a machine is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
-    /// This computer's own, with everything that tests want to try.
+    /// This computer's own, and the programs that install other distributions' packages.
     Own,
-    /// Debian 13, with what the package needs.
+    /// Debian 13, where this computer's own is another.
     Debian13,
     /// The same as a whole computer ([`crate::Vm`]) on which SELinux is enforcing. Debian 12
     /// will not do: its policy knows no containers.
@@ -29,76 +29,67 @@ pub enum Release {
 /// Of [`Release::Debian13`] and [`Release::Labelled`].
 const TRIXIE: &str = "trixie";
 
-/// What a computer has on which somebody installs rcc, and the package's own
-/// dependencies, since there is no network to fetch them by.
+/// What a computer has on which somebody installs rcc: the package's own dependencies, since
+/// there is no network to fetch them by.
 const PACKAGES: &[&str] = &[
-    "apparmor",
     "apt",
-    "busybox-static",
     "ca-certificates",
     "crun",
     "dbus",
     "dbus-user-session",
+    "iproute2",
+    "libpam-systemd",
+    "libwebkit2gtk-4.1-0",
+    "mmdebstrap",
+    "nftables",
+    "pkexec",
+    "podman",
+    "polkitd",
+    "procps",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "uidmap",
+    "util-linux",
+    "xdg-utils",
+];
+
+/// Debian 12 and 13 have it under two names.
+const GTK: &str = "libgtk-3-0";
+const GTK_OF_13: &str = "libgtk-3-0t64";
+
+/// What tests want to try on each release: other firewalls, a program to run inside.
+const TRIED_PACKAGES: &[&str] = &[
+    "busybox-static",
     "docker.io",
     "firewalld",
     "fuse-overlayfs",
     "git",
-    "initramfs-tools",
-    "iproute2",
+    "iptables",
     "iputils-ping",
+    "python3",
+    "slirp4netns",
+    "ufw",
+];
+
+/// What [`Release::Own`] has besides.
+const OWN_PACKAGES: &[&str] = &[
+    "apparmor",
+    "initramfs-tools",
     // makepkg packs with its bsdtar.
     "libarchive-tools",
-    "libgtk-3-0",
-    "libpam-systemd",
-    "libwebkit2gtk-4.1-0",
     // A kernel for whole computers (crate::vm).
     "linux-image-cloud-amd64",
     // Other distributions' packages, by their own programs.
     "makepkg",
-    "mmdebstrap",
-    "nftables",
     "pacman-package-manager",
-    "pkexec",
-    "podman",
-    "polkitd",
-    "procps",
     "rpm",
-    "slirp4netns",
-    "sudo",
-    "systemd",
-    "systemd-sysv",
-    "uidmap",
-    "ufw",
-    "util-linux",
     "wireguard-tools",
-    "xdg-utils",
     "zstd",
 ];
 
-/// The same for [`Release::Debian13`]: no other firewalls, no programs to run inside.
-const FEWER_PACKAGES: &[&str] = &[
-    "apt",
-    "ca-certificates",
-    "crun",
-    "dbus",
-    "dbus-user-session",
-    "iproute2",
-    "libgtk-3-0t64",
-    "libpam-systemd",
-    "libwebkit2gtk-4.1-0",
-    "mmdebstrap",
-    "nftables",
-    "pkexec",
-    "podman",
-    "polkitd",
-    "procps",
-    "sudo",
-    "systemd",
-    "systemd-sysv",
-    "uidmap",
-    "util-linux",
-    "xdg-utils",
-];
+/// What Debian 13 has apart from its Docker.
+const DOCKER_OF_13: &[&str] = &["docker-cli"];
 
 /// What [`Release::Labelled`] has besides.
 const LABELLED_PACKAGES: &[&str] = &[
@@ -121,7 +112,7 @@ fn customise(release: Release) -> String {
          mkdir -p /etc/containers /opt/rcc-test /opt/aside
          printf '[containers]\\npids_limit = 0\\n' > /etc/containers/containers.conf\n"
         .to_owned();
-    if release == Release::Own {
+    if release != Release::Labelled {
         script += &format!(
             "systemctl disable -q firewalld ufw nftables docker.service docker.socket containerd
              cd /opt/aside
@@ -199,13 +190,8 @@ pub(crate) const LABEL: &str = "
 setfiles -F -e /proc -e /sys -e /dev -e /run /etc/selinux/default/contexts/files/file_contexts /
 ";
 
-/// The root of machines of this computer's release, or why it cannot make one.
-pub fn find_or_make() -> anyhow::Result<Result<PathBuf, String>> {
-    find_or_make_of(Release::Own)
-}
-
-/// The same of another release.
-pub fn find_or_make_of(release: Release) -> anyhow::Result<Result<PathBuf, String>> {
+/// The root of machines of a release, or why this computer cannot make one.
+pub fn find_or_make(release: Release) -> anyhow::Result<Result<PathBuf, String>> {
     let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = |name: &str| {
         os.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_matches('"').to_owned()))
@@ -216,14 +202,22 @@ pub fn find_or_make_of(release: Release) -> anyhow::Result<Result<PathBuf, Strin
         ));
     }
     let own = value("VERSION_CODENAME=").context("os-release has no VERSION_CODENAME")?;
-    let (suite, packages) = match release {
-        Release::Own => (own.as_str(), PACKAGES.to_vec()),
+    let (suite, mut packages) = match release {
         Release::Debian13 if own == TRIXIE => {
             return Ok(Err("this computer is a Debian 13, as are all its machines".into()));
         }
-        Release::Debian13 => (TRIXIE, FEWER_PACKAGES.to_vec()),
-        Release::Labelled => (TRIXIE, [FEWER_PACKAGES, LABELLED_PACKAGES].concat()),
+        Release::Own => (own.as_str(), [PACKAGES, TRIED_PACKAGES, OWN_PACKAGES].concat()),
+        Release::Debian13 => (TRIXIE, [PACKAGES, TRIED_PACKAGES].concat()),
+        Release::Labelled => (TRIXIE, [PACKAGES, LABELLED_PACKAGES].concat()),
     };
+    if suite == TRIXIE {
+        packages.push(GTK_OF_13);
+        if release != Release::Labelled {
+            packages.extend(DOCKER_OF_13);
+        }
+    } else {
+        packages.push(GTK);
+    }
     let name = if release == Release::Labelled { "labelled" } else { suite };
     let script = customise(release);
     let mut hasher = DefaultHasher::new();

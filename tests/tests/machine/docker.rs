@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use rcc_dbus::Rule;
 use rcc_tests::people::{ANN, CAROL, PASSWORD};
 use rcc_tests::protocol::Call;
-use rcc_tests::{Machine, Sandbox, Seat, Skip, skip, wait_for, world};
+use rcc_tests::{Machine, Release, Sandbox, Seat, Skip, skip, wait_for, world};
 
 use super::firewalls::{line, open};
 use super::{boot, install, walls_stand};
@@ -54,7 +54,16 @@ fn container_is_out_of_reach(sandbox: &Sandbox) {
 
 #[test]
 fn n12_n2_docker_is_opened_for_sandboxes_and_its_ports_are_not() {
-    let Some(mut machine) = boot() else { return };
+    docker_is_opened_and_its_ports_are_not(Release::Own);
+}
+
+#[test]
+fn n12_n2_on_debian_13_docker_is_opened_for_sandboxes_and_its_ports_are_not() {
+    docker_is_opened_and_its_ports_are_not(Release::Debian13);
+}
+
+fn docker_is_opened_and_its_ports_are_not(release: Release) {
+    let Some(mut machine) = boot(release) else { return };
     install(&machine, "this.deb");
     // What an administrator may write, it does not open.
     let list = format!(

@@ -3,7 +3,7 @@
 
 use rcc_tests::people::{ANN, CAROL, PASSWORD};
 use rcc_tests::protocol::Call;
-use rcc_tests::{Actor, Machine, Sandbox, Seat, wait_for, world};
+use rcc_tests::{Actor, Machine, Release, Sandbox, Seat, wait_for, world};
 
 use super::{boot, install, rules, walls_stand};
 
@@ -50,7 +50,16 @@ const CASES: [Case; 2] = [
 
 #[test]
 fn n12_other_firewalls_are_named_opened_and_closed_again() {
-    let Some(machine) = boot() else { return };
+    other_firewalls_are_named_opened_and_closed_again(Release::Own);
+}
+
+#[test]
+fn n12_on_debian_13_other_firewalls_are_named_opened_and_closed_again() {
+    other_firewalls_are_named_opened_and_closed_again(Release::Debian13);
+}
+
+fn other_firewalls_are_named_opened_and_closed_again(release: Release) {
+    let Some(machine) = boot(release) else { return };
     install(&machine, "this.deb");
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
     let sandbox = machine.sandbox(&mut ann, &rules()).expect("a sandbox");

@@ -1,5 +1,7 @@
 //! The package on a real system: a Debian with systemd, D-Bus, polkit and logind,
-//! booted in a container of systemd-nspawn's. Skipped where there is none.
+//! booted in a container of systemd-nspawn's. Skipped where there is none. What a package
+//! does to a computer, and a computer to it, is tried on this computer's own release of
+//! Debian and on Debian 13.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -9,34 +11,32 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rcc_dbus::Rule;
-use rcc_tests::{Machine, SHARED, Sandbox, Skip, built, skip, world};
+use rcc_tests::{Machine, Release, SHARED, Sandbox, Skip, built, skip, world};
 
-mod debian13;
 mod docker;
+mod doctor;
 mod firewalls;
 mod others;
 mod package;
+mod papers;
 mod permissions;
 mod restart;
 mod routes;
 mod run;
+mod timer;
 
 /// The next release, for an upgrade.
 const NEXT: &str = "0.9.0";
 
 /// A machine that has the packages at hand, in its folder [`SHARED`].
-fn boot() -> Option<Machine> {
-    with_packages(|| Machine::start(|_| Ok(())))
-}
-
-fn with_packages(start: impl FnOnce() -> anyhow::Result<Result<Machine, Skip>>) -> Option<Machine> {
+fn boot(release: Release) -> Option<Machine> {
     for program in ["xtask", "rcc", "rcc-helper", "rcc-desktop"] {
         if let Err(error) = built(program) {
             skip(&Skip(error.to_string()));
             return None;
         }
     }
-    match start().expect("a machine") {
+    match Machine::start(release, |_| Ok(())).expect("a machine") {
         Ok(machine) => {
             for (package, name) in packages().iter().zip(["this.deb", "next.deb"]) {
                 std::fs::copy(package, machine.shared().join(name)).expect("copy");

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rcc_tests::people::ANN;
 use rcc_tests::protocol::Call;
-use rcc_tests::{Machine, SHARED, Seat, Skip, built, skip, wait_for, world};
+use rcc_tests::{Machine, Release, SHARED, Seat, Skip, built, skip, wait_for, world};
 
 use super::package::{inventory, while_somebody_calls};
 use super::{NEXT, PLAIN, helper, ran, rules, walls_stand};
@@ -77,7 +77,7 @@ fn machine(tools: &[&str]) -> Option<Machine> {
         skip(&Skip(format!("{tool} is not installed")));
         return None;
     }
-    match Machine::start(|_| Ok(())).expect("a machine") {
+    match Machine::start(Release::Own, |_| Ok(())).expect("a machine") {
         Ok(machine) => Some(machine),
         Err(reason) => {
             skip(&reason);
@@ -206,8 +206,12 @@ fn from_install_to_removal(machine: &Machine, manager: &Manager) {
     assert!(!super::echoes(&stream), "what was open, too");
     drop((ann, again));
     machine.root("! grep rcc0 /etc/ufw/user.rules").expect("ufw is closed again");
-    let user = machine.root("getent passwd rcc-resolver").expect("who stays, as is usual there");
-    let mut expected = vec!["/etc/rcc".to_owned(), manager.kept.to_owned(), user.trim().to_owned()];
+    let user = "getent passwd rcc-resolver && getent group rcc-resolver";
+    let user = machine.root(user).expect("who stays, as is usual there");
+    let mut user: Vec<_> = user.lines().map(str::to_owned).collect();
+    user.sort();
+    let mut expected = vec!["/etc/rcc".to_owned(), manager.kept.to_owned()];
+    expected.extend(user.clone());
     expected.sort();
     assert_eq!(left(), expected, "{said}");
 
@@ -218,5 +222,5 @@ fn from_install_to_removal(machine: &Machine, manager: &Manager) {
     ann.call::<serde_json::Value>(&Call::Version).expect("activated by the bus");
     drop(ann);
     machine.root(&format!("({}) 2>&1", manager.purge)).expect("remove");
-    assert_eq!(left(), [user.trim()]);
+    assert_eq!(left(), user);
 }

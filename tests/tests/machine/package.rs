@@ -5,16 +5,16 @@ use std::process::Command;
 
 use rcc_tests::people::ANN;
 use rcc_tests::protocol::Call;
-use rcc_tests::{Machine, Sandbox, Seat, Skip, built, skip, wait_for, world};
+use rcc_tests::{Machine, Release, Sandbox, Seat, Skip, built, skip, wait_for, world};
 
 use super::{PLAIN, boot, helper, install, packages, rules, walls_stand};
 
 /// Everything on the machine that a package could leave behind.
 pub(super) fn inventory(machine: &Machine) -> Vec<String> {
     let files = "find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
-         -o -path /var/lib/rpm -o -path /var/lib/pacman -o -path /var/cache -o -path /var/log -o -path /var/lib/systemd -o -path /opt/rcc-test -o -path /home \
+         -o -path /var/lib/rpm -o -path /var/lib/pacman -o -path /var/cache -o -path /var/log -o -path /opt/rcc-test -o -path /home \
          -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path /root -o -path /var/tmp \\) -prune -o -print";
-    let rest = "getent passwd; ip rule; nft list tables; ip -o link | cut -d: -f2; ls /run/netns; \
+    let rest = "getent passwd; getent group; ip rule; nft list tables; ip -o link | cut -d: -f2; ls /run/netns; \
          sysctl -a 2>/dev/null | grep '[.]forwarding ='; systemctl list-unit-files --no-legend | cut -d' ' -f1; ls /run";
     let said = machine.root(&format!("{files}; {rest}")).expect("look");
     let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
@@ -39,7 +39,22 @@ pub(super) fn while_somebody_calls(machine: &Machine, command: &str) -> String {
 
 #[test]
 fn the_package_serves_from_install_to_purge() {
-    let Some(mut machine) = boot() else { return };
+    from_install_to_purge(Release::Own);
+}
+
+#[test]
+fn on_debian_13_the_package_serves_from_install_to_purge() {
+    from_install_to_purge(Release::Debian13);
+}
+
+fn from_install_to_purge(release: Release) {
+    let Some(mut machine) = boot(release) else { return };
+    let id = machine.root("cat /etc/os-release").expect("a release");
+    assert!(release != Release::Debian13 || id.contains("VERSION_ID=\"13\""), "{id}");
+    // Where userdel leaves groups to themselves.
+    machine
+        .root("sed -i 's/^USERGROUPS_ENAB.*/USERGROUPS_ENAB no/' /etc/login.defs && grep USERGROUPS_ENAB.no /etc/login.defs")
+        .expect("a setting");
     let before = inventory(&machine);
     install(&machine, "this.deb");
 
@@ -53,9 +68,13 @@ fn the_package_serves_from_install_to_purge() {
     machine
         .root("systemctl is-active rcc-whitelist-update.timer && systemd-analyze verify --man=no /usr/lib/systemd/system/rcc-*")
         .expect("units without faults");
+    let exposed = "systemd-analyze security --no-pager --offline=yes --threshold=30 /usr/lib/systemd/system/rcc-helper.service";
+    machine.root(exposed).expect("an exposure of 3.0 at most");
     machine
         .root("dpkg --verify rcc-sandbox && test -s /etc/rcc/network-whitelist.yaml")
         .expect("whole");
+    let missing = "ldd /usr/bin/rcc-desktop /usr/bin/rcc-sandbox /usr/lib/rcc/rcc-helper | grep 'not found' || true";
+    assert_eq!(machine.root(missing).expect("ldd"), "", "libraries of the window, too");
 
     // The first who asks starts it.
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
@@ -68,6 +87,9 @@ fn the_package_serves_from_install_to_purge() {
         walls_stand(sandbox);
     };
     works(&sandbox);
+    let bad: Vec<_> =
+        ann.diagnose().expect("diagnose").into_iter().filter(|one| one.state == "bad").collect();
+    assert!(bad.is_empty(), "{bad:?}");
 
     // N11: killed, and back with the same sandboxes.
     machine.root(&format!("kill -KILL {first}")).expect("kill");
@@ -111,6 +133,8 @@ fn the_package_serves_from_install_to_purge() {
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
     let sandbox = machine.sandbox(&mut ann, &rules()).expect("a sandbox");
     works(&sandbox);
+    let log = machine.root("journalctl -b -u rcc-helper -o cat --no-pager").expect("journal");
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
 
     // Removed while a sandbox runs and somebody calls without a pause: it is cut off,
     // and the computer is as before, but for the administrator's list. Purged: without
@@ -120,10 +144,9 @@ fn the_package_serves_from_install_to_purge() {
     drop(ann);
     let after = inventory(&machine);
     let left: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
-    assert!(
-        left.iter().all(|line| line.starts_with("/etc/") || line.contains("rcc-resolver")),
-        "{left:?}"
-    );
+    // Which units were on is kept for the next installation, as of every package.
+    let stays = ["/etc/", "/var/lib/systemd/deb-systemd-helper-enabled/", "rcc-resolver:"];
+    assert!(left.iter().all(|line| stays.iter().any(|start| line.starts_with(start))), "{left:?}");
     assert!(left.iter().any(|line| line.contains("/etc/rcc/network-whitelist.yaml")), "{left:?}");
     machine.root("DEBIAN_FRONTEND=noninteractive apt-get purge -y rcc-sandbox").expect("purge");
     let after = inventory(&machine);
@@ -134,7 +157,16 @@ fn the_package_serves_from_install_to_purge() {
 
 #[test]
 fn beside_qtchooser_and_with_podman() {
-    let Some(machine) = boot() else { return };
+    beside_qtchooser_and_podman(Release::Own);
+}
+
+#[test]
+fn on_debian_13_beside_qtchooser_and_with_podman() {
+    beside_qtchooser_and_podman(Release::Debian13);
+}
+
+fn beside_qtchooser_and_podman(release: Release) {
+    let Some(machine) = boot(release) else { return };
     // Qt's first: the name is its.
     machine.root("dpkg -i /opt/aside/qtchooser_*.deb").expect("qtchooser");
     install(&machine, "this.deb");

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use rcc_tests::people::ANN;
-use rcc_tests::{Machine, Sandbox, Seat, wait_for, world};
+use rcc_tests::{Machine, Release, Sandbox, Seat, wait_for, world};
 
 use super::{PLAIN, boot, install, rules, walls_stand};
 
@@ -33,7 +33,16 @@ fn moves_to(machine: &Machine, sandbox: &Sandbox, address: Ipv4Addr, link: &str,
 
 #[test]
 fn a_link_that_comes_later_carries_sandboxes_at_once_however_often_it_comes() {
-    let Some(machine) = boot() else { return };
+    a_link_that_comes_later_carries_sandboxes(Release::Own);
+}
+
+#[test]
+fn on_debian_13_a_link_that_comes_later_carries_sandboxes_at_once_however_often_it_comes() {
+    a_link_that_comes_later_carries_sandboxes(Release::Debian13);
+}
+
+fn a_link_that_comes_later_carries_sandboxes(release: Release) {
+    let Some(machine) = boot(release) else { return };
     install(&machine, "this.deb");
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
     let sandbox = machine.sandbox(&mut ann, &rules()).expect("a sandbox");

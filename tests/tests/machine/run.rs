@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rcc_tests::people::CAROL;
-use rcc_tests::{Machine, Skip, built, skip};
+use rcc_tests::{Machine, Release, Skip, built, skip};
 
 use super::ran;
 
@@ -83,10 +83,11 @@ fn an_ordinary_user_installs_and_uninstalls_with_sudo() {
     let Some(inside) = inside else {
         return skip(&Skip("the static rcc-inside is not built".into()));
     };
-    let machine = match Machine::start(|upper| checkout(upper, &inside)).expect("a machine") {
-        Ok(machine) => machine,
-        Err(reason) => return skip(&reason),
-    };
+    let machine =
+        match Machine::start(Release::Own, |upper| checkout(upper, &inside)).expect("a machine") {
+            Ok(machine) => machine,
+            Err(reason) => return skip(&reason),
+        };
     let xtask = target.join("debug/xtask");
     let xtask = |arguments: &str| {
         machine.user(CAROL, &format!("{} {arguments} 2>&1; echo code $?", xtask.display()))

@@ -6,6 +6,7 @@ mod decisions;
 mod docker;
 mod faults;
 mod hellos;
+mod memory;
 mod names;
 mod packets;
 mod restarts;
