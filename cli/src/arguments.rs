@@ -11,16 +11,22 @@ pub mod exit {
     pub const FOUND: u8 = 1;
     /// Wrong usage, as clap ends with it.
     pub const USAGE: u8 = 2;
+    /// `verify` was not done in time, and found nothing open until then.
+    pub const UNFINISHED: u8 = 3;
     /// rcc's own failure, as with other programs that start programs.
     pub const FAILED: u8 = 125;
     /// Cancelled by the person.
     pub const STOPPED: u8 = 130;
 
     /// All of them, for the help and the manual.
-    pub const ALL: [(u8, &str); 5] = [
+    pub const ALL: [(u8, &str); 6] = [
         (0, "done, or a terminal was left that goes on"),
-        (FOUND, "doctor found something bad, verify an open wall, review a change"),
+        (
+            FOUND,
+            "doctor found something bad, verify an open wall, review a change, update --check something newer",
+        ),
         (USAGE, "wrong usage"),
+        (UNFINISHED, "verify was not done in time, and found nothing open until then"),
         (FAILED, "an error of rcc's, with a code RCC-E…"),
         (STOPPED, "cancelled, by Ctrl-C or at a question"),
     ];
@@ -186,6 +192,24 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<LayersCommand>,
     },
+    /// Fetch the newest Claude Code, and build the images again from today's packages; what runs keeps what it has
+    Update {
+        /// One of them, instead of both
+        #[arg(value_enum)]
+        what: Option<UpdateWhat>,
+        /// Only look: exit code 1 when Claude Code has a newer version, or an image is a month old
+        #[arg(long)]
+        check: bool,
+    },
+    /// Remove what rcc keeps of yours: sandboxes, conversations, images, Claude Code, settings; projects stay
+    Uninstall {
+        /// Everything of yours (what the computer has of rcc goes with its package)
+        #[arg(long, required = true)]
+        mine: bool,
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
+    },
     /// Try the ways out of the running sandbox, and say which walls hold (`doctor` looks at this computer)
     Verify,
 }
@@ -240,6 +264,15 @@ pub enum ReviewCommand {
     },
     /// Undo what was put back last
     Undo,
+}
+
+/// What can be brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UpdateWhat {
+    /// Claude Code.
+    Claude,
+    /// The images.
+    Image,
 }
 
 /// Off or on.

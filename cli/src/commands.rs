@@ -5,6 +5,8 @@ mod layers;
 mod list;
 mod review;
 mod setup;
+mod uninstall;
+mod update;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -77,6 +79,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Policy(PolicyCommand::Check { file }) => hosts::check(&call, file).await,
         Command::Review { command, diff } => review::review(&call, command, diff).await,
         Command::Layers { command } => layers::layers(&call, command).await,
+        Command::Update { what, check: true } => update::look(&call, what).await,
+        Command::Update { what, check: false } => update::update(&call, what).await,
+        // It is asked for by name, so that nobody takes it for the package's removal.
+        Command::Uninstall { mine: _, yes } => uninstall::uninstall(&call, yes).await,
         Command::Verify => verify::verify(&call).await,
     }
 }
@@ -226,7 +232,11 @@ async fn newest(session: &Session) -> rcc_sandbox::Result<u32> {
 async fn stop(call: &Call, folder: Option<&Path>, all: bool) -> anyhow::Result<u8> {
     let sessions = match folder {
         Some(folder) => vec![named(call, folder).await?],
-        None if all => Session::all(&Engine::connect(&call.host).await?).await?,
+        None if all => {
+            let engine = Engine::connect(&call.host).await?;
+            Session::remove_ended(&engine, &call.host).await?;
+            Session::all(&engine).await?
+        }
         None => vec![call.session().await?.2],
     };
     for session in &sessions {

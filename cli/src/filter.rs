@@ -23,7 +23,12 @@ impl Filter {
         let mut shown = Vec::with_capacity(bytes.len());
         self.0.take(bytes, |token| match token {
             Token::Byte(byte) => shown.push(byte),
-            Token::Escape(sequence) | Token::Control(sequence) => shown.extend(sequence),
+            Token::Escape(sequence) => shown.extend(sequence),
+            Token::Control(sequence) => {
+                if draws(sequence) {
+                    shown.extend(sequence);
+                }
+            }
             Token::Command(text) => {
                 if may_pass(text) {
                     shown.extend(b"\x1b]");
@@ -33,6 +38,20 @@ impl Filter {
             }
         });
         shown
+    }
+}
+
+/// Not what prints on paper (`i`), moves or asks windows (`t`), or locks the keyboard (mode
+/// 2 without a mark of a private one; ECMA-48).
+fn draws(sequence: &[u8]) -> bool {
+    let Some((last, rest)) = sequence.split_last() else { return false };
+    let parameters = rest.strip_prefix(b"\x1b[").unwrap_or(rest);
+    match last {
+        b'i' | b't' => false,
+        b'h' => !parameters
+            .split(|byte| *byte == b';' || *byte == b':')
+            .any(|one| std::str::from_utf8(one).is_ok_and(|one| one.parse() == Ok(2_u32))),
+        _ => true,
     }
 }
 
@@ -97,6 +116,13 @@ mod tests {
             "\x1b]7;file://host/\x07",
             "\x1b]50;?\x07",
             "\x1b]777;notify;a;b\x07",
+            "\x1b[5i",
+            "\x1b[?5i",
+            "\u{9b}4;5i",
+            "\x1b[3;0;0t",
+            "\x1b[21t",
+            "\x1b[2h",
+            "\x1b[4;002h",
         ] {
             let shown = pass(&format!("a{attack}b")).replace('\0', "");
             assert_eq!(shown, "ab", "{attack:?}");
@@ -109,7 +135,7 @@ mod tests {
     fn everything_that_draws_passes() {
         for text in [
             "plain ? text ü 漢 🙂\r\n",
-            "\x1b[38;2;1;2;3m\x1b[?25h\x1b[>0q\x1b[?2026$p\x1b[6n",
+            "\x1b[38;2;1;2;3m\x1b[?25h\x1b[>0q\x1b[?2026$p\x1b[6n\x1b[?2h\x1b[4;20h\x1b[2l",
             "\x1b7\x1b8\x1b(B\x1bc\x1b=",
             "\x1b]52;c;aGVsbG8=\x1b\\",
             "\x1b]0;✳ title?\x1b\\",

@@ -7,8 +7,9 @@ use rustix::stdio;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// What programs may leave switched on: mouse, focus reports, bracketed paste,
-/// colour-scheme reports, key encodings, a hidden cursor, colours.
-const MODES_OFF: &str = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[<u\x1b[>4;0m\x1b[?25h\x1b[!p\x1b(B\x0f\x1b[?2026l\x1b[0m";
+/// colour-scheme reports, key encodings however often they were set, a hidden cursor,
+/// colours, other colours of the terminal's own, a title.
+const MODES_OFF: &str = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[<99u\x1b[>4;0m\x1b[?25h\x1b[!p\x1b(B\x0f\x1b[?2026l\x1b[0m\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\\x1b]0;\x1b\\";
 
 /// The other screen, without moving the cursor where there was none.
 const MAIN_SCREEN: &str = "\x1b[?1047l";
@@ -56,5 +57,21 @@ pub fn size() -> Size {
             Size { columns: size.ws_col, rows: size.ws_row }
         }
         _ => Size::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t1_what_the_filter_lets_a_program_set_is_undone_at_the_end() {
+        // Colours (104 to 112), a title (0), the stack of key encodings.
+        for undone in ["\x1b]104\x1b\\", "\x1b]110\x1b\\", "\x1b]111\x1b\\", "\x1b]112\x1b\\"]
+            .into_iter()
+            .chain(["\x1b]0;\x1b\\", "\x1b[<99u", "\x1b[?25h", "\x1b[0m"])
+        {
+            assert!(MODES_OFF.contains(undone), "{undone:?}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! What a person or a program reads.
 
 use std::collections::HashSet;
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rcc_sandbox::{Error, Progress, Reporter, Step};
+use rcc_sandbox::{Code, Error, Progress, Reporter, Step};
 use serde_json::json;
 
 /// A step that is faster is not shown (a warm start shows none).
@@ -38,6 +38,24 @@ pub fn error(error: &Error, json: bool) {
 /// A remark that needs no action.
 pub fn note(text: &str) {
     eprintln!("rcc: {text}");
+}
+
+/// Shows `lines` and asks once whether to go on; only a yes is one. Where nobody can be
+/// asked it is an error, with what `otherwise` says.
+pub fn agreed(lines: &[String], question: &str, otherwise: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Error::new(Code::Invalid, "Nobody can be asked here.")
+            .hint_is(otherwise)
+            .into());
+    }
+    for line in lines {
+        eprintln!("{line}");
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Progress on stderr; ends its line when dropped.

@@ -7,10 +7,12 @@ mod change;
 mod hear;
 mod hellos;
 mod policy;
+mod publish;
+mod refusals;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -18,7 +20,9 @@ use rcc_dbus::{AttachmentInfo, BlockedReason, Code, HelperError, Rule, RuleDropp
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::error;
 
-use crate::attachments::{Attachment, Attachments, Held, now};
+use self::refusals::Refusals;
+use crate::attachments::{Attachment, Attachments, Held};
+use crate::clock::now;
 use crate::firewalls::{self, Firewalls};
 use crate::host;
 use crate::layout::STATE_FOLDER;
@@ -36,6 +40,11 @@ use crate::uplink::Uplink;
 const MOST_PER_USER: usize = 128;
 /// Rules of one attachment, timed ones included.
 const MOST_RULES: usize = rcc_dbus::MAX_RULES_PER_CALL;
+/// Ports of all of them: each is an element in the kernel for each address of its rule, and
+/// a line in a record that must fit the memory of a service that starts anew.
+const MOST_PORTS: usize = 4_096;
+/// Bytes that the rules of one call may take, a thousand of the longest ones.
+const MOST_BYTES: usize = 1 << 20;
 /// `NSFS_MAGIC`, linux/magic.h.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
@@ -109,13 +118,15 @@ struct State {
     policy: Arc<InForce>,
     /// By which interface sandboxes leave the host.
     uplink: Uplink,
+    /// The host's table is of just this one; not, when it could not be put up.
+    uplink_stands: bool,
     attachments: Attachments,
     sockets: HashMap<u32, Sockets>,
     host_networks: Vec<IpNet>,
     /// Refused since the log was last written.
-    blocked: HashMap<Blocked, u32>,
+    blocked: Refusals,
     /// Refused while nobody of the user's watched.
-    untold: HashMap<Blocked, u32>,
+    untold: Refusals,
 }
 
 /// See the module.
@@ -158,21 +169,22 @@ impl Control {
         let gate_id = gate.run(|| netns::identify(netns::current()?)).await??;
         let host_link = host.run(|| Rtnl::new()?.index(rules::HOST_LINK)).await??;
         let (events, heard) = mpsc::unbounded_channel();
-        let attachments = match Attachments::read() {
-            Ok(attachments) => attachments,
+        let (attachments, known) = match Attachments::read() {
+            Ok(attachments) => (attachments, true),
             Err(error) => {
                 error!(%error, "{STATE_FOLDER} does not read; every sandbox is cut off");
-                Attachments::default()
+                (Attachments::anew()?, false)
             }
         };
         let state = State {
             policy: Arc::new(policy),
             uplink,
+            uplink_stands: false,
             attachments,
             sockets: HashMap::new(),
             host_networks: Vec::new(),
-            blocked: HashMap::new(),
-            untold: HashMap::new(),
+            blocked: Refusals::default(),
+            untold: Refusals::default(),
         };
         let control = Self {
             gate,
@@ -190,17 +202,22 @@ impl Control {
             store,
             events,
         };
-        control.use_uplink().await;
-        control.reconcile().await?;
+        control.use_uplink().await?;
+        control.reconcile(known).await?;
         Ok((Arc::new(control), heard))
     }
 
     /// Holds the file against the links that stand in the gate: what has no
-    /// record loses its link, what has no link loses its record.
-    async fn reconcile(&self) -> anyhow::Result<()> {
+    /// record loses its link, what has no link loses its record. Not `known`: nobody could
+    /// say what the gate has of sandboxes, so all of that goes.
+    async fn reconcile(&self, known: bool) -> anyhow::Result<()> {
         let mut state = self.state.lock().await;
+        let left_out = std::mem::take(&mut state.attachments.left_out);
+        for (id, error) in &left_out {
+            error!(attachment = id, error, "its record does not read; the sandbox is cut off");
+        }
         state.host_networks = self.read_host_networks().await?;
-        let known: HashMap<String, u32> =
+        let recorded: HashMap<String, u32> =
             state.attachments.all.values().map(|one| (link_name(one.id), one.link)).collect();
         let standing = self
             .gate
@@ -209,7 +226,7 @@ impl Control {
                 let mut kept = Vec::new();
                 for link in gate.links()? {
                     let ours = link.name.starts_with('s') && link.kind == "veth";
-                    if ours && known.get(&link.name) == Some(&link.index) {
+                    if ours && recorded.get(&link.name) == Some(&link.index) {
                         kept.push(link.name);
                     } else if ours {
                         gate.remove_link(&link.name)?;
@@ -224,13 +241,23 @@ impl Control {
             .into_iter()
             .filter(|id| !standing.contains(&link_name(*id)))
             .collect();
-        let kept: Vec<u32> =
-            state.attachments.ids().into_iter().filter(|id| !gone.contains(id)).collect();
-        self.commit(rules::gate(&state.host_networks, &kept)).await?;
+        let all = state.attachments.all.values().map(|one| (one.id, one.address));
+        let kept: Vec<_> = all.filter(|(id, _)| !gone.contains(id)).collect();
+        let gate = if known {
+            rules::gate(&state.host_networks, &kept)
+        } else {
+            // Their links are gone already.
+            rules::gate_anew(&state.host_networks)
+        };
+        self.commit(gate).await?;
+        for (id, _) in left_out {
+            // Its address is not known, and stands in the gate no more.
+            self.commit(rules::detached(id, Ipv4Addr::UNSPECIFIED)).await?;
+        }
         for id in gone {
             self.clear(&mut state, id, "ended").await;
         }
-        for id in kept {
+        for (id, _) in kept {
             if let Err(error) = self.stand_again(&mut state, id).await {
                 error!(attachment = id, %error, "the rules cannot stand; the sandbox is cut off");
                 self.clear(&mut state, id, "failed").await;
@@ -249,6 +276,7 @@ impl Control {
                 seen.begin(id);
             }
         }
+        self.forget_strangers(&state).await?;
         self.store.clean();
         state.attachments.policy = state.policy.version.clone();
         // The record of before is true of all that stands, so a full disk ends nothing.
@@ -335,12 +363,29 @@ fn unknown() -> HelperError {
     HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.")
 }
 
-/// Refuses more rules than one call may have.
-pub fn check_count(rules: &[Rule]) -> Result<(), HelperError> {
+/// Refuses more rules than one call may have, and longer ones.
+pub fn check_size(rules: &[Rule]) -> Result<(), HelperError> {
     if rules.len() > MOST_RULES {
         let text =
             format!("{} rules are more than the {MOST_RULES} that one call may have.", rules.len());
         return Err(HelperError::new(Code::LimitReached, text));
+    }
+    let bytes = |rule: &Rule| rule.target.len() + rule.protocol.len() + 2 * rule.ports.len();
+    if rules.iter().map(bytes).sum::<usize>() > MOST_BYTES {
+        return Err(HelperError::new(Code::LimitReached, "These rules are too long for one call."));
+    }
+    Ok(())
+}
+
+/// Refuses more rules, and more ports of them, than a sandbox may have.
+fn check_held(held: &[Held]) -> Result<(), HelperError> {
+    let limit = |text: String| Err(HelperError::new(Code::LimitReached, text));
+    if held.len() > MOST_RULES {
+        return limit(format!("A sandbox has {MOST_RULES} rules at most."));
+    }
+    let ports: usize = held.iter().map(|held| held.entry.ports().len()).sum();
+    if ports > MOST_PORTS {
+        return limit(format!("The rules of a sandbox name {MOST_PORTS} ports at most."));
     }
     Ok(())
 }
@@ -351,7 +396,7 @@ fn take_rules(
     rules: &[Rule],
     until: Option<u64>,
 ) -> Result<(Vec<Held>, Vec<RuleDropped>), HelperError> {
-    check_count(rules)?;
+    check_size(rules)?;
     let mut dropped = Vec::new();
     let mut entries = Vec::new();
     let mut indices = Vec::new();
@@ -378,4 +423,42 @@ fn take_rules(
             .map(|one| RuleDropped { index: indices[one.index], reason: one.reason }),
     );
     Ok((held.into_iter().map(|entry| Held { entry, until }).collect(), dropped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn state() -> State {
+        State {
+            policy: Arc::default(),
+            uplink: Uplink::Any,
+            uplink_stands: true,
+            attachments: Attachments::default(),
+            sockets: HashMap::new(),
+            host_networks: Vec::new(),
+            blocked: Refusals::default(),
+            untold: Refusals::default(),
+        }
+    }
+
+    #[test]
+    fn h3_rules_are_bounded_in_number_length_and_ports() {
+        let rule = |ports: u16| Rule::tcp("a.example", &(1..=ports).collect::<Vec<_>>());
+        assert!(check_size(&vec![rule(64); MOST_RULES]).is_ok());
+        assert!(check_size(&vec![rule(1); MOST_RULES + 1]).is_err());
+        let long = Rule::tcp("x".repeat(MOST_BYTES), &[443]);
+        assert!(check_size(&[long]).is_err());
+        let many_ports = Rule::tcp("a.example", &vec![443; MOST_BYTES / 2]);
+        assert!(check_size(&[many_ports]).is_err());
+
+        let held = |count, ports| {
+            let held = Held { entry: rule(ports).to_entry().unwrap(), until: None };
+            check_held(&vec![held; count])
+        };
+        assert!(held(MOST_RULES, 2).is_ok());
+        assert!(held(MOST_RULES + 1, 1).is_err());
+        assert!(held(64, 64).is_ok());
+        assert!(held(65, 64).is_err());
+    }
 }

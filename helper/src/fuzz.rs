@@ -19,6 +19,7 @@ use crate::resolver::dns::{
 use crate::resolver::hello::{self, Hello};
 use crate::resolver::hellos::{Deed, Flow, Hellos, Serial};
 use crate::resolver::packet::{SYN, Tcp, build};
+use crate::resolver::retry;
 use crate::resolver::wire::{FromResolver, MAX_PACKET, ToResolver};
 
 /// A packet from a sandbox to its name server.
@@ -99,7 +100,8 @@ pub fn client_hello(bytes: &[u8]) {
 }
 
 /// A client and a server that do anything at all, around the check of hellos: the server
-/// gets the hello of an allowed name, or a beginning of it, and nothing else (N20).
+/// gets the hello of an allowed name, or a beginning of it, and nothing else until it has
+/// answered; when it wants another one, that has the same name (N20).
 pub fn hello_packets(bytes: &[u8]) {
     let mut world = World::default();
     let mut rest = bytes;
@@ -118,7 +120,8 @@ pub fn hello_packets(bytes: &[u8]) {
                 let hello = if deed & 0x80 == 0 { &world.good } else { &world.evil };
                 let start = start.min(hello.len());
                 let piece = hello[start..hello.len().min(start + length)].to_vec();
-                world.data(start as u32, &piece);
+                let second = if deed & 0x40 == 0 { 0 } else { world.good.len() };
+                world.data((second + start) as u32, &piece);
             }
             2 => {
                 let (at, length) = (number(), usize::from(number()));
@@ -127,6 +130,10 @@ pub fn hello_packets(bytes: &[u8]) {
                 world.data(u32::from(at), piece);
             }
             3 => world.server_accepts(),
+            4 if deed & 0x80 != 0 => {
+                let (at, length) = (usize::from(number()), usize::from(number()));
+                world.server_says(deed & 0x40 == 0, at, length);
+            }
             4 => world.server_acknowledges(),
             5 => world.decide(number() & 1 == 0),
             6 => world.noted(),
@@ -159,6 +166,8 @@ struct World {
     /// Of bytes that came twice, those that came first and those that came last: servers
     /// differ in which they take.
     got: [HashMap<u32, u8>; 2],
+    /// What the server answers to the first hello: that it wants another one, or not.
+    wants_more: Option<bool>,
     passed: bool,
 }
 
@@ -174,6 +183,7 @@ impl Default for World {
             begun: None,
             accepted: None,
             got: Default::default(),
+            wants_more: None,
             passed: false,
         }
     }
@@ -208,7 +218,15 @@ impl World {
                 Deed::Ask(flow, serial, name) => self.asked.push((flow, serial, name)),
                 Deed::Passed(flow, _, name) => {
                     assert_eq!(name.as_str(), ALLOWED);
-                    assert!(self.read().iter().all(|seen| *seen == Hello::Names(name.clone())));
+                    assert!(self.read().iter().all(|seen| names(seen, ALLOWED).is_some()));
+                    match self.wants_more {
+                        None => panic!("passed before the server has answered"),
+                        Some(false) => {}
+                        Some(true) => {
+                            let second = self.read_second();
+                            assert!(second.iter().all(|seen| names(seen, ALLOWED).is_some()));
+                        }
+                    }
                     self.passing.push(flow);
                     self.passed = true;
                 }
@@ -240,9 +258,16 @@ impl World {
             self.got[0].entry(at).or_insert(*byte);
             self.got[1].insert(at, *byte);
         }
-        for seen in self.read() {
-            let good = matches!(&seen, Hello::Names(name) if name.as_str() == ALLOWED);
-            assert!(good || seen == Hello::Unfinished, "the server reads {seen:?}");
+        let allowed = |seen: &Hello| names(seen, ALLOWED).is_some() || *seen == Hello::Unfinished;
+        for (seen, bytes) in self.read().iter().zip(self.got.each_ref()) {
+            assert!(allowed(seen), "the server reads {seen:?}");
+            let first = names(seen, ALLOWED).unwrap_or(usize::MAX);
+            let behind = bytes.keys().any(|at| *at as usize >= first);
+            assert!(!behind || self.wants_more.is_some(), "more than a hello before an answer");
+        }
+        if self.wants_more == Some(true) {
+            let second = self.read_second();
+            assert!(second.iter().all(allowed), "the server reads {second:?}, a second one");
         }
     }
 
@@ -255,11 +280,19 @@ impl World {
         self.whole().map(|bytes| hello::read(&bytes))
     }
 
-    fn heard(&mut self, number: u32, ack: u32, flags: u8) {
-        let packet = build(SERVER, CLIENT, number, Some(ack), flags, &[]);
+    /// What the server reads behind the first hello.
+    fn read_second(&self) -> [Hello; 2] {
+        self.whole().map(|bytes| match hello::read(&bytes) {
+            Hello::Names(_, end) => hello::read_again(&bytes[end..]),
+            other => other,
+        })
+    }
+
+    fn heard(&mut self, number: u32, ack: u32, flags: u8, words: &[u8]) {
+        let packet = build(SERVER, CLIENT, number, Some(ack), flags, words);
         let tcp = Tcp::read(&packet).expect("a packet");
-        let deed = self.hellos.answered(&tcp, self.now);
-        self.perform(deed.into_iter().collect());
+        let deeds = self.hellos.answered(&tcp, self.now);
+        self.perform(deeds);
     }
 
     /// The server ends what it has and takes the connection whose first packet it got.
@@ -267,14 +300,30 @@ impl World {
         let Some(isn) = self.begun.take() else { return };
         self.accepted = Some(isn.wrapping_add(1));
         self.got = Default::default();
+        self.wants_more = None;
         self.passed = false;
-        self.heard(SERVER_BEGIN, isn.wrapping_add(1), SYN);
+        self.heard(SERVER_BEGIN, isn.wrapping_add(1), SYN, &[]);
     }
 
     fn server_acknowledges(&mut self) {
         let Some(start) = self.accepted else { return };
         let length = u32::try_from(self.whole()[0].len()).unwrap_or(u32::MAX);
-        self.heard(SERVER_BEGIN + 1, start.wrapping_add(length), 0);
+        self.heard(SERVER_BEGIN + 1, start.wrapping_add(length), 0, &[]);
+    }
+
+    /// A piece of its answer, once it has read the first hello.
+    fn server_says(&mut self, wants_more: bool, at: usize, length: usize) {
+        let Some(start) = self.accepted else { return };
+        if names(&self.read()[0], ALLOWED).is_none() {
+            return;
+        }
+        let wants_more = *self.wants_more.get_or_insert(wants_more);
+        let words = if wants_more { retry::samples::again() } else { retry::samples::taken() };
+        let at = at.min(words.len());
+        let piece = &words[at..words.len().min(at + length)];
+        let has = u32::try_from(self.whole()[0].len()).unwrap_or(u32::MAX);
+        let number = (SERVER_BEGIN + 1).wrapping_add(at as u32);
+        self.heard(number, start.wrapping_add(has), 0, piece);
     }
 
     fn decide(&mut self, oldest: bool) {
@@ -295,10 +344,18 @@ impl World {
     }
 }
 
+/// Where a hello ends that names this server.
+fn names(seen: &Hello, wanted: &str) -> Option<usize> {
+    match seen {
+        Hello::Names(name, end) if name.as_str() == wanted => Some(*end),
+        _ => None,
+    }
+}
+
 /// A whole packet, and one that is cut off, as the kernel hands it over.
 pub fn packet(bytes: &[u8]) {
     if let Some(tcp) = Tcp::read(bytes) {
-        let head = Tcp::read_headers(bytes).expect("a whole packet has a head");
+        let head = Tcp::read_head(bytes).expect("a whole packet has a head");
         assert_eq!((head.sequence, head.ack, head.syn), (tcp.sequence, tcp.ack, tcp.syn));
         assert!(tcp.payload.len() < bytes.len());
     }
@@ -315,7 +372,7 @@ pub fn packet(bytes: &[u8]) {
         assert!(logged.reason.len() <= bytes.len() * 3);
     }
     for head in logged_packets(bytes) {
-        let _ = Tcp::read_headers(head);
+        let _ = Tcp::read_head(head);
     }
 }
 

@@ -33,6 +33,14 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
+    /// The record of what a setting was.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The pool is in use.
     #[error("the host has a route to {0}, inside {POOL}, which sandboxes use; nothing was changed")]
     PoolInUse(IpNet),
@@ -72,7 +80,7 @@ pub fn check_pool(rtnl: &mut Rtnl) -> Result<(), HostError> {
 pub fn apply_table(rtnl: &mut Rtnl, uplink: &Uplink) -> Result<(), HostError> {
     // Without a list the resolver reaches nobody.
     let servers = crate::resolver::parent::servers().unwrap_or_default();
-    host_table(GATE_ADDRESS, &Record::read().only_ours(), &servers, uplink).commit()?;
+    host_table(GATE_ADDRESS, &Record::read()?.only_ours(), &servers, uplink).commit()?;
     let standing = rtnl.rules()?;
     if !standing.iter().any(|other| routing_rule().is(other)) {
         rtnl.add_rule(&routing_rule())?;
@@ -99,7 +107,7 @@ pub fn link_up(rtnl: &mut Rtnl) -> io::Result<()> {
 /// others from using it, stands before: see [`turn_forwarding_on`]. A link that leads
 /// nowhere any more (the Wi-Fi since there is a cable) is put back as it was.
 pub fn plan_forwarding(rtnl: &mut Rtnl) -> Result<Vec<String>, HostError> {
-    let mut record = Record::read();
+    let mut record = Record::read()?;
     if record.global.is_none() {
         record.global = Some(read_flag("all"));
     }
@@ -171,9 +179,12 @@ pub fn remove(rtnl: &mut Rtnl) -> Result<(), HostError> {
     if standing.iter().any(|other| routing_rule().is(other)) {
         note(rtnl.remove_rule(&routing_rule()).map_err(HostError::from));
     }
-    let record = Record::read();
-    if !record.others_want_it() {
-        record.links.iter().for_each(|link| note(turn_off(link)));
+    match Record::read() {
+        Ok(record) if !record.others_want_it() => {
+            record.links.iter().for_each(|link| note(turn_off(link)));
+        }
+        Ok(_) => {}
+        Err(error) => note(Err(error)),
     }
     let mut t = Transaction::new();
     t.remove_table();
@@ -242,11 +253,18 @@ impl Record {
         Path::new(STATE_FOLDER).join("forwarding.json")
     }
 
-    fn read() -> Self {
-        fs::read(Self::path())
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
+    /// Without one nothing was done yet. One that does not read is an error: which links
+    /// are a router's by our doing is not known then, and the table must say so.
+    fn read() -> Result<Self, HostError> {
+        Self::read_at(&Self::path())
+            .map_err(|source| HostError::Read { path: Self::path(), source })
+    }
+
+    fn read_at(path: &Path) -> io::Result<Self> {
+        match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            bytes => Ok(serde_json::from_slice(&bytes?)?),
+        }
     }
 
     /// Whoever turned it on for all links since then (Docker) wants it; we never do.
@@ -286,4 +304,25 @@ fn turn_off(link: &String) -> Result<(), HostError> {
 pub fn write_sysctl(name: &str, value: &str) -> Result<(), HostError> {
     let path = Path::new("/proc/sys/net").join(name);
     fs::write(&path, value).map_err(|source| HostError::Write { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n19_a_record_that_does_not_read_is_not_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("forwarding.json");
+        assert!(Record::read_at(&path).unwrap().links.is_empty());
+        fs::write(&path, r#"{"global":false,"links":["eth0"]}"#).unwrap();
+        assert_eq!(Record::read_at(&path).unwrap().links, ["eth0"]);
+        for broken in ["", "{", r#"{"global":false}"#] {
+            fs::write(&path, broken).unwrap();
+            assert!(Record::read_at(&path).is_err(), "{broken}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(Record::read_at(&path).is_err());
+    }
 }

@@ -6,6 +6,7 @@
 mod attachments;
 mod auth;
 mod batch;
+mod clock;
 mod control;
 mod diagnose;
 mod elements;

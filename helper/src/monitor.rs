@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, info, warn};
 use zbus::object_server::SignalEmitter;
 
+use crate::clock::{self, Sleeps};
 use crate::control::{Blocked, Control, Event, Publication, Published};
 use crate::netlink::Removed;
 use crate::netns::Room;
@@ -50,6 +51,8 @@ const UPSTREAM_RATE: (f64, f64) = (5_000.0, 10_000.0);
 pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::Result<()> {
     // First: what is written between the two is heard of.
     let edits = Edits::listen().context("cannot listen for edits of the list")?;
+    // Before the rules are taken over: a sleep after that is heard of.
+    let sleeps = Sleeps::listen().context("cannot hear of sleeps")?;
     let file = InForce::read();
     let uplink = Uplink::at_start(file.as_ref());
     let policy = file.unwrap_or_else(|error| {
@@ -106,7 +109,8 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
             anyhow::bail!("the link to the gate was made anew or removed");
         }
         () = forward_everywhere(&control, &connection, &routes) => {}
-        () = end_timed_rules(control.clone()) => {}
+        result = end_timed_rules(&control) => result.context("timed rules cannot end")?,
+        result = follow_sleeps(&control, sleeps) => result.context("cannot hear of sleeps")?,
         () = idle(control.clone(), watchers) => info!(event = "idle", "nobody needs the service"),
         _ = terminate.recv() => info!(event = "stop", "told to end"),
         _ = interrupt.recv() => info!(event = "stop", "told to end"),
@@ -249,7 +253,8 @@ async fn guard_host_table(control: Arc<Control>, socket: Socket) -> anyhow::Resu
     loop {
         let data = datagram(&socket).await?;
         if data.is_empty() || nfnetlink::says_table_removed(&data, TABLE) {
-            control.restore_host().await;
+            // It says itself why not, and the link is down then.
+            let _ = control.restore_host().await;
         }
     }
 }
@@ -263,24 +268,28 @@ async fn tell_refusals(control: Arc<Control>, watchers: Arc<Watchers>) {
     }
 }
 
-/// Lets timed rules end, each at its time. Sleeps while there are none.
-async fn end_timed_rules(control: Arc<Control>) {
+/// Lets timed rules end, each at its time. Waits while there are none.
+async fn end_timed_rules(control: &Control) -> io::Result<()> {
     loop {
         let changed = control.changes.notified();
         match control.next_end().await {
             None => changed.await,
-            Some(end) => {
-                let left = end.saturating_sub(crate::attachments::now());
-                if left == 0 {
+            Some(end) => tokio::select! {
+                over = clock::until(end) => {
+                    over?;
                     control.expire().await;
-                    continue;
                 }
-                // The clock that rules end by goes on while the computer sleeps, the
-                // runtime's does not: it is asked again now and then.
-                let pause = Duration::from_secs(left).min(Duration::from_secs(30));
-                let _ = tokio::time::timeout(pause, changed).await;
-            }
+                () = changed => {}
+            },
         }
+    }
+}
+
+/// Takes the time of each sleep from what is open for a time.
+async fn follow_sleeps(control: &Control, mut sleeps: Sleeps) -> io::Result<()> {
+    loop {
+        sleeps.next().await?;
+        control.woke().await;
     }
 }
 
@@ -364,7 +373,8 @@ async fn serve_resolver(
                 // The host's table names the servers; it follows resolv.conf.
                 let present = parent::servers().unwrap_or_default();
                 if present != servers {
-                    control.restore_host().await;
+                    // Not tried again with each question, should it fail.
+                    let _ = control.restore_host().await;
                     servers = present;
                 }
                 let made = sockets.take().then(|| parent::upstream(server, tcp));

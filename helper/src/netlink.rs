@@ -194,9 +194,17 @@ impl Rtnl {
     /// Removes a link; one that is gone already is no error.
     pub fn remove_link(&mut self, name: &str) -> io::Result<()> {
         let Some(link) = self.link(name)? else { return Ok(()) };
+        self.remove_link_at(link.index)
+    }
+
+    /// The same by its number. Whoever has the other half can be faster.
+    fn remove_link_at(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
-        message.header.index = link.index;
-        self.change(RouteNetlinkMessage::DelLink(message), 0)
+        message.header.index = index;
+        match self.change(RouteNetlinkMessage::DelLink(message), 0) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+            result => result,
+        }
     }
 
     /// Takes a link up or down.
@@ -359,8 +367,14 @@ impl Rtnl {
         Ok(answers.into_iter().filter_map(to_link).map(|link| link.name).collect())
     }
 
-    /// The number under which this namespace knows another one. The kernel
-    /// forgets it when the other one dies.
+    /// This namespace had to do with the one behind the descriptor before: it has a number
+    /// for it, which the kernel forgets when the other one dies.
+    pub fn has_met(&mut self, namespace: i32) -> io::Result<bool> {
+        let fd = u32::try_from(namespace).map_err(io::Error::other)?;
+        Ok(self.number_of(fd)?.is_some())
+    }
+
+    /// The number under which this namespace knows another one, given where it has none.
     fn namespace_id(&mut self, namespace: i32) -> io::Result<i32> {
         let fd = u32::try_from(namespace).map_err(io::Error::other)?;
         let mut assign = NsidMessage::default();
@@ -369,10 +383,15 @@ impl Rtnl {
             Err(error) if error.raw_os_error() != Some(nix::libc::EEXIST) => return Err(error),
             _ => {}
         }
+        let id = self.number_of(fd)?;
+        id.ok_or_else(|| io::Error::other("the kernel gave the namespace no number"))
+    }
+
+    fn number_of(&mut self, fd: u32) -> io::Result<Option<i32>> {
         let mut get = NsidMessage::default();
         get.attributes = vec![NsidAttribute::Fd(fd)];
         let answers = self.ask(RouteNetlinkMessage::GetNsId(get), 0, 1)?;
-        let id = answers.into_iter().find_map(|answer| match answer {
+        Ok(answers.into_iter().find_map(|answer| match answer {
             RouteNetlinkMessage::NewNsId(message) => {
                 message.attributes.into_iter().find_map(|attribute| match attribute {
                     NsidAttribute::Id(id) if id >= 0 => Some(id),
@@ -380,8 +399,7 @@ impl Rtnl {
                 })
             }
             _ => None,
-        });
-        id.ok_or_else(|| io::Error::other("the kernel gave the namespace no number"))
+        }))
     }
 }
 
@@ -523,4 +541,18 @@ fn to_route(answer: RouteNetlinkMessage) -> Option<Route> {
     let to = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?.trunc();
     let is_main = table == RouteHeader::RT_TABLE_MAIN;
     (!links.is_empty()).then_some(Route { to, links, is_main })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netns::Room;
+
+    /// A user's end of a link can be deleted while the helper does the same.
+    #[test]
+    fn r2_a_link_that_went_a_moment_before_is_no_error() {
+        let Ok(room) = Room::empty("links") else { return rcc_test_aids::skip("this needs root") };
+        let removed = room.run_blocking(|| Rtnl::new()?.remove_link_at(4_000)).expect("a thread");
+        assert!(removed.is_ok(), "{removed:?}");
+    }
 }

@@ -215,7 +215,18 @@ impl Conntrack {
 
     /// All flows of this generation.
     pub fn marked(&mut self, mark: u32) -> io::Result<Vec<Flow>> {
-        let found = self.ask(CT_GET, NLM_F_DUMP, &by_mark(mark))?;
+        self.flows(&by_mark(mark))
+    }
+
+    /// All flows that have a mark.
+    pub fn all_marked(&mut self) -> io::Result<Vec<Flow>> {
+        let mut flows = self.flows(&[])?;
+        flows.retain(|flow| flow.mark != 0);
+        Ok(flows)
+    }
+
+    fn flows(&mut self, which: &[u8]) -> io::Result<Vec<Flow>> {
+        let found = self.ask(CT_GET, NLM_F_DUMP, which)?;
         Ok(found.iter().filter_map(|body| flow(body.get(4..)?)).collect())
     }
 
@@ -339,7 +350,8 @@ pub struct Logged {
     pub port: u16,
 }
 
-/// A socket that gets what rules of this namespace log to `group`.
+/// A socket that gets what rules of this namespace log to `group`: of each packet as
+/// much as its rule says.
 pub fn nflog(group: u32) -> io::Result<Socket> {
     let socket = open()?;
     let resource = u16::try_from(group).map_err(io::Error::other)?;
@@ -360,7 +372,7 @@ pub fn nflog(group: u32) -> io::Result<Socket> {
     const COPY_PACKET: u8 = 2;
     send(NFULA_CFG_CMD, &[BIND])?;
     // struct nfulnl_msg_config_mode: range, mode, padding.
-    send(NFULA_CFG_MODE, &[0, 0, 0, 128, COPY_PACKET, 0])?;
+    send(NFULA_CFG_MODE, &[0, 0, 255, 255, COPY_PACKET, 0])?;
     // Each packet at once; the default gathers for a second.
     send(NFULA_CFG_QTHRESH, &1u32.to_be_bytes())?;
     // A burst of packets must not be lost.

@@ -464,14 +464,13 @@ pub fn flows_over(count: u32) -> Statement<'static> {
     Statement::CTCount(CTCount { val: number(count), inv: Some(true) })
 }
 
-/// Sends the head of the packet to listeners of the NFLOG group, with a word unless
-/// it is empty.
-pub fn log(group: u32, prefix: &str) -> Statement<'static> {
+/// Sends the first bytes of the packet, so many, to listeners of the NFLOG group, with a
+/// word unless it is empty.
+pub fn log(group: u32, prefix: &str, bytes: u32) -> Statement<'static> {
     Statement::Log(Some(Log {
         prefix: (!prefix.is_empty()).then(|| prefix.to_owned().into()),
         group: Some(group),
-        // Headers of IPv4 and TCP with the most options, no data beyond.
-        snaplen: Some(80),
+        snaplen: Some(bytes),
         queue_threshold: None,
         level: None,
         flags: None,
@@ -519,11 +518,13 @@ pub fn untracked() -> Statement<'static> {
     Statement::Notrack
 }
 
+fn range((low, high): (u32, u32)) -> Expression<'static> {
+    Expression::Range(Box::new(Range { range: [number(low), number(high)] }))
+}
+
 /// Hides the source behind the outgoing interface; `ports` for TCP and UDP.
 pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
-    let port = ports.map(|(low, high)| {
-        Expression::Range(Box::new(Range { range: [number(low), number(high)] }))
-    });
+    let port = ports.map(range);
     Statement::Masquerade(port.is_some().then_some(NAT {
         addr: None,
         family: None,
@@ -532,12 +533,12 @@ pub fn masquerade(ports: Option<(u32, u32)>) -> Statement<'static> {
     }))
 }
 
-/// Gives the packet another source address.
-pub fn source(address: std::net::Ipv4Addr) -> Statement<'static> {
+/// Gives the packet another source address, and a port out of these.
+pub fn source(address: std::net::Ipv4Addr, ports: (u32, u32)) -> Statement<'static> {
     Statement::SNAT(Some(NAT {
         addr: Some(text(address.to_string())),
         family: Some(nftables::stmt::NATFamily::IP),
-        port: None,
+        port: Some(range(ports)),
         flags: None,
     }))
 }

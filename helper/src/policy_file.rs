@@ -21,6 +21,9 @@ use crate::layout::POLICY_FILE;
 const SETTLED: Duration = Duration::from_millis(100);
 const AT_MOST: u32 = 5;
 
+/// The folder is another one, or none.
+const GONE: AddWatchFlags = AddWatchFlags::IN_MOVE_SELF.union(AddWatchFlags::IN_DELETE_SELF);
+
 /// The file as it is in force.
 #[derive(Debug, Clone, Default)]
 pub struct InForce {
@@ -117,6 +120,7 @@ impl Edits {
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_DELETE
+            | GONE
             | AddWatchFlags::IN_ONLYDIR;
         match inotify.add_watch(folder, flags) {
             Err(Errno::ENOENT) => Ok(None),
@@ -139,7 +143,8 @@ impl Edits {
     }
 
     /// What has come, at least one event. Which one is nobody's concern: the file is
-    /// read, and counts when it is another one.
+    /// read, and counts when it is another one. But for the end of the folder itself, which
+    /// is an error: only a service that starts anew sees what is in its place.
     async fn some(&self) -> io::Result<()> {
         let mut bytes = [0; 4096];
         loop {
@@ -147,15 +152,52 @@ impl Edits {
             match nix::unistd::read(self.0.get_ref(), &mut bytes) {
                 Err(Errno::EAGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
+                Ok(length) if is_gone(&bytes[..length]) => {
+                    return Err(io::Error::other("its folder was moved or removed"));
+                }
                 Ok(_) => return Ok(()),
             }
         }
     }
 }
 
+/// One of the events (struct inotify_event, inotify(7)) is the end of what is watched.
+fn is_gone(mut events: &[u8]) -> bool {
+    const HEADER: usize = 16;
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes);
+    while events.len() >= HEADER {
+        if AddWatchFlags::from_bits_retain(number(&events[4..8])).intersects(GONE) {
+            return true;
+        }
+        let length = HEADER + number(&events[12..16]) as usize;
+        events = events.get(length..).unwrap_or_default();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_was_replaced_is_told_from_a_file_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = folder.path().join("rcc");
+        fs::create_dir(&watched).unwrap();
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        inotify.add_watch(&watched, AddWatchFlags::IN_CLOSE_WRITE | GONE).unwrap();
+        let fd: OwnedFd = inotify.into();
+        let heard = || {
+            let mut bytes = [0; 4096];
+            let length = nix::unistd::read(&fd, &mut bytes).unwrap();
+            bytes[..length].to_vec()
+        };
+        fs::write(watched.join("network-whitelist.yaml"), "version: 1\n").unwrap();
+        assert!(!is_gone(&heard()));
+        fs::write(watched.join("network-whitelist.yaml"), "version: 1\n").unwrap();
+        fs::rename(&watched, folder.path().join("other")).unwrap();
+        assert!(is_gone(&heard()), "behind another event, too");
+    }
 
     fn document(rest: &str) -> InForce {
         InForce::parse(format!("version: 1\n{rest}")).unwrap()

@@ -13,5 +13,6 @@ mod index;
 mod looking;
 pub(crate) mod packet;
 pub mod parent;
+pub(crate) mod retry;
 mod services;
 pub mod wire;

@@ -17,10 +17,11 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{Entry, Protocol};
 
 pub use attachment::{Answered, AttachmentRules, answered, attachment, detached};
-pub use gate::{gate, host_networks};
+pub use gate::{gate, gate_anew, host_networks};
 pub use host::host_table;
 
-use crate::nft::{is, log, number, payload, text};
+use crate::nft::{concat, is, log, number, payload, text};
+use crate::resolver::retry::LOOKED_AT;
 
 /// The set of the sandboxes' own addresses, each with the interface that it comes from.
 const OWN: (&str, [SetType; 2]) = ("own4", [SetType::Ifname, SetType::Ipv4Addr]);
@@ -36,11 +37,18 @@ pub const UPLINK: &str = "uplink0";
 pub const HELLO_LINK: &str = "hello0";
 /// NFLOG group in the gate that carries to that process what servers acknowledge.
 pub const ACKS_GROUP: u32 = 8;
+/// Headers of IPv4 and TCP with the most options, and as many bytes as are looked at.
+const ACK_BYTES: u32 = 60 + 60 + LOOKED_AT as u32;
+/// Headers of IPv4 and TCP, no data beyond.
+const LOG_BYTES: u32 = 80;
 /// The port on which clients say first whom they want: TLS.
 pub const TLS: u16 = 443;
 /// The host's end.
 pub const HOST_LINK: &str = "rcc0";
 
+/// Source ports that leave: services that trust those below 1024 must not trust a
+/// sandbox (H9).
+const SOURCE_PORTS: (u32, u32) = (1024, 65_535);
 /// `NF_IP_PRI_NAT_SRC`.
 const SOURCE_NAT: i32 = 100;
 
@@ -76,13 +84,18 @@ const DISPATCH: [(&str, &str, ChainOf); 3] = [
     ("c_hellos", "to_hellos", hellos_chain),
 ];
 
+/// An element of [`OWN`].
+fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
+    concat(vec![text(link_name(id)), text(address.to_string())])
+}
+
 fn flags(words: &[&str]) -> Expression<'static> {
     let words = words.iter().map(|word| text(*word)).collect();
     Expression::BinaryOperation(Box::new(BinaryOperation::OR(words)))
 }
 
 fn report(reason: BlockedReason) -> Statement<'static> {
-    log(LOG_GROUP, reason.as_str())
+    log(LOG_GROUP, reason.as_str(), LOG_BYTES)
 }
 
 fn tls() -> Statement<'static> {

@@ -5,7 +5,7 @@
 // The arguments of a signal are the contract's.
 #![allow(clippy::too_many_arguments)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use rcc_dbus::{
     Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Reached, Rule, RuleDropped,
     action,
 };
+use rcc_policy::MAX_DOCUMENT;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedFd;
@@ -28,26 +29,48 @@ use crate::watchers::Watchers;
 
 /// How often one user may attach, and refresh, in a second and in a burst.
 const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
+/// How often one user may change what holds for sandboxes: each change holds all others up
+/// for some milliseconds.
+const CHANGE_RATE: (f64, f64) = (10.0, 300.0);
+/// What is counted as one.
+const CHANGES: [&str; 3] = ["SetRules", "SetConnected", "OpenInternet"];
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// How often the computer is looked at for `Diagnose`, in a second and in a burst; who asks
 /// more often is told what was seen last.
 const DIAGNOSE_RATE: (f64, f64) = (1.0, 10.0);
+
+/// SHA-256 in hexadecimal.
+const MAX_VERSION: usize = 64;
 
 /// See the module.
 pub struct Helper {
     control: Arc<Control>,
     watchers: Arc<Watchers>,
     attaching: Mutex<HashMap<u32, Bucket>>,
+    changing: Mutex<HashMap<u32, Bucket>>,
     refreshed: Mutex<HashMap<u32, Instant>>,
     /// What was seen last, and when one may look again. Held while one looks.
     diagnosed: tokio::sync::Mutex<(Bucket, Vec<Check>)>,
-    /// Held by the one who edits the policy, a password prompt included.
+    /// Users who change what holds for all: their prompts keep nobody else waiting.
+    asked: Mutex<HashSet<u32>>,
+    /// Held by the one who edits the policy, and was let.
     editing: tokio::sync::Mutex<()>,
-    /// Held by the one who sets up, a password prompt included.
+    /// Held by the one who sets up, and was let.
     setting_up: tokio::sync::Mutex<()>,
 }
 
 type Answer<T> = Result<T, HelperError>;
+
+/// A user's one change of what holds for all.
+struct Asked<'a>(&'a Mutex<HashSet<u32>>, u32);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut asked) = self.0.lock() {
+            asked.remove(&self.1);
+        }
+    }
+}
 
 impl Helper {
     /// The interface over `control`.
@@ -56,11 +79,13 @@ impl Helper {
             control,
             watchers,
             attaching: Mutex::default(),
+            changing: Mutex::default(),
             refreshed: Mutex::default(),
             diagnosed: tokio::sync::Mutex::new((
                 Bucket::new(DIAGNOSE_RATE.0, DIAGNOSE_RATE.1),
                 Vec::new(),
             )),
+            asked: Mutex::default(),
             editing: Default::default(),
             setting_up: Default::default(),
         }
@@ -74,13 +99,22 @@ impl Helper {
         header: &Header<'_>,
     ) -> Answer<Caller> {
         let action = action_of(method)?;
-        self.watchers.note_activity();
+        let _call = self.watchers.call();
         let nothing = HashMap::new();
         let (caller, ()) = tokio::try_join!(
             Caller::of(connection, header),
             authorise(connection, header, action, &nothing),
         )?;
         Ok(caller)
+    }
+
+    /// A user changes one such thing at a time: a prompt keeps a long list in memory.
+    fn ask_once(&self, uid: u32) -> Answer<Asked<'_>> {
+        if self.asked.lock().is_ok_and(|mut asked| asked.insert(uid)) {
+            return Ok(Asked(&self.asked, uid));
+        }
+        let text = "You are changing something for everybody already; answer that prompt first.";
+        Err(HelperError::new(Code::LimitReached, text))
     }
 
     /// Admits the caller to attachment `id`: to their own by the method's action,
@@ -93,7 +127,12 @@ impl Helper {
         connection: &zbus::Connection,
         header: &Header<'_>,
     ) -> Answer<bool> {
+        let _call = self.watchers.call();
         let caller = self.admit(method, connection, header).await?;
+        if CHANGES.contains(&method) && too_soon(&self.changing, caller.uid, CHANGE_RATE) {
+            let text = "You change sandboxes faster than the firewall takes it; wait a moment.";
+            return Err(HelperError::new(Code::LimitReached, text));
+        }
         let none =
             || HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.");
         match self.control.owner(id).await {
@@ -111,6 +150,13 @@ impl Helper {
     }
 }
 
+/// Takes one from the bucket of a user; true when there is none.
+fn too_soon(buckets: &Mutex<HashMap<u32, Bucket>>, uid: u32, (rate, burst): (f64, f64)) -> bool {
+    buckets.lock().map_or(true, |mut buckets| {
+        !buckets.entry(uid).or_insert_with(|| Bucket::new(rate, burst)).take()
+    })
+}
+
 #[zbus::interface(name = "dev.rcc.Helper1")]
 impl Helper {
     async fn attach(
@@ -120,14 +166,10 @@ impl Helper {
         netns: OwnedFd,
         rules: Vec<Rule>,
     ) -> Result<Attachment, HelperError> {
-        crate::control::check_count(&rules)?;
+        crate::control::check_size(&rules)?;
         let caller = self.admit("Attach", connection, &header).await?;
         caller.check_may_attach(&self.control.policy().await.policy.defaults.attach)?;
-        let soon = |buckets: &mut HashMap<u32, Bucket>| {
-            let (rate, burst) = ATTACH_RATE;
-            !buckets.entry(caller.uid).or_insert_with(|| Bucket::new(rate, burst)).take()
-        };
-        if self.attaching.lock().map_or(true, |mut buckets| soon(&mut buckets)) {
+        if too_soon(&self.attaching, caller.uid, ATTACH_RATE) {
             let text = "You open sandboxes faster than the firewall takes them; wait a moment.";
             return Err(HelperError::new(Code::LimitReached, text));
         }
@@ -144,7 +186,7 @@ impl Helper {
         expires_in: u32,
     ) -> Result<Vec<RuleDropped>, HelperError> {
         // Before anybody is asked: a prompt must not keep a large call in memory.
-        crate::control::check_count(&rules)?;
+        crate::control::check_size(&rules)?;
         self.admit_to("SetRules", id, connection, &header).await?;
         self.control.set_rules(id, &rules, expires_in).await
     }
@@ -199,6 +241,7 @@ impl Helper {
         #[zbus(header)] header: Header<'_>,
         others: bool,
     ) -> Result<Vec<AttachmentInfo>, HelperError> {
+        let _call = self.watchers.call();
         let caller = self.admit("List", connection, &header).await?;
         if others {
             let details = HashMap::from([("what", "List")]);
@@ -267,14 +310,15 @@ impl Helper {
         expected_version: String,
     ) -> Result<String, HelperError> {
         action_of("ReplacePolicy")?;
-        let Ok(_one_at_a_time) = self.editing.try_lock() else {
-            let text =
-                "Somebody else is changing the list of allowed hosts; try again in a moment.";
-            return Err(HelperError::new(Code::LimitReached, text));
-        };
-        self.watchers.note_activity();
+        // Before anybody is asked, as for rules.
+        if document.len() > MAX_DOCUMENT || expected_version.len() > MAX_VERSION {
+            let text = "The list of allowed hosts is too long.";
+            return Err(HelperError::new(Code::InvalidPolicy, text));
+        }
+        let _call = self.watchers.call();
         // Who it is goes into the log before anything is asked of polkit.
         let caller = Caller::of(connection, &header).await?;
+        let _asked = self.ask_once(caller.uid)?;
         let fresh = aside(move || InForce::parse(document)).await?;
         let before = self.control.policy().await;
         let conflict = || {
@@ -289,7 +333,8 @@ impl Helper {
         let change = diagnose::describe_change(&before.policy, &fresh.policy);
         authorise(connection, &header, action, &HashMap::from([("change", change.as_str())]))
             .await?;
-        // The prompt may have taken minutes.
+        let _one_at_a_time = self.editing.lock().await;
+        // The prompt may have taken minutes, and others were asked meanwhile.
         if self.control.policy().await.version != expected_version {
             return Err(conflict());
         }
@@ -331,8 +376,7 @@ impl Helper {
         let policy = aside(InForce::read).await?;
         self.control.use_policy(policy).await?;
         self.control.host_changed().await?;
-        self.control.restore_host().await;
-        Ok(())
+        self.control.restore_host().await
     }
 
     async fn setup(
@@ -343,14 +387,12 @@ impl Helper {
     ) -> Result<(), HelperError> {
         let action = action_of("Setup")?;
         let steps = setup::steps(&steps)?;
-        let Ok(_one_at_a_time) = self.setting_up.try_lock() else {
-            let text = "Somebody else is setting up the firewall; try again in a moment.";
-            return Err(HelperError::new(Code::LimitReached, text));
-        };
-        self.watchers.note_activity();
+        let _call = self.watchers.call();
         let caller = Caller::of(connection, &header).await?;
+        let _asked = self.ask_once(caller.uid)?;
         let words = setup::describe(&steps);
         authorise(connection, &header, action, &HashMap::from([("steps", words.as_str())])).await?;
+        let _one_at_a_time = self.setting_up.lock().await;
         setup::run_units(connection, caller.uid, &steps).await
     }
 

@@ -149,13 +149,21 @@ pub fn renew() {
 /// Closes everything that was opened. Goes on after an error and reports the first.
 pub fn undo() -> Result<(), SetupError> {
     let mut first = Ok(());
+    let mut open = BTreeSet::new();
     for step in record().iter().filter_map(|word| SetupStep::from_wire(word)) {
         for (program, arguments) in closing(step, firewalld_runs()) {
             // A firewall that is not there any more needs nothing.
-            if Path::new(program).exists() {
-                first = first.and(run(program, &arguments));
+            if Path::new(program).exists()
+                && let Err(error) = run(program, &arguments)
+            {
+                open.insert(step.as_str().to_owned());
+                first = first.and(Err(error));
             }
         }
+    }
+    if !open.is_empty() {
+        // For the next time.
+        return first.and(write(&open).map_err(SetupError::from));
     }
     match fs::remove_file(RECORD) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => first.and(Err(error.into())),

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use rcc_dbus::AttachmentInfo;
 
-use crate::attachments::{Attachments, now};
+use crate::attachments::Attachments;
+use crate::clock::now;
 use crate::netlink::Rtnl;
 use crate::policy_file::InForce;
 use crate::rules::link_name;

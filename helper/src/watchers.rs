@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rcc_dbus::{Code, HelperError};
@@ -16,11 +17,26 @@ const MOST_PER_USER: usize = 16;
 pub struct Watchers {
     names: Mutex<HashMap<String, u32>>,
     active: Mutex<Instant>,
+    calls: AtomicUsize,
+}
+
+/// A call that is under way; a person may be typing a password for minutes.
+pub struct Call<'a>(&'a Watchers);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.note_activity();
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Default for Watchers {
     fn default() -> Self {
-        Self { names: Mutex::default(), active: Mutex::new(Instant::now()) }
+        Self {
+            names: Mutex::default(),
+            active: Mutex::new(Instant::now()),
+            calls: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -55,7 +71,13 @@ impl Watchers {
             .collect()
     }
 
-    /// Somebody called.
+    /// Somebody calls, for as long as what this answers is kept.
+    pub fn call(&self) -> Call<'_> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Call(self)
+    }
+
+    /// Somebody needs the service.
     pub fn note_activity(&self) {
         if let Ok(mut active) = self.active.lock() {
             *active = Instant::now();
@@ -65,9 +87,30 @@ impl Watchers {
     /// For how long nobody has called or watched.
     pub fn idle(&self) -> Duration {
         let watched = self.names.lock().is_ok_and(|names| !names.is_empty());
-        if watched {
+        if watched || self.calls.load(Ordering::Relaxed) > 0 {
             self.note_activity();
         }
         self.active.lock().map_or(Duration::ZERO, |active| active.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h4_a_call_under_way_keeps_the_service() {
+        let watchers = Watchers::default();
+        let earlier = || Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let second = Duration::from_secs(1);
+        *watchers.active.lock().unwrap() = earlier();
+        assert!(watchers.idle() >= second);
+        let call = watchers.call();
+        assert!(watchers.idle() < second);
+        *watchers.active.lock().unwrap() = earlier();
+        drop(call);
+        assert!(watchers.idle() < second, "its end counts");
+        *watchers.active.lock().unwrap() = earlier();
+        assert!(watchers.idle() >= second);
     }
 }

@@ -7,7 +7,7 @@ mod program;
 
 use program::{client, hook, init, launch, probe};
 
-const USAGE: &str = "usage: inside init | client | hook | probe | --version";
+const USAGE: &str = "usage: inside init | client | hook | probe MILLISECONDS | --version";
 
 /// Before the mode, for tests: another name for the abstract socket, so that several can run side by side.
 const SOCKET_OPTION: &str = "--socket";
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             hook::run(socket);
             Ok(())
         }
-        Some("probe") => probe::run().map_err(|error| error.to_string()),
+        Some("probe") => probe::run(arguments.next()).map_err(|error| error.to_string()),
         Some(probe::ALONE_MODE) => probe::run_alone().map_err(|error| error.to_string()),
         Some(launch::EXEC_MODE) => return launch::exec(arguments),
         Some("--version") => version().map_err(|error| error.to_string()),

@@ -95,6 +95,8 @@ pub enum End {
     Silent,
     /// It was not tried, or what happened says nothing about a wall.
     Untried,
+    /// There was no time for it.
+    Unfinished,
 }
 
 /// What came of it.
@@ -104,6 +106,13 @@ pub struct Outcome {
     pub end: End,
     /// In a few words, for a person.
     pub seen: String,
+}
+
+impl Outcome {
+    /// Of one that was not done in time.
+    pub fn unfinished() -> Self {
+        Self { end: End::Unfinished, seen: "the computer was busy".into() }
+    }
 }
 
 /// Reads the answer to a document with so many probes. What comes out of a sandbox is hostile: bounded and cleaned.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::name::{HostPattern, NameError};
-use crate::ranges::{NEVER, PRIVATE, lies_in};
+use crate::ranges::{NEVER, PRIVATE, lies_in, overlaps};
 
 /// Why something cannot be an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -194,6 +194,15 @@ impl Entry {
             Target::Net(net) => lies_in(net, PRIVATE),
         };
         if private { Reach::Private } else { Reach::Public }
+    }
+
+    /// Some of the addresses that it opens are private. Those of a wider network than that
+    /// are open only where `block_rfc1918` is off.
+    pub fn touches_private(&self) -> bool {
+        match &self.target {
+            Target::Host(_) => self.private,
+            Target::Net(net) => overlaps(net, PRIVATE),
+        }
     }
 
     /// A name pattern under which an attacker with a name server could move

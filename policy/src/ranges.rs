@@ -74,6 +74,11 @@ pub(crate) fn lies_in(net: &IpNet, ranges: &[IpNet]) -> bool {
     ranges.iter().any(|range| range.contains(net))
 }
 
+/// True when an address of `net` lies in one of `ranges`.
+pub(crate) fn overlaps(net: &IpNet, ranges: &[IpNet]) -> bool {
+    ranges.iter().any(|range| range.contains(net) || net.contains(range))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,9 @@ const A_MOMENT: Duration = Duration::from_millis(300);
 
 /// Lines that are kept, at most.
 const MAX_LINES: usize = 50_000;
+/// Bytes of the log, at most, also while it is written: a sandbox that asks for new names
+/// without end writes gigabytes a day.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,25 +160,51 @@ async fn write_down(
     end: impl Future<Output = ()>,
 ) -> Result<()> {
     tidy(host)?;
-    let path = file(host);
-    make_dirs(&host.state)?;
-    let mut log = File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| Error::io("write", &path, e))?;
+    let mut log = Log::open(host)?;
     watch(engine, network, end, |record| {
         // Asked each time: the choice holds from the moment it is made.
         if kept_s(host).is_ok_and(|kept| kept == 0) {
             return;
         }
-        let mut line = serde_json::to_string(record).unwrap_or_default();
-        line.push('\n');
         // A full disk must not end what is shown.
-        let _ = log.write_all(line.as_bytes());
+        let _ = log.write(host, record);
     })
     .await
+}
+
+/// The file, and how much is in it.
+struct Log {
+    file: File,
+    bytes: u64,
+}
+
+impl Log {
+    fn open(host: &Host) -> Result<Self> {
+        let path = file(host);
+        make_dirs(&host.state)?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| Error::io("write", &path, e))?;
+        let bytes = file.metadata().map_err(|e| Error::io("look at", &path, e))?.len();
+        Ok(Self { file, bytes })
+    }
+
+    fn write(&mut self, host: &Host, record: &Record) -> Result<()> {
+        let mut line = serde_json::to_string(record).unwrap_or_default();
+        line.push('\n');
+        let length = line.len() as u64;
+        if self.bytes + length > MAX_BYTES {
+            // Half of it, so that it is not done again at once.
+            shorten(host, MAX_LINES / 2, MAX_BYTES / 2)?;
+            *self = Self::open(host)?;
+        }
+        self.file.write_all(line.as_bytes()).map_err(|e| Error::io("write", &file(host), e))?;
+        self.bytes += length;
+        Ok(())
+    }
 }
 
 /// Tells what is blocked from now on until the bus is gone, and writes it down
@@ -270,21 +299,30 @@ fn describe(blocked: Blocked, project: String, path: String) -> Record {
 /// # Errors
 /// As [`read`].
 pub fn tidy(host: &Host) -> Result<()> {
+    shorten(host, MAX_LINES, MAX_BYTES)
+}
+
+fn shorten(host: &Host, most_lines: usize, most_bytes: u64) -> Result<()> {
     let path = file(host);
-    let Ok(before) = fs::read_to_string(&path) else {
+    let Ok(before) = fs::metadata(&path) else {
         return Ok(());
     };
-    let mut kept = read(host)?;
-    let surplus = kept.len().saturating_sub(MAX_LINES);
-    kept.drain(..surplus);
-    if kept.len() == before.lines().count() {
+    let mut lines = Vec::new();
+    let mut bytes = 0;
+    for record in read(host)?.iter().rev().take(most_lines) {
+        let line = serde_json::to_string(record).unwrap_or_default() + "\n";
+        bytes += line.len() as u64;
+        if bytes > most_bytes {
+            bytes -= line.len() as u64;
+            break;
+        }
+        lines.push(line);
+    }
+    if bytes == before.len() {
         return Ok(());
     }
-    let lines: String = kept
-        .iter()
-        .map(|record| serde_json::to_string(record).unwrap_or_default() + "\n")
-        .collect();
-    write_atomically(&path, lines.as_bytes())
+    lines.reverse();
+    write_atomically(&path, lines.concat().as_bytes())
 }
 
 #[cfg(test)]
@@ -309,6 +347,24 @@ mod tests {
         assert_eq!(at(0).when(), "1970-01-01 00:00:00Z");
         assert_eq!(at(951_782_400).when(), "2000-02-29 00:00:00Z");
         assert_eq!(at(1_767_225_599).when(), "2025-12-31 23:59:59Z");
+    }
+
+    #[test]
+    fn n17_a_flood_is_bounded_while_it_is_written_and_the_newest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::testing::host(dir.path());
+        make_dirs(&host.state).unwrap();
+        let mut log = Log::open(&host).unwrap();
+        let record = |number: u16| Record { port: number, path: "/p".repeat(2_000), ..at(now()) };
+        for number in 0..10_000 {
+            log.write(&host, &record(number)).unwrap();
+            assert!(log.bytes <= MAX_BYTES);
+        }
+        let length = fs::metadata(file(&host)).unwrap().len();
+        assert_eq!(length, log.bytes);
+        let kept = read(&host).unwrap();
+        assert_eq!(kept.last().unwrap().port, 9_999);
+        assert!(kept.len() > 1_000 && kept.len() < 5_000, "{}", kept.len());
     }
 
     #[test]

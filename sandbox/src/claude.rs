@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
-use crate::progress::{Cancel, Reporter};
+use crate::progress::{Cancel, Reporter, or_cancelled};
 
 /// Where the program is inside.
 pub const PROGRAM_INSIDE: &str = "/usr/local/bin/claude";
@@ -29,6 +29,13 @@ pub struct Claude {
     pub version: Option<String>,
     /// Fetched by rcc, not installed by the person.
     pub fetched: bool,
+}
+
+impl Claude {
+    /// Whether `version` is a newer one; where nobody knows which this is, it may be.
+    pub fn is_older_than(&self, version: &str) -> bool {
+        self.version.as_deref().and_then(parse) < parse(version)
+    }
 }
 
 /// Finds Claude Code on this computer: the person's install first, then the
@@ -59,22 +66,91 @@ pub async fn fetch(
     report: &Reporter,
     cancel: &Cancel,
 ) -> Result<Claude> {
-    let registry = npm::registry(host).await?;
-    let request = fetch::Request {
-        registry,
+    let request = request(host, version, report, cancel).await?;
+    let version = blocking(move || fetch::run(&request)).await?;
+    forget_old(host, &version);
+    newest_fetched(host)
+        .ok_or_else(|| Error::new(Code::ClaudeFetch, "The program was unpacked and is not usable."))
+}
+
+async fn request(
+    host: &Host,
+    version: Option<&str>,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<fetch::Request> {
+    Ok(fetch::Request {
+        registry: npm::registry(host).await?,
         package: package()?,
         version: version.map(str::to_string),
         store: store(host),
         report: report.clone(),
         cancel: cancel.clone(),
-    };
-    let version =
-        tokio::task::spawn_blocking(move || fetch::run(&request)).await.map_err(|e| {
-            Error::new(Code::ClaudeFetch, format!("The download ended unexpectedly: {e}."))
-        })??;
-    forget_old(host, &version);
-    newest_fetched(host)
-        .ok_or_else(|| Error::new(Code::ClaudeFetch, "The program was unpacked and is not usable."))
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
+        Err(Error::new(Code::ClaudeFetch, format!("The download ended unexpectedly: {e}.")))
+    })
+}
+
+/// The newest version that the registry has.
+///
+/// # Errors
+/// [`Code::ClaudeFetch`], [`Code::ClaudePlatform`], [`Code::Cancelled`].
+pub async fn newest(host: &Host, cancel: &Cancel) -> Result<String> {
+    let request = request(host, None, &Reporter::silent(), cancel).await?;
+    blocking(move || fetch::newest(&request)).await
+}
+
+/// What an update came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Updated {
+    /// The person's own install is used, and is theirs to update.
+    Own(Claude),
+    /// There is nothing newer.
+    Newest(Claude),
+    /// New sessions get this one.
+    Fetched(Claude),
+}
+
+/// Fetches the newest version where rcc fetched the one that is used.
+///
+/// # Errors
+/// As [`find_or_fetch`].
+pub async fn update(host: &Host, report: &Reporter, cancel: &Cancel) -> Result<Updated> {
+    let before = find(host);
+    match before {
+        Some(own) if !own.fetched => return Ok(Updated::Own(own)),
+        Some(before) => {
+            let newest = or_cancelled(cancel, newest(host, cancel)).await?;
+            if !before.is_older_than(&newest) {
+                return Ok(Updated::Newest(before));
+            }
+        }
+        None => {}
+    }
+    Ok(Updated::Fetched(fetch(host, None, report, cancel).await?))
+}
+
+impl Updated {
+    /// What the person is told.
+    pub fn words(&self) -> String {
+        let version = |claude: &Claude| claude.version.clone().unwrap_or_default();
+        match self {
+            Self::Own(claude) => format!(
+                "Claude Code is your own install, {}; update it as you installed it.",
+                crate::display::line(&claude.path.display().to_string(), 200)
+            ),
+            Self::Newest(claude) => format!("Claude Code {} is the newest.", version(claude)),
+            Self::Fetched(claude) => {
+                format!("Claude Code {} is there; new sessions use it.", version(claude))
+            }
+        }
+    }
 }
 
 /// The package with the program for this kind of computer.
@@ -185,6 +261,21 @@ mod tests {
         let left: Vec<_> =
             by_version(&store(&host)).into_iter().map(|(_, version)| version).collect();
         assert_eq!(left, ["2.1.100", "2.1.10"]);
+    }
+
+    #[test]
+    fn only_a_higher_version_is_newer() {
+        let there = |version: &str| Claude {
+            path: "/claude".into(),
+            version: Some(version.into()),
+            fetched: true,
+        };
+        assert!(there("2.1.9").is_older_than("2.1.10"));
+        // What the registry says of itself brings nobody back.
+        for other in ["2.1.9", "2.1.10", "nonsense", ""] {
+            assert!(!there("2.1.10").is_older_than(other), "{other}");
+        }
+        assert!(Claude { version: None, ..there("") }.is_older_than("2.1.9"));
     }
 
     #[test]

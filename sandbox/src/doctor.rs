@@ -10,7 +10,7 @@ use crate::claude;
 use crate::engine::{Engine, LimitsWanted};
 use crate::error::Error;
 use crate::host::Host;
-use crate::image::{self, ImageChoice};
+use crate::image::{self, Built};
 use crate::network::Network;
 use crate::programs;
 use crate::selinux;
@@ -97,9 +97,13 @@ pub async fn examine(host: &Host) -> Vec<Line> {
             });
             lines.extend(computer::labels(selinux::mode(), info.selinux()));
             lines.push(computer::storage(info.storage_driver()));
-            lines.push(match image::find(&engine, &ImageChoice::Dev, &[]).await {
-                Ok(Some(reference)) => {
-                    Line::new("image", Health::Good, format!("{reference} is there."))
+            lines.push(match image::built(&engine).await.map(oldest) {
+                Ok(Some(image)) if image.is_old() => {
+                    Line::new("image", Health::Note, format!("{}, {}.", image.name, image.age()))
+                        .hint("`rcc update image` builds it again, from the packages of today.")
+                }
+                Ok(Some(image)) => {
+                    Line::new("image", Health::Good, format!("{}, {}.", image.name, image.age()))
                 }
                 Ok(None) if programs::find("mmdebstrap").is_some() => Line::new(
                     "image",
@@ -144,6 +148,10 @@ pub async fn examine(host: &Host) -> Vec<Line> {
     lines.push(computer::disk(host));
     lines.push(computer::short_name());
     lines
+}
+
+fn oldest(images: Vec<Built>) -> Option<Built> {
+    images.into_iter().min_by_key(|image| image.since)
 }
 
 /// What mends a check of the firewall service's that says it is bad; what its text names

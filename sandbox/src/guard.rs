@@ -6,19 +6,21 @@
 //! by rename takes the mount off without a word (DESIGN 5). Paths that do not
 //! exist are not made, so that nothing is left behind in the project.
 
+mod repositories;
+
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Dir, FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2,
+    FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2,
 };
 use rustix::io::Errno;
 
 use crate::engine::is_plain;
 use crate::error::{Code, Error, Result};
+
+pub(crate) use repositories::{PER_REPOSITORY, Wanted, repositories};
 
 /// Guarded where they exist, relative to the project.
 pub(crate) const GUARDED: &[&str] = &[
@@ -33,6 +35,10 @@ pub(crate) const GUARDED: &[&str] = &[
     ".zed",
     ".fleet",
     ".devcontainer",
+    ".devcontainer.json",
+    ".cursor",
+    // Mercurial's hooks.
+    ".hg/hgrc",
     ".husky",
     ".envrc",
     ".claude/settings.json",
@@ -44,14 +50,6 @@ pub(crate) const GUARDED: &[&str] = &[
     ".vimrc",
     ".dir-locals.el",
 ];
-
-/// Files of each repository below `.git/modules` (submodules) and of each
-/// working tree below `.git/worktrees`.
-pub(crate) const PER_REPOSITORY: &[&str] =
-    &["hooks", "config", "config.worktree", "info/attributes", "commondir"];
-
-/// Repositories below `.git` that are looked at; more are named in a note.
-const MAX_REPOSITORIES: usize = 64;
 
 /// What the guard mounts, parents before children.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,8 +87,13 @@ pub fn plan(project: &Path) -> Result<Plan> {
     let root = open_root(project).map_err(unreadable)?;
     let mut plan = Plan { root: identity(&root).map_err(unreadable)?, ..Plan::default() };
     let mut guarded = BTreeSet::new();
-    for path in wanted(&root, &mut plan.notes) {
+    let mut odd = BTreeSet::new();
+    let wanted = wanted(&root);
+    for path in wanted.paths {
         match kind(&root, &path) {
+            Kind::File | Kind::Folder if !path.to_str().is_some_and(is_plain) => {
+                odd.insert(path);
+            }
             Kind::File | Kind::Folder => {
                 guarded.insert(path);
             }
@@ -104,6 +107,23 @@ pub fn plan(project: &Path) -> Result<Plan> {
             )),
             Kind::Missing => {}
         }
+    }
+    if let Some(path) = odd.first() {
+        plan.notes.push(format!(
+            "{} is not guarded: its name has a character that the engine takes for a separator.",
+            crate::display::line(&path.to_string_lossy(), 120)
+        ));
+    }
+    if let Some(path) = wanted.unread.first() {
+        plan.notes.push(format!(
+            "{} cannot be listed, or has more than is looked at: not all in there is guarded.",
+            crate::display::line(&path.to_string_lossy(), 120)
+        ));
+    }
+    if kind(&root, Path::new(".git")) == Kind::File {
+        plan.notes.push(
+            "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
+        );
     }
     let pinned: BTreeSet<PathBuf> = guarded
         .iter()
@@ -138,18 +158,14 @@ pub(crate) fn open_root(project: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(project, flags, Mode::empty())
 }
 
-/// Every path that is to be guarded, there or not. What is odd is said in `notes`.
-pub(crate) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let mut wanted: Vec<PathBuf> = GUARDED.iter().map(PathBuf::from).collect();
+/// What the guard and the review look at in the project's own folder.
+pub(crate) fn wanted(root: &OwnedFd) -> Wanted {
+    let paths = GUARDED.iter().map(PathBuf::from).collect();
+    let mut wanted = Wanted { paths, unread: Vec::new() };
     match kind(root, Path::new(".git")) {
-        Kind::Folder => wanted.extend(repositories(root, Path::new(".git"), notes)),
+        Kind::Folder => wanted.extend(repositories(root, Path::new(".git"))),
         // A worktree's or submodule's pointer: it names the folder whose hooks run.
-        Kind::File => {
-            wanted.push(".git".into());
-            notes.push(
-                "This folder is a git worktree or submodule: its repository is elsewhere and is not in the sandbox.".into(),
-            );
-        }
+        Kind::File => wanted.paths.push(".git".into()),
         _ => {}
     }
     wanted
@@ -221,63 +237,6 @@ pub(crate) fn kind(root: &OwnedFd, path: &Path) -> Kind {
         Err(Errno::NOENT | Errno::NOTDIR) => Kind::Missing,
         Err(_) => Kind::Other,
     }
-}
-
-/// Guarded paths of the submodules (which nest) and worktrees of the repository `git`.
-pub(crate) fn repositories(root: &OwnedFd, git: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![git.join("modules"), git.join("worktrees")];
-    let deepest = git.components().count() + 7;
-    let mut seen = 0;
-    while let Some(folder) = open.pop() {
-        for name in folders(root, &folder, notes) {
-            let path = folder.join(name);
-            let repository = kind(root, &path.join("HEAD")) == Kind::File;
-            if !repository {
-                // A submodule in a subfolder: `modules/libs/thing`.
-                if path.components().count() < deepest {
-                    open.push(path);
-                }
-                continue;
-            }
-            seen += 1;
-            if seen > MAX_REPOSITORIES {
-                notes.push(format!(
-                    "There are more than {MAX_REPOSITORIES} submodules and worktrees; the rest is not guarded."
-                ));
-                return found;
-            }
-            found.extend(PER_REPOSITORY.iter().map(|name| path.join(name)));
-            open.push(path.join("modules"));
-        }
-    }
-    found
-}
-
-/// Names of the folders in `path`, at most 256, only those that the engine can be
-/// given; one of the others is named in a note.
-fn folders(root: &OwnedFd, path: &Path, notes: &mut Vec<String>) -> Vec<String> {
-    let Ok(folder) = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY) else {
-        return Vec::new();
-    };
-    let Ok(entries) = Dir::read_from(folder.as_fd()) else {
-        return Vec::new();
-    };
-    let (mut names, odd): (Vec<OsString>, Vec<OsString>) = entries
-        .filter_map(|entry| entry.ok())
-        .map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_os_string())
-        .filter(|name| name != "." && name != "..")
-        .filter(|name| kind(root, &path.join(name)) == Kind::Folder)
-        .take(256)
-        .partition(|name| name.to_str().is_some_and(is_plain));
-    if let Some(name) = odd.iter().min() {
-        notes.push(format!(
-            "{} is not guarded: its name has a character that the engine takes for a separator.",
-            crate::display::line(&path.join(name).to_string_lossy(), 120)
-        ));
-    }
-    names.sort();
-    names.into_iter().filter_map(|name| name.into_string().ok()).collect()
 }
 
 #[cfg(test)]

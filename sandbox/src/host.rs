@@ -26,6 +26,8 @@ pub struct Host {
     pub data: PathBuf,
     /// `$XDG_STATE_HOME/rcc`: the log of blocked hosts.
     pub state: PathBuf,
+    /// `$XDG_CACHE_HOME`; rcc itself keeps nothing there, its window's web view may.
+    pub cache: PathBuf,
     /// `$XDG_RUNTIME_DIR/rcc`: sockets and locks of this login, mode 0700.
     pub runtime: PathBuf,
     /// `$XDG_RUNTIME_DIR` itself.
@@ -62,12 +64,12 @@ impl Host {
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
                 .unwrap_or_else(|| home.join(fallback))
-                .join("rcc")
         };
         let host = Self {
-            config: base("XDG_CONFIG_HOME", ".config"),
-            data: base("XDG_DATA_HOME", ".local/share"),
-            state: base("XDG_STATE_HOME", ".local/state"),
+            config: base("XDG_CONFIG_HOME", ".config").join("rcc"),
+            data: base("XDG_DATA_HOME", ".local/share").join("rcc"),
+            state: base("XDG_STATE_HOME", ".local/state").join("rcc"),
+            cache: base("XDG_CACHE_HOME", ".cache"),
             user: user.map_or_else(|| uid.to_string(), |user| user.name),
             uid: uid.as_raw(),
             gid: Gid::effective().as_raw(),
@@ -75,9 +77,14 @@ impl Host {
             runtime,
             runtime_root,
         };
-        // Every project that is remembered, before any program is looked for.
-        for settings in crate::settings::Settings::all(&host).unwrap_or_default() {
-            crate::programs::distrust(Path::new(&settings.path));
+        // Every project that is known, before any program is looked for. One whose settings
+        // do not read was written down when it was opened.
+        crate::programs::distrust_remembered(&host);
+        match crate::settings::Settings::all(&host) {
+            Ok(all) => {
+                all.iter().for_each(|one| crate::programs::distrust(Path::new(&one.path)));
+            }
+            Err(_) => crate::programs::distrust(Path::new("/")),
         }
         Ok(host)
     }

@@ -9,6 +9,8 @@ mod sources;
 
 pub(crate) use layers::note_use;
 pub use layers::{Layer, layers, remove_layer};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -17,6 +19,9 @@ use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::lock::Lock;
 use crate::progress::{Cancel, Reporter, or_cancelled};
+
+/// Days after which an image should be built again: Debian mends holes every few days.
+const OLD_DAYS: u64 = 30;
 
 /// Raised when something outside the recipe changes the result.
 const FORMAT: u32 = 1;
@@ -141,11 +146,89 @@ pub async fn find(
     choice: &ImageChoice,
     packages: &[String],
 ) -> Result<Option<String>> {
-    let reference = match Recipe::of(choice, packages)? {
-        None => choice.to_string(),
-        Some(recipe) => recipe.reference(&sources::release()),
+    let Some(recipe) = Recipe::of(choice, packages)? else {
+        let reference = choice.to_string();
+        return Ok(engine.has_image(&reference).await?.then_some(reference));
     };
-    Ok(engine.has_image(&reference).await?.then_some(reference))
+    let release = sources::release();
+    let (base, reference) = (recipe.tag(&release), recipe.reference(&release));
+    let Some(image) = engine.image(&reference).await? else { return Ok(None) };
+    let stands = reference == base
+        // A layer on an image that was built again since has the old packages.
+        || engine.image(&base).await?.is_none_or(|base| image.layers.starts_with(&base.layers));
+    Ok(stands.then_some(reference))
+}
+
+/// One of the images that rcc built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// `dev` or `small`.
+    pub choice: ImageChoice,
+    /// The engine's name of it.
+    pub name: String,
+    /// When, seconds since 1970.
+    pub since: i64,
+}
+
+impl Built {
+    /// In whole days, now.
+    pub fn days(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        now.saturating_sub(u64::try_from(self.since).unwrap_or(0)) / 86_400
+    }
+
+    /// Whether the distribution has mended things since that matter.
+    pub fn is_old(&self) -> bool {
+        self.days() >= OLD_DAYS
+    }
+
+    /// How long ago, for a person.
+    pub fn age(&self) -> String {
+        match self.days() {
+            0 => "built today".into(),
+            1 => "built yesterday".into(),
+            days => format!("built {days} days ago"),
+        }
+    }
+}
+
+/// The images `dev` and `small`, as far as the engine has them.
+///
+/// # Errors
+/// [`Code::Engine`].
+pub async fn built(engine: &Engine) -> Result<Vec<Built>> {
+    let mut built = Vec::new();
+    for choice in [ImageChoice::Dev, ImageChoice::Small] {
+        if let Some(name) = find(engine, &choice, &[]).await?
+            && let Some(since) = engine.image_made(&name).await?
+        {
+            built.push(Built { choice, name, since });
+        }
+    }
+    Ok(built)
+}
+
+/// Builds `dev` or `small` again, from the packages that the distribution has now.
+/// Layers on it are built again when they are wanted next; sandboxes that run keep theirs.
+///
+/// # Errors
+/// As [`find_or_build`]; what was there stays then.
+pub async fn renew(
+    host: &Host,
+    engine: &Engine,
+    choice: &ImageChoice,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<String> {
+    let Some(recipe) = Recipe::of(choice, &[])? else {
+        let hint = "It is yours: build or pull it as you did.";
+        return Err(Error::new(Code::Invalid, format!("rcc did not build {choice}.")).hint_is(hint));
+    };
+    let _lock = or_cancelled(cancel, Lock::take(&host.runtime.join("image.lock"))).await?;
+    let sources = or_cancelled(cancel, async { Ok(sources::of_this_computer().await) }).await?;
+    let reference = recipe.tag(&sources::release());
+    build::run(engine, &reference, &recipe, &sources, report, cancel).await?;
+    Ok(reference)
 }
 
 /// Answers the image's reference; builds `dev` and `small`, and a layer with

@@ -30,9 +30,7 @@ impl Level<'_> {
     pub fn path(&self, host: &Host) -> PathBuf {
         match self {
             Self::All => host.config.join("hosts.yaml"),
-            Self::Project(project) => {
-                host.config.join("projects").join(format!("{}.yaml", project.id()))
-            }
+            Self::Project(project) => of_id(project.id(), host),
         }
     }
 }
@@ -42,8 +40,15 @@ impl Level<'_> {
 /// # Errors
 /// [`Code::Settings`] with line and column.
 pub fn read(level: &Level<'_>, host: &Host) -> Result<Vec<Entry>> {
-    let path = level.path(host);
-    let text = document(&path)?;
+    entries(&level.path(host))
+}
+
+fn of_id(project: &str, host: &Host) -> PathBuf {
+    host.config.join("projects").join(format!("{project}.yaml"))
+}
+
+fn entries(path: &Path) -> Result<Vec<Entry>> {
+    let text = document(path)?;
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -57,13 +62,18 @@ pub fn read(level: &Level<'_>, host: &Host) -> Result<Vec<Entry>> {
 /// # Errors
 /// As [`read`].
 pub fn of_project(project: &Project, host: &Host) -> Result<Vec<Entry>> {
-    let mut entries = read(&Level::All, host)?;
-    for entry in read(&Level::Project(project), host)? {
-        if !entries.contains(&entry) {
-            entries.push(entry);
+    of_session(project.id(), host)
+}
+
+/// The same by the project's id: its folder may be gone while its sandbox runs.
+pub(crate) fn of_session(project: &str, host: &Host) -> Result<Vec<Entry>> {
+    let mut all = read(&Level::All, host)?;
+    for entry in entries(&of_id(project, host))? {
+        if !all.contains(&entry) {
+            all.push(entry);
         }
     }
-    Ok(entries)
+    Ok(all)
 }
 
 /// Writes `entry` into the file, keeping comments and order.
@@ -157,6 +167,15 @@ mod tests {
         assert!(remove(&Level::Project(&project), &host, &here).unwrap());
         assert!(!remove(&Level::Project(&project), &host, &here).unwrap());
         assert_eq!(of_project(&project, &host).unwrap(), [everywhere]);
+    }
+
+    #[test]
+    fn what_holds_in_a_sandbox_is_known_while_its_folder_is_gone() {
+        let (_dir, host, project) = setting();
+        let here = parse_host("b.example.org:8443", false).unwrap();
+        add(&Level::Project(&project), &host, &here).unwrap();
+        fs::remove_dir(project.path()).unwrap();
+        assert_eq!(of_session(project.id(), &host).unwrap(), [here]);
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod belongings;
 pub mod blocked_log;
 pub mod check;
 pub mod claude;

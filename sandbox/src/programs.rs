@@ -2,23 +2,35 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use crate::error::{Code, Error, Result};
+use crate::host::{Host, write_atomically};
+
+/// In the person's state folder: for each project that was opened, where it is.
+const FOLDERS: &str = "folders";
 
 /// Folders of projects: what lies in them is the agent's to write, so no program
 /// of theirs runs on the host (THREATS F5).
 static PROJECTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
 
 /// Variables with which a folder of a project could lead a trusted program to code
-/// of the agent's.
-const MISLEADING: [&str; 7] = [
+/// of the agent's. mmdebstrap is a program of Perl's.
+const MISLEADING: [&str; 12] = [
     "GIT_DIR",
     "GIT_EXEC_PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
     "NODE_OPTIONS",
     "NODE_PATH",
+    "PERL5DB",
+    "PERL5LIB",
+    "PERL5OPT",
     "PYTHONHOME",
     "PYTHONPATH",
     "PYTHONSTARTUP",
@@ -31,7 +43,51 @@ pub(crate) fn command(program: &Path) -> tokio::process::Command {
     for variable in MISLEADING {
         command.env_remove(variable);
     }
+    // Whatever else leads there: CONTAINERS_CONF names programs that Podman starts.
+    for (variable, value) in env::vars_os() {
+        if env::split_paths(&value).any(|path| path.is_absolute() && is_in_project(&path)) {
+            command.env_remove(variable);
+        }
+    }
     command
+}
+
+/// Writes down that `folder` was opened: from now on it is distrusted whichever folder
+/// is worked in.
+///
+/// # Errors
+/// [`Code::Io`].
+pub(crate) fn remember(folder: &Path, id: &str, host: &Host) -> Result<()> {
+    let file = host.state.join(FOLDERS).join(id);
+    let bytes = folder.as_os_str().as_bytes();
+    if fs::read(&file).is_ok_and(|known| known == bytes) {
+        return Ok(());
+    }
+    write_atomically(&file, bytes)
+}
+
+/// Distrusts every folder that was opened. Where that cannot be read nothing is
+/// trusted: no program is found.
+pub(crate) fn distrust_remembered(host: &Host) {
+    let entries = match fs::read_dir(host.state.join(FOLDERS)) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return,
+        Err(_) => return distrust(Path::new("/")),
+    };
+    for entry in entries {
+        match entry.and_then(|entry| fs::read(entry.path())) {
+            Ok(path) => distrust(Path::new(OsStr::from_bytes(&path))),
+            // Written anew at this moment, by another face.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(_) => distrust(Path::new("/")),
+        }
+    }
+}
+
+/// Whether a path is one of a project's that is known.
+pub(crate) fn is_in_project(path: &Path) -> bool {
+    let in_one = |projects: &Vec<PathBuf>| projects.iter().any(|one| path.starts_with(one));
+    PROJECTS.read().map_or(true, |projects| in_one(&projects))
 }
 
 /// Finds no program in `folder` from now on.
@@ -156,6 +212,23 @@ mod tests {
         std::fs::create_dir_all(root.join(".git")).unwrap();
         assert!(is_trusted(&good, &projects, Some(&root)));
         assert!(!is_trusted(&good, &projects, None));
+    }
+
+    #[test]
+    fn f5_a_folder_that_was_opened_is_distrusted_without_settings_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::testing::host(dir.path());
+        let opened = dir.path().join("opened");
+        distrust_remembered(&host);
+        assert!(!is_in_project(&opened.join("bin")));
+        remember(&opened, "0123", &host).unwrap();
+        distrust_remembered(&host);
+        assert!(is_in_project(&opened.join("bin")) && !is_in_project(&dir.path().join("other")));
+        let removed = |variable: &str| {
+            let command = command(Path::new("/bin/true"));
+            command.as_std().get_envs().any(|(name, value)| name == variable && value.is_none())
+        };
+        assert!(removed("PERL5LIB") && removed("LD_LIBRARY_PATH") && !removed("HOME"));
     }
 
     #[test]

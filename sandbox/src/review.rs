@@ -10,6 +10,7 @@
 mod below;
 mod diff;
 mod look;
+mod named;
 mod put_back;
 mod record;
 mod words;
@@ -32,6 +33,8 @@ pub use diff::DiffLine;
 
 /// Changes that are told; more are counted.
 const MAX_CHANGES: usize = 500;
+/// Folders that are named in notes.
+const MAX_NOTES: usize = 20;
 
 /// What became of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,8 @@ impl What {
 /// One path that differs from the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Of this very change: another content has another. Twelve hexadecimal digits.
+    /// Of this very change: another content has another. A whole SHA-256 in hexadecimal
+    /// digits: whoever writes the files can make two contents with one short id.
     pub id: String,
     /// Relative to the project, harmless for display.
     pub path: String,
@@ -100,15 +104,23 @@ impl Review {
         } else {
             String::new()
         };
-        match (alarming, all) {
-            (_, 0) => None,
-            (0, _) => Some(format!("{more}: `rcc review` shows them.")),
+        let changed = match (alarming, all) {
+            (_, 0) => String::new(),
+            (0, _) => more,
             (_, _) => {
                 let and = if more.is_empty() { more } else { format!(", and {more}") };
-                let files = files(alarming);
-                Some(format!(
-                    "{files} that this computer would run changed{and}: `rcc review` shows them."
-                ))
+                format!("{} that this computer would run changed{and}", files(alarming))
+            }
+        };
+        // What was not compared may be what matters.
+        match (self.notes.is_empty(), changed.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(format!("{changed}: `rcc review` shows them.")),
+            (false, true) => {
+                Some("not all of the folder could be compared: `rcc review` says why.".into())
+            }
+            (false, false) => {
+                Some(format!("{changed}; not all could be compared: `rcc review` shows them."))
             }
         }
     }
@@ -155,13 +167,23 @@ pub async fn diff(project: &Project, host: &Host, id: &str) -> Result<Option<Vec
     Ok(before.filter(|_| readable).and_then(|before| diff::diff(&before, &now)))
 }
 
-/// What is there now is what is to be there.
+/// What is there now is what is to be there. `runs` says that a sandbox may be writing.
 ///
 /// # Errors
-/// [`Code::Review`] when one is no change (any more): nothing is kept then.
-pub async fn keep(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
+/// [`Code::Review`] when one is no change (any more), or one whose content was not
+/// compared, while a sandbox runs: nothing is kept then.
+pub async fn keep(project: &Project, host: &Host, ids: &[String], runs: bool) -> Result<()> {
     let mut state = State::read(project, host).await?;
     let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
+    let is_compared = |one: &Found| !matches!(one.now, Some(Entry::Crowd | Entry::Other));
+    if runs && let Some(one) = chosen.iter().find(|one| !is_compared(one)) {
+        let shown = shown(&one.path);
+        return Err(Error::new(
+            Code::Review,
+            format!("What is in {shown} is not compared: it may be another by now."),
+        )
+        .hint_is("Stop the sandbox, look at it yourself, and keep it then."));
+    }
     for one in chosen {
         let entry = state.kept(&one)?;
         state.record.before.remove(&one.path);
@@ -220,27 +242,29 @@ pub async fn undo(project: &Project, host: &Host) -> Result<()> {
 
 /// Before anything of a new session runs. What an earlier session changed and
 /// nobody looked at stays a change; what the person changed since then does not
-/// become one.
-pub(crate) async fn begin(project: &Project, host: &Host) -> Result<()> {
+/// become one. `opening` is the session's own mark.
+pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
     let old = place.load()?;
     let root = root(project)?;
-    let mut failed = None;
-    let now = look::look(&root, &mut Vec::new(), &mut |sha256, bytes| {
-        if let Err(e) = place.keep(sha256, bytes) {
-            failed = Some(e);
-        }
-    });
-    if let Some(failed) = failed {
-        return Err(failed);
-    }
+    let (place, now) = apart(move || {
+        let mut failed = None;
+        let now = look::look(&root, &mut |sha256, bytes| {
+            if let Err(e) = place.keep(sha256, bytes) {
+                failed = Some(e);
+            }
+        });
+        failed.map_or(Ok((place, now)), Err)
+    })
+    .await??;
     let path = project.path().to_string_lossy().into_owned();
     let before = match old {
         None => now,
         Some(old) => carried_over(old, now),
     };
-    place.save(&Record { path, before, ended: None, undo: Vec::new() })
+    let opening = opening.to_string();
+    place.save(&Record { path, opening, before, ended: None, undo: Vec::new() })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
@@ -252,21 +276,34 @@ fn carried_over(old: Record, now: Files) -> Files {
     };
     let paths: std::collections::BTreeSet<PathBuf> =
         [&old.before, &ended, &now].into_iter().flat_map(|files| files.keys().cloned()).collect();
+    // In a folder that could not be listed then, a file that nobody saw may be the agent's.
+    let unseen = |path: &PathBuf| match ended.get(path) {
+        Some(entry) => *entry == Entry::Crowd,
+        None => path.ancestors().any(|above| ended.get(above) == Some(&Entry::Crowd)),
+    };
     let entry = |path: &PathBuf| {
-        let left_alone = old.before.get(path) == ended.get(path);
+        let left_alone = old.before.get(path) == ended.get(path) && !unseen(path);
         if left_alone { now.get(path) } else { old.before.get(path) }.cloned()
     };
     paths.into_iter().filter_map(|path| Some((path.clone(), entry(&path)?))).collect()
 }
 
-/// After the last program of a session ended.
-pub(crate) async fn end(project: &Project, host: &Host) -> Result<()> {
+/// After the last program of a session ended. When another one has begun since, what it
+/// changes must not pass for the person's.
+pub(crate) async fn end(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
-    let Some(mut record) = place.load()? else { return Ok(()) };
+    let record = place.load()?.filter(|record| record.opening == opening);
+    let Some(mut record) = record else { return Ok(()) };
     let root = root(project)?;
-    record.ended = Some(look::look(&root, &mut Vec::new(), &mut |_, _| ()));
+    record.ended = Some(apart(move || look::look(&root, &mut |_, _| ())).await?);
     place.save(&record)
+}
+
+/// In a thread for what takes long: a look reads up to hundreds of megabytes.
+async fn apart<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|e| Error::new(Code::Review, format!("The look at the project broke off: {e}.")))
 }
 
 fn root(project: &Project) -> Result<OwnedFd> {
@@ -274,6 +311,12 @@ fn root(project: &Project) -> Result<OwnedFd> {
         let shown = project.path().display();
         Error::new(Code::Review, format!("The project {shown} cannot be read: {e}."))
     })
+}
+
+/// A path for display; the project itself is a dot.
+fn shown(path: &Path) -> String {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    display::line(&path.to_string_lossy(), 200)
 }
 
 fn gone(id: &str) -> Error {
@@ -287,7 +330,6 @@ struct State {
     record: Record,
     root: OwnedFd,
     now: Files,
-    notes: Vec<String>,
     _lock: Lock,
 }
 
@@ -298,18 +340,29 @@ struct Found {
 }
 
 impl Found {
+    fn runs_by_itself(&self) -> bool {
+        let is_link = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Link { .. }));
+        let is_plain_link =
+            is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
+        !look::is_built(&self.path) && !is_plain_link
+    }
+
     fn id(&self) -> String {
         let described = serde_json::to_vec(&(&self.before, &self.now)).unwrap_or_default();
         let mut bytes = self.path.as_os_str().as_bytes().to_vec();
         bytes.push(0);
         bytes.extend(described);
-        look::hash(&bytes)[..12].to_string()
+        look::hash(&bytes)
     }
 }
 
 impl State {
     /// Keeps what is there now, if it still is what the person saw.
     fn kept(&self, one: &Found) -> Result<Option<Entry>> {
+        if one.now == Some(Entry::Crowd) {
+            // What is in there was never compared.
+            return Ok(one.now.clone());
+        }
         let mut failed = None;
         let entry = look::look_at(&self.root, &one.path, &mut |sha256, bytes| {
             failed = self.place.keep(sha256, bytes).err();
@@ -325,25 +378,22 @@ impl State {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);
         let root = root(project)?;
-        let mut notes = Vec::new();
-        let mut now = look::look(&root, &mut notes, &mut |_, _| ());
-        let record = match place.load()? {
-            Some(record) => record,
-            None => Record { before: now.clone(), ..Record::default() },
-        };
-        // A crowd of folders in front of it must not make it look removed.
-        for path in record
-            .before
-            .keys()
-            .filter(|path| !now.contains_key(*path))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            if let Some(entry) = look::look_at(&root, &path, &mut |_, _| ()) {
-                now.insert(path, entry);
-            }
-        }
-        Ok(Self { place, record, root, now, notes, _lock: lock })
+        let record = place.load()?;
+        let looked = apart(move || {
+            let mut now = look::look(&root, &mut |_, _| ());
+            let record =
+                record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
+            // A crowd of folders in front of it must not make it look removed.
+            let is_missing = |(path, entry): &(&PathBuf, &Entry)| {
+                !now.contains_key(*path) && **entry != Entry::Crowd
+            };
+            let missing = record.before.iter().filter(is_missing);
+            let missing: Vec<PathBuf> = missing.map(|(path, _)| path.clone()).collect();
+            now.extend(look::look_at_each(&root, &missing));
+            (root, record, now)
+        });
+        let (root, record, now) = looked.await?;
+        Ok(Self { place, record, root, now, _lock: lock })
     }
 
     fn all_found(&self) -> Vec<Found> {
@@ -364,26 +414,32 @@ impl State {
         self.all_found().into_iter().find(|one| one.id() == id).ok_or_else(|| gone(id))
     }
 
-    fn review(mut self) -> Review {
+    fn review(self) -> Review {
         let found = self.all_found();
+        let mut notes = Vec::new();
         if found.len() > MAX_CHANGES {
             let left = found.len() - MAX_CHANGES;
-            self.notes.push(format!("{left} more changed than are listed here."));
+            notes.push(format!("{left} more changed than are listed here."));
         }
         let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
-        self.notes.extend(crowds.map(|(path, _)| {
-            let shown = display::line(&path.to_string_lossy(), 200);
-            format!("{shown} has more files than are compared: look at it yourself.")
+        notes.extend(crowds.take(MAX_NOTES).map(|(path, _)| {
+            if path.as_os_str().is_empty() {
+                return "The project has more folders, or more in what is guarded, than are looked into: \
+                        what is furthest down is not compared."
+                    .into();
+            }
+            let shown = shown(path);
+            format!("{shown} has more files than are compared, or cannot be listed: look at it yourself.")
         }));
         let change = |one: &Found| Change {
             id: one.id(),
-            path: display::line(&one.path.to_string_lossy(), 200),
+            path: shown(&one.path),
             what: match (&one.before, &one.now) {
                 (None, _) => What::New,
                 (_, None) => What::Removed,
                 _ => What::Changed,
             },
-            runs_by_itself: !look::is_built(&one.path),
+            runs_by_itself: one.runs_by_itself(),
             why: words::why(&one.path, one.now.as_ref()),
             can_put_back: self.can_put_back(one),
         };
@@ -391,7 +447,7 @@ impl State {
         // A flood of harmless ones must not hide the others.
         changes.sort_by_key(|change| !change.runs_by_itself);
         changes.truncate(MAX_CHANGES);
-        Review { changes, notes: self.notes, can_undo: !self.record.undo.is_empty() }
+        Review { changes, notes, can_undo: !self.record.undo.is_empty() }
     }
 
     fn can_put_back(&self, one: &Found) -> bool {
@@ -416,7 +472,7 @@ impl State {
 
     fn restore(&self, path: &Path, entry: Option<&Entry>) -> Result<()> {
         let failed = |why: String| {
-            let shown = display::line(&path.to_string_lossy(), 200);
+            let shown = shown(path);
             Error::new(Code::Review, format!("{shown} could not be put back: {why}."))
         };
         let bytes = match entry {

@@ -21,6 +21,7 @@ use crate::engine::{Engine, Found, label};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::link::Namespaces;
+use crate::lock::Lock;
 use crate::network::Network;
 use crate::project::Project;
 use crate::review;
@@ -35,8 +36,10 @@ pub use usage::{Usage, ran_out_of_memory};
 pub use verify::{Row, Verdict};
 pub use walls::{Label, Walls};
 
+/// Held by who opens a sandbox; in the person's runtime folder.
+const OPENINGS_LOCK: &str = "openings.lock";
 /// How many seconds a sandbox gets to end its programs.
-const STOP_PATIENCE_S: i32 = 5;
+pub(crate) const STOP_PATIENCE_S: i32 = 5;
 
 /// A running sandbox.
 #[derive(Clone)]
@@ -144,9 +147,30 @@ impl Session {
             .collect())
     }
 
+    /// Removes what is left of sandboxes that ended by themselves. Projects, homes and
+    /// images stay.
+    ///
+    /// # Errors
+    /// [`Code::Engine`], [`Code::Io`].
+    pub async fn remove_ended(engine: &Engine, host: &Host) -> Result<()> {
+        // One that somebody is opening does not run yet.
+        let _all = Lock::take(&host.runtime.join(OPENINGS_LOCK)).await?;
+        for found in engine.find(None).await? {
+            if !found.running {
+                engine.remove(&found.id, 0).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The session's name.
     pub fn id(&self) -> &str {
         self.label(label::SESSION)
+    }
+
+    /// Whether it is the same container: another session of its project has another one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.found.id == other.found.id
     }
 
     /// The project's id.
@@ -276,9 +300,10 @@ impl Session {
     /// [`Code::Engine`].
     pub async fn stop(&self, host: &Host) -> Result<()> {
         self.engine.remove(&self.found.id, STOP_PATIENCE_S).await?;
+        self.engine.forget_images_aside().await;
         // Without it what the person changes from now on is shown in the review, too.
         if let Ok(project) = Project::open(&self.path(), host) {
-            let _ = review::end(&project, host).await;
+            let _ = review::end(&project, host, self.label(label::OPENING)).await;
         }
         Ok(())
     }

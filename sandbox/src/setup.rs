@@ -197,11 +197,13 @@ async fn image_line(engine: &Result<Engine>) -> Line {
     let Ok(engine) = engine else {
         return Line::missing(Part::Image, "It is built once the container engine works.");
     };
-    let has = async |choice| image::find(engine, &choice, &[]).await.ok().flatten();
-    if let Some(reference) = has(ImageChoice::Dev).await {
-        return Line::good(Part::Image, format!("{reference} is there."));
+    let built = image::built(engine).await.unwrap_or_default();
+    let tool = programs::find("mmdebstrap");
+    if let Some(dev) = built.iter().find(|built| built.choice == ImageChoice::Dev) {
+        let line = Line::good(Part::Image, format!("{}, {}.", dev.name, dev.age()));
+        return if tool.is_some() { line.doing("Build Again") } else { line };
     }
-    let line = match programs::find("mmdebstrap") {
+    let line = match tool {
         Some(_) => {
             let why = "It is built on this computer, once: about two minutes, 1 GB.";
             Line::missing(Part::Image, why).doing("Build")
@@ -211,10 +213,7 @@ async fn image_line(engine: &Result<Engine>) -> Line {
             Line::missing(Part::Image, why).command(install(&["mmdebstrap"])).doing("Look Again")
         }
     };
-    match has(ImageChoice::Small).await {
-        Some(_) => Line { standing: Standing::Optional, ..line },
-        None => line,
-    }
+    if built.is_empty() { line } else { Line { standing: Standing::Optional, ..line } }
 }
 
 fn claude_line(host: &Host) -> Line {
@@ -222,7 +221,8 @@ fn claude_line(host: &Host) -> Line {
         Some(claude) => {
             let version = claude.version.map_or_else(String::new, |version| format!(" {version}"));
             let from = if claude.fetched { "fetched by rcc" } else { "your own install" };
-            Line::good(Part::Claude, format!("Claude Code{version}, {from}."))
+            let line = Line::good(Part::Claude, format!("Claude Code{version}, {from}."));
+            if claude.fetched { line.doing("Look for a Newer One") } else { line }
         }
         None => {
             let why = "It is fetched from your npm registry: about 180 MB.";
@@ -325,6 +325,30 @@ pub async fn mend(host: &Host, part: Part, report: &Reporter, cancel: &Cancel) -
         }
     }
     Ok(())
+}
+
+/// Brings what is there up to date: the image, or Claude Code. Answers what came of
+/// it, in a sentence; sessions that run keep what they have.
+///
+/// # Errors
+/// As the thing itself; what was there stays then.
+pub async fn renew(host: &Host, part: Part, report: &Reporter, cancel: &Cancel) -> Result<String> {
+    match part {
+        Part::Image => {
+            let engine = or_cancelled(cancel, Engine::connect(host)).await?;
+            let image = image::renew(host, &engine, &ImageChoice::Dev, report, cancel);
+            report.step(Step::Image, image).await?;
+            Ok("The image is built again; new sessions use it.".into())
+        }
+        Part::Claude => {
+            let update = claude::update(host, report, cancel);
+            Ok(report.step(Step::Claude, update).await?.words())
+        }
+        Part::Engine | Part::Ids | Part::Firewall | Part::Preset => Err(Error::new(
+            Code::Invalid,
+            format!("{} is nothing that rcc brings up to date.", part.title()),
+        )),
+    }
 }
 
 #[cfg(test)]

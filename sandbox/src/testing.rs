@@ -15,6 +15,7 @@ pub(crate) fn host(dir: &Path) -> Host {
         config: own.join("config"),
         data: own.join("data"),
         state: own.join("state"),
+        cache: own.join("cache"),
         runtime: own.join("run/rcc"),
         runtime_root: own.join("run"),
     }

@@ -1,6 +1,6 @@
 //! What the window holds: connections, running openings, terminals.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,8 @@ pub struct App {
     network: tokio::sync::Mutex<Option<Network>>,
     /// What the last look at each project's guarded files found.
     pub reviewed: Mutex<HashMap<String, crate::review::Seen>>,
+    /// Projects that wait for a look.
+    pub to_review: Mutex<BTreeSet<String>>,
     /// Somebody looks at them every second.
     pub reviewing: AtomicBool,
     /// What of the first run is being done.
@@ -99,6 +101,7 @@ impl App {
             engine: tokio::sync::Mutex::default(),
             network: tokio::sync::Mutex::default(),
             reviewed: Mutex::default(),
+            to_review: Mutex::default(),
             reviewing: AtomicBool::default(),
             mending: Mutex::default(),
             looks: Mutex::default(),

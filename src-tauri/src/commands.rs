@@ -60,6 +60,7 @@ pub fn handler() -> impl Fn(tauri::ipc::Invoke) -> bool + Send + Sync + 'static 
         settings::remove_layer,
         settings::setup,
         settings::mend,
+        settings::renew,
         settings::cancel_mend,
         settings::about,
         settings::walls,

@@ -6,7 +6,7 @@ use rcc_sandbox::events::policy_changes;
 use rcc_sandbox::hosts::{self, Change, Document, Fields, Which};
 use rcc_sandbox::levels::{Level, Whose};
 use rcc_sandbox::session::Follow;
-use rcc_sandbox::{Code, Error, Network, Project, display};
+use rcc_sandbox::{Code, Error, Network, Project, Session, display};
 
 use crate::app::{App, Shared, again, locked};
 use crate::projects;
@@ -187,18 +187,29 @@ async fn follow_files(app: &App) {
             };
             let again = list.again;
             let mut refused = list.mistake.take();
-            match (app.engine_if_known().await, projects::network_if_sessions(app).await) {
-                (Some(engine), Some(network)) => {
-                    refused = refused.or(follow.bring(list, &engine, &network).await.err());
-                }
+            let engine = app.engine_if_known().await;
+            // What the window itself has heard of is not asked: a sandbox may be silent.
+            let sessions = match &engine {
+                Some(engine) => Session::all(engine).await.ok(),
+                None => None,
+            };
+            match (engine, sessions) {
                 // Where nothing runs there is nobody to bring it to.
-                _ if locked(&app.live).is_empty() => {}
+                (_, Some(sessions)) if sessions.is_empty() => {}
+                (Some(engine), Some(_)) => match projects::network(app).await {
+                    Some(network) => {
+                        refused = refused.or(follow.bring(list, &engine, &network).await.err());
+                    }
+                    None => follow.keep(list),
+                },
                 _ => follow.keep(list),
             }
             if let Some(error) = refused.filter(|_| !again) {
                 app.tell(Event::Refused(error.into()));
             }
-            app.tell(Event::Hosts { level });
+            if !again {
+                app.tell(Event::Hosts { level });
+            }
         }
     }
 }

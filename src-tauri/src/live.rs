@@ -2,6 +2,7 @@
 //! Claude does in each. Hints by the agent's side; no wall depends on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
 use rcc_sandbox::{Exit, Reply, State, TerminalInfo};
 
@@ -24,9 +25,10 @@ pub struct Sandbox {
     closed: BTreeSet<u32>,
 }
 
-/// What a reply changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a reply changed, the lesser first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
+    #[default]
     Nothing,
     /// What a program does.
     States,
@@ -34,6 +36,63 @@ pub enum Change {
     Tabs,
     /// It tells of a terminal that is not in the list: ask for the list.
     Unknown,
+}
+
+/// Changes are told to the page so often at most: a sandbox may say something new a
+/// thousand times a second.
+const GATHERED: Duration = Duration::from_millis(250);
+/// A sandbox is asked for its terminals so often at most: each time costs a process.
+const LOOKS: Duration = Duration::from_secs(2);
+
+/// What of one sandbox is to be told. Time is passed in.
+#[derive(Debug)]
+pub struct Due {
+    begun: Instant,
+    what: Change,
+    unknown: bool,
+    told: Option<Instant>,
+    looked: Option<Instant>,
+}
+
+impl Due {
+    pub fn new(begun: Instant) -> Self {
+        Self { begun, what: Change::Nothing, unknown: false, told: None, looked: None }
+    }
+
+    pub fn add(&mut self, change: Change) {
+        match change {
+            Change::Unknown => self.unknown = true,
+            change => self.what = self.what.max(change),
+        }
+    }
+
+    /// What is to be told at this moment.
+    pub fn take(&mut self, now: Instant) -> Change {
+        if self.look_at().is_some_and(|at| at <= now) {
+            self.unknown = false;
+            self.looked = Some(now);
+            return Change::Unknown;
+        }
+        if self.tell_at().is_none_or(|at| at > now) {
+            return Change::Nothing;
+        }
+        self.told = Some(now);
+        std::mem::take(&mut self.what)
+    }
+
+    /// When there is more to be told.
+    pub fn next(&self) -> Option<Instant> {
+        [self.look_at(), self.tell_at()].into_iter().flatten().min()
+    }
+
+    fn look_at(&self) -> Option<Instant> {
+        self.unknown.then(|| self.looked.map_or(self.begun, |at| at + LOOKS))
+    }
+
+    fn tell_at(&self) -> Option<Instant> {
+        let is_due = self.what != Change::Nothing;
+        is_due.then(|| self.told.map_or(self.begun, |at| at + GATHERED))
+    }
 }
 
 impl Live {
@@ -208,6 +267,28 @@ pub mod tests {
 
     fn state(terminal: u32, state: State) -> Reply {
         Reply::State { terminal, state, detail: None, turns: 1, since_unix_s: 5 }
+    }
+
+    #[test]
+    fn t2_a_sandbox_that_says_something_new_without_end_is_told_a_few_times_a_second() {
+        let begun = Instant::now();
+        let mut due = Due::new(begun);
+        let (mut told, mut asked) = (0, 0);
+        let all = [Change::States, Change::Tabs, Change::Unknown];
+        for (millis, change) in (0..10_000).zip(all.into_iter().cycle()) {
+            due.add(change);
+            match due.take(begun + Duration::from_millis(millis)) {
+                Change::Nothing => {}
+                Change::Unknown => asked += 1,
+                _ => told += 1,
+            }
+        }
+        assert_eq!((told, asked), (40, 5));
+        // The last one is told, too.
+        let end = begun + Duration::from_secs(20);
+        assert!(due.next().is_some_and(|at| at < end));
+        assert_eq!((due.take(end), due.take(end)), (Change::Unknown, Change::Tabs));
+        assert_eq!((due.take(end), due.next()), (Change::Nothing, None));
     }
 
     #[test]

@@ -49,7 +49,13 @@ async fn decide(app: &Shared, notes: &mut Notes, news: News) -> Vec<Step> {
         Event::Activity { project, activity, .. } => match question(activity) {
             Some(question) => {
                 let quiet = app.in_sight(&project) || !app.preferences().notify_needs_you;
-                notes.needs_you(&project, &name(app, &project), question.as_deref(), quiet)
+                notes.needs_you(
+                    &project,
+                    &name(app, &project),
+                    question.as_deref(),
+                    quiet,
+                    Instant::now(),
+                )
             }
             None => notes.goes_on(&project),
         },

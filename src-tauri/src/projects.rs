@@ -29,7 +29,7 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         if folder.hidden && session.is_none() {
             continue;
         }
-        list.push(entry(app, host, folder, session).await);
+        list.push(entry(app, host, folder, session));
     }
     for settings in Settings::all(host)? {
         let Ok(project) = rcc_sandbox::Project::open(settings.path.as_ref(), host) else {
@@ -38,13 +38,13 @@ pub async fn list(app: &Shared) -> Result<Vec<wire::Project>, Error> {
         if remembered.iter().all(|folder| folder.id != project.id()) {
             let session = sessions.remove(project.id()).map(|(_, session)| session);
             let folder = Folder::new(project.id(), project.path());
-            list.push(entry(app, host, &folder, session).await);
+            list.push(entry(app, host, &folder, session));
         }
     }
     // Opened by the command line in a folder that the window never saw.
     for (id, (path, session)) in sessions {
         locked(&app.remembered).add(&id, &path);
-        list.push(entry(app, host, &Folder::new(&id, &path), Some(session)).await);
+        list.push(entry(app, host, &Folder::new(&id, &path), Some(session)));
     }
     Ok(list)
 }
@@ -100,13 +100,13 @@ pub async fn network_if_sessions(app: &App) -> Option<Network> {
     if runs { network(app).await } else { None }
 }
 
-async fn entry(
-    app: &App,
+fn entry(
+    app: &Shared,
     host: &Host,
     folder: &Folder,
     session: Option<wire::Session>,
 ) -> wire::Project {
-    let reviewed = review::seen(app, &folder.id).await;
+    let reviewed = review::seen(app, &folder.id);
     let path = folder.path.as_path();
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     wire::Project {

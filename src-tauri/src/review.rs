@@ -4,7 +4,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rcc_sandbox::{Error, Project, review};
+use futures_util::future::join_all;
+use rcc_sandbox::{Error, Project, Session, review};
 
 use crate::app::{App, Shared, again, locked};
 use crate::wire::{Event, ReviewLine, ReviewView, WhatWord};
@@ -24,13 +25,34 @@ pub struct Seen {
     pub built: u32,
 }
 
-/// What is known of a project; looked for when nothing is.
-pub async fn seen(app: &App, id: &str) -> Seen {
+/// What is known of a project. When nothing is, a look begins: a list does not wait for it.
+pub fn seen(app: &Shared, id: &str) -> Seen {
     let known = locked(&app.reviewed).get(id).cloned();
-    match known {
-        Some(known) => known,
-        None => look(app, id).await.unwrap_or_default(),
+    known.unwrap_or_else(|| {
+        look_later(app, id);
+        Seen::default()
+    })
+}
+
+/// Looks at a project when those that wait are done, one after the other, and tells the
+/// page what is new.
+pub fn look_later(app: &Shared, id: &str) {
+    let is_first = {
+        let mut waiting = locked(&app.to_review);
+        waiting.insert(id.into()) && waiting.len() == 1
+    };
+    if !is_first {
+        return;
     }
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        loop {
+            let Some(id) = locked(&app.to_review).first().cloned() else { return };
+            // What cannot be looked at is told when the person opens the page.
+            let _ = look(&app, &id).await;
+            locked(&app.to_review).remove(&id);
+        }
+    });
 }
 
 /// Looks and keeps what was found; says so when it is other than before.
@@ -44,7 +66,7 @@ async fn look(app: &App, id: &str) -> Result<Seen, Error> {
         ids: found.changes.into_iter().map(|change| change.id).collect(),
     };
     let before = locked(&app.reviewed).insert(id.into(), seen.clone());
-    if before.is_some_and(|before| before != seen) {
+    if before.unwrap_or_default() != seen {
         app.tell(Event::Review { project: id.into() });
         app.tell(Event::Projects);
     }
@@ -63,10 +85,8 @@ pub async fn watch(app: Shared) {
             return;
         }
         let begun = Instant::now();
-        for id in running {
-            // What cannot be looked at is told when the person opens the page.
-            let _ = look(&app, &id).await;
-        }
+        // One that takes long keeps none of the others waiting.
+        join_all(running.iter().map(|id| look(&app, id))).await;
         tokio::time::sleep(EVERY.max(begun.elapsed() * SHARE)).await;
     }
 }
@@ -99,8 +119,15 @@ pub async fn diff(app: &App, id: &str, change: &str) -> Result<Option<Vec<String
         review::DiffLine::Old(text) => format!("-{text}"),
         review::DiffLine::New(text) => format!("+{text}"),
         review::DiffLine::Gap => "…".into(),
+        review::DiffLine::More(left) => format!("… {left} more lines changed that are not shown"),
     };
     Ok(lines.map(|lines| lines.iter().map(written).collect()))
+}
+
+/// Whether a sandbox may be writing the files; yes where nobody can say.
+async fn may_run(app: &App, project: &Project) -> bool {
+    let Ok(engine) = app.engine().await else { return true };
+    Session::find(&engine, project).await.map_or(true, |found| found.is_some())
 }
 
 /// What the page asks for.
@@ -116,7 +143,7 @@ pub async fn choose(app: &App, id: &str, choice: Choice, ids: &[String]) -> Resu
     let host = app.host().map_err(again)?;
     let project: Project = app.project(id)?;
     let done = match choice {
-        Choice::Keep => review::keep(&project, host, ids).await,
+        Choice::Keep => review::keep(&project, host, ids, may_run(app, &project).await).await,
         Choice::PutBack => review::put_back(&project, host, ids).await,
         Choice::Undo => review::undo(&project, host).await,
     };

@@ -48,16 +48,35 @@ pub async fn mend(
     let host = app.host().map_err(again)?;
     let cancel = Cancel::new();
     let begun = Begun::begin(app, id, &cancel)?;
-    let report = Reporter::new(move |step| {
-        // A page that is gone needs no progress.
-        let _ = progress.send(step.into());
-    });
-    setup::mend(host, id.into(), &report, &cancel).await?;
+    setup::mend(host, id.into(), &reporter(progress), &cancel).await?;
     drop(begun);
     lines(app).await
 }
 
-/// What was begun is undone; `mend` then answers `RCC-E002`.
+/// Brings what is there up to date, and notes what came of it.
+pub async fn renew(
+    app: &Shared,
+    id: SetupId,
+    progress: Channel<Progress>,
+) -> Result<Vec<SetupLine>, Error> {
+    let host = app.host().map_err(again)?;
+    let cancel = Cancel::new();
+    let begun = Begun::begin(app, id, &cancel)?;
+    let report = reporter(progress);
+    let words = setup::renew(host, id.into(), &report, &cancel).await?;
+    report.report(rcc_sandbox::Progress::Note(words));
+    drop(begun);
+    lines(app).await
+}
+
+fn reporter(progress: Channel<Progress>) -> Reporter {
+    Reporter::new(move |step| {
+        // A page that is gone needs no progress.
+        let _ = progress.send(step.into());
+    })
+}
+
+/// What was begun is undone; [`mend`] or [`renew`] then answers `RCC-E002`.
 pub fn cancel(app: &App, id: SetupId) {
     if let Some(cancel) = locked(&app.mending).get(&id) {
         cancel.cancel();

@@ -1,23 +1,26 @@
 //! What happens by itself: what Claude does in running sessions, blocked hosts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcc_sandbox::Session;
 use rcc_sandbox::blocked_log::{self, Record};
 
 use crate::app::{Shared, locked};
-use crate::live::Change;
+use crate::live::{Change, Due};
 use crate::wire::Event;
 use crate::{network, review};
 
-/// Wait before the firewall service is asked again.
+/// Wait before the firewall service, or a sandbox that broke off, is asked again.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Wait before the engine is asked again whether a sandbox ended.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// Looks for sessions that run, and at what changed elsewhere; watches each that is not watched yet.
 /// Called at the start, when the window gets the focus, and after an opening.
 pub async fn begin(app: Shared) {
     // A person may have looked at changes on the command line meanwhile.
-    locked(&app.reviewed).clear();
+    let known: Vec<String> = locked(&app.reviewed).keys().cloned().collect();
+    known.iter().for_each(|id| review::look_later(&app, id));
     let Ok(engine) = app.engine().await else { return };
     let Ok(sessions) = Session::all(&engine).await else {
         app.forget_engine().await;
@@ -70,31 +73,89 @@ pub async fn conversations(app: Shared) {
     }
 }
 
-async fn states(app: Shared, session: Session) {
+/// Watches one sandbox until the engine says that it ended.
+async fn states(app: Shared, mut session: Session) {
     let project = session.project_id().to_string();
-    if let Ok(mut watch) = session.watch().await {
-        while let Some(reply) = watch.next().await {
-            let change = match locked(&app.live).get_mut(&project) {
-                Some(sandbox) => sandbox.take(reply),
-                None => break,
-            };
-            match change {
-                Change::Nothing => {}
-                Change::States => changed(&app, &project),
-                Change::Tabs => {
-                    changed(&app, &project);
-                    app.tell(Event::Projects);
-                }
-                Change::Unknown => look(&app, &session).await,
-            }
+    loop {
+        let again = Instant::now() + PATIENCE;
+        hear(&app, &session).await;
+        // What was gathered last.
+        changed(&app, &project);
+        app.tell(Event::Projects);
+        match still_runs(&app, &session, again).await {
+            Some(running) => session = running,
+            None => break,
         }
     }
     locked(&app.live).end(&project);
-    locked(&app.reviewed).remove(&project);
+    review::look_later(&app, &project);
     // It may have run without the window before.
     tauri::async_runtime::spawn(conversations(app.clone()));
     app.tell(Event::Projects);
     app.tell(Event::Review { project });
+}
+
+/// The session that runs for this project, once it is time to hear it again; none when it
+/// ended. The connection is the agent's to break: whether the window goes on to look at
+/// what is changed and blocked must not depend on it.
+async fn still_runs(app: &Shared, session: &Session, again: Instant) -> Option<Session> {
+    loop {
+        let all = match app.engine().await {
+            Ok(engine) => Session::all(&engine).await,
+            Err(error) => Err(error),
+        };
+        match all {
+            Ok(all) => {
+                let of_project = |one: &Session| one.project_id() == session.project_id();
+                let found = all.into_iter().find(of_project)?;
+                if !found.is_same(session) || Instant::now() >= again {
+                    return Some(found);
+                }
+            }
+            // Nobody knows: as long as that is so it counts as running.
+            Err(_) => {
+                app.forget_engine().await;
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+        tokio::time::sleep(MOMENT).await;
+    }
+}
+
+/// Takes in what a sandbox says of itself, as long as it says something.
+async fn hear(app: &Shared, session: &Session) {
+    let project = session.project_id();
+    let Ok(mut watch) = session.watch().await else { return };
+    let mut due = Due::new(Instant::now());
+    loop {
+        let later = async {
+            match due.next() {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reply = tokio::select! {
+            reply = watch.next() => Some(reply),
+            () = later => None,
+        };
+        match reply {
+            Some(Some(reply)) => match locked(&app.live).get_mut(project) {
+                Some(sandbox) => due.add(sandbox.take(reply)),
+                None => return,
+            },
+            Some(None) => return,
+            None => {}
+        }
+        match due.take(Instant::now()) {
+            Change::Nothing => {}
+            Change::States => changed(app, project),
+            Change::Tabs => {
+                changed(app, project);
+                app.tell(Event::Projects);
+            }
+            Change::Unknown => look(app, session).await,
+        }
+    }
 }
 
 /// Asks a sandbox for its terminals and tells what is there.

@@ -474,7 +474,7 @@ fn people() -> anyhow::Result<()> {
 }
 
 /// Links of the computer that calls it to a played internet and LAN, for sh(1).
-pub(crate) fn links() -> String {
+pub fn links() -> String {
     let servers =
         world::SERVERS.map(|address| format!("ip -n internet addr add {address}/32 dev lo"));
     format!(

@@ -18,7 +18,7 @@ pub use containers::{CACHE, Ended, Workshop, cache};
 pub use hickory_proto::rr;
 pub use internet::{DnsServer, Echo, Zone, ask, records};
 pub use lab::{
-    ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, skip, wait_for, world, zone,
+    ANN, BOB, Lab, Options, Sandbox, Skip, built, in_namespace, links, skip, wait_for, world, zone,
 };
 pub use machine::{MACHINES, Machine, Release, SHARED, Seat, people};
 pub use vm::{Said, Security, Vm};

@@ -165,6 +165,16 @@ impl Vm {
         self.booted()
     }
 
+    /// Lets it sleep for so long: its memory stays, its processors and its clocks stand
+    /// still, but for the one that has a battery.
+    pub fn sleep(&mut self, time: Duration) -> anyhow::Result<()> {
+        // Nobody hears what came of it before it is awake.
+        self.ask("echo mem > /sys/power/state")?;
+        self.heard("SUSPEND", Duration::from_secs(60))?;
+        std::thread::sleep(time);
+        self.monitor("system_wakeup")
+    }
+
     /// What it wrote on its screen, for a test that failed.
     pub fn console(&self) -> String {
         let text = fs::read(self.folder.path().join("console")).unwrap_or_default();
@@ -229,6 +239,19 @@ impl Vm {
             return Ok(Some(Said { code, text }));
         }
         Ok(None)
+    }
+
+    /// Waits until the monitor tells of an event.
+    fn heard(&mut self, event: &str, patience: Duration) -> anyhow::Result<()> {
+        self.monitor.get_ref().set_read_timeout(Some(patience))?;
+        loop {
+            let mut line = String::new();
+            let read = self.monitor.read_line(&mut line).with_context(|| event.to_owned())?;
+            ensure!(read > 0, "the monitor is gone");
+            if line.contains(&format!("\"event\": \"{event}\"")) {
+                return Ok(());
+            }
+        }
     }
 
     /// The machine's own monitor, which answers in JSON, one object a line.

@@ -142,8 +142,13 @@ fn h3_hostile_arguments_are_refused_and_cost_little() {
     let many = vec![Rule::tcp("a.example", &[443]); 10_000];
     refused(ann.call(&Call::SetRules(sandbox.id, many, 0)), "LimitReached");
     refused(ann.call(&Call::SetRules(sandbox.id, vec![], u32::MAX)), "InvalidArgument");
+    let long = vec![Rule::tcp("x".repeat(1 << 20), &[443])];
+    refused(ann.call(&Call::SetRules(sandbox.id, long, 0)), "LimitReached");
+    let ports: Vec<u16> = (1..=64).collect();
+    let many_ports = (1..=65).map(|n| Rule::tcp(format!("{n}.a.example"), &ports)).collect();
+    refused(ann.call(&Call::SetRules(sandbox.id, many_ports, 0)), "LimitReached");
     let bad = [
-        Rule::tcp("x".repeat(1 << 20), &[443]),
+        Rule::tcp("x".repeat(1 << 16), &[443]),
         Rule::tcp("a\u{1b}[31m.example", &[443]),
         Rule::tcp("*", &[443]),
         Rule::tcp("", &[443]),
@@ -250,6 +255,45 @@ fn h4_a_polkit_that_hangs_or_is_gone_is_a_refusal() {
     assert!(sandbox.reach("allowed.example", 443).is_ok(), "what stands goes on");
 }
 
+/// A prompt that a user leaves open is that user's: an administrator edits meanwhile.
+#[test]
+fn h4_a_prompt_that_is_left_open_keeps_no_administrator_out() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    let mut root = lab.person((0, "root")).expect("root");
+    let mut again = lab.person(ANN).expect("her other window");
+    let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
+    let change = || Call::ReplacePolicy(WIDER.into(), version.clone());
+    // Nobody is answered yet, neither she nor root.
+    let polkit = Held::new(&lab);
+    ann.send(&change()).expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    refused(again.call(&change()), "LimitReached");
+    refused(again.call(&Call::Setup(vec!["boot".into()])), "LimitReached");
+    root.send(&change()).expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    drop(polkit);
+    root.answer::<String>().expect("it is an administrator's to change");
+    refused(ann.answer(), "NotAuthorized");
+    assert!(sandbox.tcp(world::SERVERS[1], 443).is_ok());
+    refused(again.call(&change()), "VersionConflict");
+}
+
+/// Each change holds all others up for a moment, so there is a pace for them; taking a
+/// sandbox away is not held up by it.
+#[test]
+fn h4_changes_have_a_pace_of_their_users_own() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    let mut bob = lab.person(BOB).expect("another");
+    let theirs = lab.sandbox(&mut bob, &[]).expect("bob's");
+    // Refused for itself, and counted all the same.
+    let too_long = Call::OpenInternet(sandbox.id, u32::MAX);
+    let mut told = (0..2_000).map(|_| ann.call::<()>(&too_long).expect_err("refused").to_string());
+    let other = told.find(|told| !told.starts_with("InvalidArgument:")).expect("too fast");
+    assert!(other.starts_with("LimitReached:"), "{other}");
+    bob.set_rules(theirs.id, &[], 0).expect("bob's pace is his own");
+    ann.detach(sandbox.id).expect("taken away");
+}
+
 /// Three hundred calls without a pause, a hundred at a time: another user is served, in time,
 /// and none of it counts for the other.
 #[test]
@@ -332,6 +376,26 @@ fn an_administrators_disconnect_is_not_undone_by_the_user() {
     assert!(sandbox.reach("allowed.example", 443).is_err());
     root.set_connected(sandbox.id, true).expect("on");
     assert!(sandbox.reach("allowed.example", 443).is_ok());
+
+    // Nor by another link in the place of the one that is off, whoever takes that away.
+    root.set_connected(sandbox.id, false).expect("off");
+    ann.detach(sandbox.id).expect("her own");
+    refused(ann.call(&Call::Attach(sandbox.pid, vec![])), "NotAuthorized");
+    let second = lab.sandbox(&mut ann, &[]).expect("another one is another one");
+    root.set_connected(second.id, false).expect("off");
+    second.shell("ip link del eth0").expect("her own end");
+    wait_for(|| ann.list().is_ok_and(|list| list.is_empty())).expect("it is gone");
+    refused(ann.call(&Call::Attach(second.pid, vec![])), "NotAuthorized");
+    send_signal(lab.helper().expect("a helper"), nix::sys::signal::Signal::SIGKILL);
+    wait_for(|| lab.helper().is_none()).expect("it ends");
+    for pid in [sandbox.pid, second.pid] {
+        wait_for(|| ann.list().is_ok()).expect("the next helper");
+        refused(ann.call(&Call::Attach(pid, vec![])), "NotAuthorized");
+    }
+    // One that took nothing away plugs in again.
+    let third = lab.sandbox(&mut ann, &[]).expect("one more");
+    ann.detach(third.id).expect("her own");
+    ann.attach(third.pid, &[]).expect("again");
 }
 
 #[test]

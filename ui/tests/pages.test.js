@@ -220,6 +220,34 @@ describe("setup", () => {
     await page.getByRole("heading", { name: "new-idea", level: 1 }).waitFor();
   });
 
+  on("", "what is there is brought up to date in the settings, and what came of it is said", async (page) => {
+    await goto(page, "#/settings/image");
+    const image = page.locator("[data-setup=image]");
+    const claude = page.locator("[data-setup=claude]");
+    await image.getByRole("button", { name: "Build Again" }).click();
+    await image.getByText("Unpacking base-files").waitFor();
+    await image.getByRole("button", { name: "Cancel" }).click();
+    await image.getByText("built 3 days ago").waitFor();
+    await image.getByRole("button", { name: "Build Again" }).click();
+    await image.getByText("built today").waitFor();
+    await page.getByText("The image is built again; new sessions use it.").waitFor();
+    await claude.getByRole("button", { name: "Look for a Newer One" }).click();
+    await page.getByText("Claude Code 2.1.331 is there; new sessions use it.").waitFor();
+    await claude.getByRole("button", { name: "Look for a Newer One" }).click();
+    await page.getByText("Claude Code 2.1.331 is the newest.").waitFor();
+    assert.deepEqual((await calls(page, "renew")).map(([, id]) => id), ["image", "image", "claude", "claude"]);
+    assert.deepEqual(await calls(page, "mend"), []);
+  });
+
+  on("renew=fails", "what could not be brought up to date says why, and what was there stays", async (page) => {
+    await goto(page, "#/settings/image");
+    const image = page.locator("[data-setup=image]");
+    await image.getByRole("button", { name: "Build Again" }).click();
+    await image.getByRole("alert").getByText("The disk is full.").waitFor();
+    await image.getByText("built 3 days ago").waitFor();
+    await image.getByRole("button", { name: "Try Again" }).waitFor();
+  });
+
   on("setup=bare&projects=none&speed=20&mend=fails", "what fails says why, and can be tried again", async (page) => {
     await page.getByRole("button", { name: /^Build/ }).click();
     await page.locator("[data-setup=image]").getByRole("alert").getByText("The disk is full.").waitFor();

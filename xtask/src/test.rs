@@ -14,14 +14,23 @@ use crate::workspace;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What is done again and again: its name, `RCC_TURNS`, and the tests.
-const REPEATED: [(&str, &str, &[&str]); 2] = [
+/// What is done again and again: its name, `RCC_TURNS`, the suite, and the tests.
+const REPEATED: [(&str, &str, &str, &[&str]); 3] = [
     (
         "a thousand times",
         "1000",
-        &["n7_names_that_rotate", "n11_killed", "n15_taking", "r2_sandboxes", "the_kernel_decides"],
+        "network",
+        &[
+            "n7_names_that_rotate",
+            "n11_killed",
+            "n11_refused",
+            "n15_taking",
+            "r2_sandboxes",
+            "the_kernel_decides",
+        ],
     ),
-    ("ten thousand connections", "10000", &["n20_many"]),
+    ("ten thousand connections", "10000", "network", &["n20_many"]),
+    ("a hundred rounds of fifty containers", "100", "end_to_end", &["r2_real_sandboxes"]),
 ];
 
 /// More failed tests than this are no chance, and not tried again.
@@ -361,9 +370,9 @@ impl All {
     /// What takes hours: what the usual run tries a few times, a thousand times; the
     /// parsers for ten minutes each; every defence taken away.
     fn long(&mut self) -> anyhow::Result<()> {
-        for (name, turns, filters) in REPEATED {
+        for (name, turns, suite, filters) in REPEATED {
             let mut test = workspace::cargo();
-            test.args(["test", "--package", "rcc-tests", "--test", "network", "--"])
+            test.args(["test", "--package", "rcc-tests", "--test", suite, "--"])
                 .args(["--show-output", "--test-threads=1"])
                 .args(filters)
                 .env("RCC_TURNS", turns)
@@ -488,11 +497,14 @@ mod tests {
 
     #[test]
     fn what_is_repeated_is_there() {
-        let folder = workspace::root().join("tests/tests/network");
-        let files = fs::read_dir(folder).expect("the suite").flatten();
-        let text: String = files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
-        for filter in REPEATED.iter().flat_map(|(_, _, filters)| *filters) {
-            assert!(text.contains(&format!("fn {filter}")), "{filter}");
+        for (_, _, suite, filters) in REPEATED {
+            let folder = workspace::root().join("tests/tests").join(suite);
+            let files = fs::read_dir(folder).expect("the suite").flatten();
+            let text: String =
+                files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
+            for filter in filters {
+                assert!(text.contains(&format!("fn {filter}")), "{filter}");
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 //! `rcc layers`.
 
-use std::io::{BufRead, IsTerminal, Write};
-
 use rcc_sandbox::image::{self, Layer};
 use rcc_sandbox::{Code, Engine, Error};
 use serde_json::{Value, json};
@@ -32,8 +30,11 @@ pub async fn layers(call: &Call, command: Option<LayersCommand>) -> anyhow::Resu
         show::note("every layer is used by a project; nothing is removed.");
         return Ok(0);
     }
-    if !yes && !agreed(&chosen)? {
-        return Err(Error::cancelled().into());
+    if !yes {
+        let lines: Vec<_> = chosen.iter().map(words).collect();
+        if !show::agreed(&lines, "Remove?", "`--yes` removes them without a question.")? {
+            return Err(Error::cancelled().into());
+        }
     }
     // One that is in use must not keep the others.
     let mut failed = None;
@@ -62,26 +63,12 @@ fn named(mut all: Vec<Layer>, which: &[String]) -> Result<Vec<Layer>, Error> {
     Ok(chosen)
 }
 
-/// Asks once; where nobody can be asked nothing is removed.
-fn agreed(chosen: &[Layer]) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Error::new(Code::Invalid, "Nobody can be asked here.")
-            .hint_is("`--yes` removes them without a question.")
-            .into());
-    }
-    for layer in chosen {
-        let used = if layer.projects.is_empty() {
-            "no project uses it".to_string()
-        } else {
-            format!("used by {}", folders(layer))
-        };
-        eprintln!("{}, {}, {used}", layer.name, size(layer.size));
-    }
-    eprint!("Remove? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+fn words(layer: &Layer) -> String {
+    let used = match layer.projects.is_empty() {
+        true => "no project uses it".to_string(),
+        false => format!("used by {}", folders(layer)),
+    };
+    format!("{}, {}, {used}", layer.name, size(layer.size))
 }
 
 fn print(layer: &Layer) {

@@ -8,6 +8,9 @@ use super::Call;
 use crate::arguments::{ReviewCommand, exit};
 use crate::show;
 
+/// Digits of an id that a person is shown and may type while nobody else writes.
+const SHORT: usize = 12;
+
 /// Lists what changed, or does what was asked; 1 when something is to be looked at.
 pub async fn review(
     call: &Call,
@@ -20,7 +23,7 @@ pub async fn review(
         None => return list(call, with_diff).await,
         Some(ReviewCommand::Keep { which, all }) => {
             let ids = if all { all_at_rest(call).await? } else { named(call, &which).await? };
-            review::keep(&project, host, &ids).await?;
+            review::keep(&project, host, &ids, may_run(call).await).await?;
             show::note(&format!("{} kept as they are.", files(ids.len())));
         }
         Some(ReviewCommand::PutBack { which, all }) => {
@@ -58,6 +61,8 @@ fn files(count: usize) -> String {
 async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
     let project = call.project()?;
     let found = review::look(&project, &call.host).await?;
+    // Whoever writes the files could make two changes whose ids begin alike.
+    let digits = if !found.changes.is_empty() && may_run(call).await { 64 } else { SHORT };
     let mut values = Vec::new();
     for change in &found.changes {
         let diff = match with_diff {
@@ -67,7 +72,7 @@ async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
         if call.json {
             values.push(value(change, with_diff, diff.as_deref()));
         } else {
-            print(change, with_diff, diff.as_deref());
+            print(change, &change.id[..digits], with_diff, diff.as_deref());
         }
     }
     if call.json {
@@ -89,8 +94,8 @@ fn say_what_can_be_done(found: &Review) {
     }
 }
 
-fn print(change: &Change, with_diff: bool, diff: Option<&[DiffLine]>) {
-    println!("{:<8} {:<12} {}", change.what.word(), change.id, change.path);
+fn print(change: &Change, id: &str, with_diff: bool, diff: Option<&[DiffLine]>) {
+    println!("{:<8} {:<12} {}", change.what.word(), id, change.path);
     println!("{:21} {}", "", change.why);
     if !with_diff {
         return;
@@ -107,6 +112,7 @@ fn written(line: &DiffLine) -> String {
         DiffLine::Old(text) => format!("- {text}"),
         DiffLine::New(text) => format!("+ {text}"),
         DiffLine::Gap => "  …".into(),
+        DiffLine::More(left) => format!("  … {left} more lines changed that are not shown"),
     }
 }
 
@@ -122,22 +128,33 @@ fn value(change: &Change, with_diff: bool, diff: Option<&[DiffLine]>) -> Value {
     value
 }
 
-/// What a person names: the id that was shown, or a path while nobody can change
-/// what is there between the look and the choice.
+/// What a person names: the whole id, or while nobody can change what is there between
+/// the look and the choice its beginning, or a path.
 async fn named(call: &Call, which: &[String]) -> anyhow::Result<Vec<String>> {
     let found = review::look(&call.project()?, &call.host).await?.changes;
     let mut ids = Vec::new();
     for word in which {
-        match found.iter().find(|change| change.id == *word || change.path == *word) {
-            Some(change) if change.id == *word => ids.push(change.id.clone()),
-            Some(change) => {
-                nobody_works_there(call).await?;
-                ids.push(change.id.clone());
-            }
-            None => ids.push(word.clone()),
+        let id = meant(&found, word);
+        if id.is_some_and(|id| id != word) {
+            nobody_works_there(call).await?;
         }
+        // One that is none is refused in words.
+        ids.push(id.unwrap_or(word).to_string());
     }
     Ok(ids)
+}
+
+/// The id of the one change that `word` names.
+fn meant<'a>(found: &'a [Change], word: &str) -> Option<&'a str> {
+    if let Some(change) = found.iter().find(|change| change.id == word) {
+        return Some(&change.id);
+    }
+    let begins = |change: &&Change| word.len() >= SHORT && change.id.starts_with(word);
+    let mut named = found.iter().filter(|change| change.path == word || begins(change));
+    match (named.next(), named.next()) {
+        (Some(one), None) => Some(&one.id),
+        _ => None,
+    }
 }
 
 async fn all_at_rest(call: &Call) -> anyhow::Result<Vec<String>> {
@@ -151,15 +168,55 @@ async fn every(call: &Call, that_can_be_put_back: bool) -> anyhow::Result<Vec<St
     Ok(found.into_iter().filter(wanted).map(|change| change.id).collect())
 }
 
+/// Whether a sandbox may be writing the files; yes where nobody can say.
+async fn may_run(call: &Call) -> bool {
+    let found = async {
+        let engine = Engine::connect(&call.host).await?;
+        anyhow::Ok(Session::find(&engine, &call.project()?).await?.is_some())
+    };
+    found.await.unwrap_or(true)
+}
+
 async fn nobody_works_there(call: &Call) -> anyhow::Result<()> {
-    let engine = Engine::connect(&call.host).await?;
-    if Session::find(&engine, &call.project()?).await?.is_none() {
+    if !may_run(call).await {
         return Ok(());
     }
     Err(Error::new(
         Code::Review,
-        "The sandbox runs: what is there may be another content than the one that you saw.",
+        "The sandbox runs, as far as is known: what is there may be another content than what you saw.",
     )
-    .hint_is("Name the changes by their ids, as `rcc review` shows them, or run `rcc stop` first.")
+    .hint_is(
+        "Name the changes by their whole ids, as `rcc review` shows them, or run `rcc stop` first.",
+    )
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_an_id_names_a_change_only_when_it_is_the_only_one() {
+        let change = |id: String, path: &str| Change {
+            id,
+            path: path.into(),
+            what: review::What::New,
+            runs_by_itself: true,
+            why: String::new(),
+            can_put_back: true,
+        };
+        let (one, two) = (format!("{:0<64}", "abcdef012345"), format!("{:1<64}", "abcdef012345"));
+        let other = format!("{:2<64}", "f");
+        let found = [
+            change(one.clone(), ".envrc"),
+            change(two, "Makefile"),
+            change(other.clone(), ".mcp.json"),
+        ];
+        assert_eq!(meant(&found, &one), Some(&*one));
+        assert_eq!(meant(&found, ".envrc"), Some(&*one));
+        assert_eq!(meant(&found, "abcdef012345"), None);
+        assert_eq!(meant(&found, "abcdef0123450"), Some(&*one));
+        assert_eq!(meant(&found, &other[..SHORT]), Some(&*other));
+        assert_eq!(meant(&found, &other[..SHORT - 1]), None);
+    }
 }

@@ -15,6 +15,7 @@ pub async fn verify(call: &Call) -> anyhow::Result<u8> {
     let rows = session.verify(&project, &call.host, network.as_ref()).await?;
     let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
     let (held, open) = (count(Verdict::Holds), count(Verdict::Open));
+    let unfinished = count(Verdict::Unfinished);
     if call.json {
         let value = |row: &Row| {
             json!({"id": row.id, "what": row.what, "tried": row.tried, "seen": row.seen,
@@ -27,8 +28,15 @@ pub async fn verify(call: &Call) -> anyhow::Result<u8> {
             let why = if row.tried.is_empty() { String::new() } else { format!("{}: ", row.tried) };
             println!("{:23}  {why}{}", "", row.seen);
         }
-        let left = count(Verdict::NotTried);
+        let left = count(Verdict::NotTried) + unfinished;
         show::note(&format!("{held} walls hold, {open} are open, {left} were not tried."));
+        if unfinished > 0 {
+            show::note("The computer was busy: try again in a moment.");
+        }
     }
-    Ok(exit::found(open > 0))
+    Ok(match (open, unfinished) {
+        (0, 0) => 0,
+        (0, _) => exit::UNFINISHED,
+        _ => exit::FOUND,
+    })
 }

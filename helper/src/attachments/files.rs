@@ -21,8 +21,10 @@ use crate::netns::NetnsId;
 use crate::state::write_atomically;
 
 impl Attachments {
-    /// Reads the files; without that of all there are no sandboxes. One that does not
-    /// read is an error: the caller tears the gate down rather than guess.
+    /// Reads the files; without that of all there are no sandboxes. A sandbox whose own
+    /// file does not read is left out, see [`Attachments::left_out`]: the caller takes its
+    /// link away. When that of all does not read nobody knows which numbers were given
+    /// out: then the caller begins with [`Attachments::anew`] in an empty gate.
     pub fn read() -> io::Result<Self> {
         read(Path::new(STATE_FOLDER))
     }
@@ -44,7 +46,8 @@ impl Attachments {
     }
 }
 
-/// What all sandboxes share.
+/// What all sandboxes share. A field that comes later needs a default, here and below: else
+/// an upgrade cuts everybody off.
 #[derive(Serialize, Deserialize)]
 struct Shared {
     policy: String,
@@ -53,6 +56,8 @@ struct Shared {
     last_revision: u64,
     last_offset: u32,
     resting: Vec<(Ipv4Addr, u64)>,
+    #[serde(default)]
+    locked: Vec<NetnsId>,
 }
 
 /// One sandbox. Rules stand in it as on the wire and are checked again when read.
@@ -129,26 +134,38 @@ fn read(folder: &Path) -> io::Result<Attachments> {
         return Ok(Attachments::default());
     }
     let shared: Shared = parse(&path)?;
-    let mut all = BTreeMap::new();
-    for name in names(folder)?.iter().filter(|name| !name.starts_with('.')) {
-        let one: Stored = parse(&sandboxes(folder).join(name))?;
-        if *name != file_name(one.id) {
-            let text = format!("{name} is the file of sandbox {}", one.id);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    let (mut all, mut left_out) = (BTreeMap::new(), Vec::new());
+    for name in names(folder)? {
+        // Another name is no file of ours, and goes with the next writing.
+        let number = name.strip_suffix(".json").and_then(|number| number.parse().ok());
+        let Some(id) = number.filter(|id| file_name(*id) == name) else { continue };
+        match read_one(folder, id) {
+            Ok(one) => drop(all.insert(id, one)),
+            Err(error) => left_out.push((id, error.to_string())),
         }
-        let mut one = one.into_attachment()?;
-        read_opened(&mut one, folder)?;
-        all.insert(one.id, one);
     }
     Ok(Attachments {
         all,
         policy: shared.policy,
+        left_out,
         last_id: shared.last_id,
         last_generation: shared.last_generation,
         last_revision: shared.last_revision,
         last_offset: shared.last_offset,
         resting: shared.resting,
+        locked: shared.locked,
     })
+}
+
+fn read_one(folder: &Path, id: u32) -> io::Result<Attachment> {
+    let one: Stored = parse(&sandboxes(folder).join(file_name(id)))?;
+    if one.id != id {
+        let text = format!("{} is the file of sandbox {}", file_name(id), one.id);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let mut one = one.into_attachment()?;
+    read_opened(&mut one, folder)?;
+    Ok(one)
 }
 
 fn write(attachments: &Attachments, folder: &Path, id: u32) -> io::Result<()> {
@@ -182,6 +199,7 @@ fn write_shared(attachments: &Attachments, folder: &Path) -> io::Result<()> {
         last_revision: attachments.last_revision,
         last_offset: attachments.last_offset,
         resting: attachments.resting.clone(),
+        locked: attachments.locked.clone(),
     };
     write_atomically(&shared_file(folder), &serde_json::to_vec(&shared)?)
 }
@@ -425,17 +443,37 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_read_is_an_error_and_never_fewer_sandboxes() {
+    fn n9_a_sandbox_whose_file_does_not_read_is_left_out_alone() {
         let folder = tempfile::tempdir().unwrap();
         write_all(&two(), folder.path()).unwrap();
         let path = sandboxes(folder.path()).join("1.json");
         let whole = fs::read(&path).unwrap();
+        fs::copy(&path, sandboxes(folder.path()).join("3.json")).unwrap();
+        // Half of it, and one of a version that knew less.
+        let older = String::from_utf8(whole.clone()).unwrap().replace("\"generation\":1,", "");
+        for broken in [&whole[..whole.len() / 2], older.as_bytes()] {
+            fs::write(&path, broken).unwrap();
+            let mut found = read(folder.path()).unwrap();
+            assert_eq!(found.ids(), [2]);
+            let mut left_out = std::mem::take(&mut found.left_out);
+            left_out.sort();
+            assert_eq!(left_out.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 3]);
+            // Their numbers are not given out again.
+            assert_eq!(found.next_id(), 3);
+        }
+        fs::write(&path, &whole).unwrap();
+        let left_out = read(folder.path()).unwrap().left_out;
+        assert_eq!(left_out, [(3, "3.json is the file of sandbox 1".to_owned())]);
+    }
+
+    #[test]
+    fn n9_without_what_all_share_nothing_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        write_all(&two(), folder.path()).unwrap();
+        let path = shared_file(folder.path());
+        let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(read(folder.path()).is_err());
-        fs::write(&path, &whole).unwrap();
-        fs::copy(&path, sandboxes(folder.path()).join("3.json")).unwrap();
-        let error = read(folder.path()).unwrap_err().to_string();
-        assert_eq!(error, "3.json is the file of sandbox 1");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Plugging a link into a sandbox.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::libc;
 use rcc_dbus::{Attachment as Offer, Code, HelperError, Rule, RuleDropped};
 use tracing::info;
 
-use super::{Control, MOST_PER_USER, NSFS_MAGIC, State, failed, take_rules};
-use crate::attachments::{Attachment, now};
+use super::{Control, MOST_PER_USER, NSFS_MAGIC, State, check_held, failed, take_rules};
+use crate::attachments::Attachment;
+use crate::clock::now;
 use crate::ioctl;
 use crate::netlink::{Mac, Rtnl, random_mac};
 use crate::netns::{self, NetnsId};
@@ -24,8 +26,12 @@ impl Control {
         namespace: OwnedFd,
         rules: &[Rule],
     ) -> Result<Offer, HelperError> {
-        let netns = self.check_namespace(uid, &namespace).await?;
+        let (netns, met) = self.check_namespace(uid, &namespace).await?;
         let mut state = self.state.lock().await;
+        if state.attachments.is_locked(netns, met) {
+            let text = "An administrator disconnected this sandbox; it has no network until it is started anew.";
+            return Err(HelperError::new(Code::NotAuthorized, text));
+        }
         if state.attachments.all.values().any(|one| one.netns == netns) {
             return Err(HelperError::new(Code::InUse, "This sandbox has a link already."));
         }
@@ -35,6 +41,7 @@ impl Control {
             return Err(HelperError::new(Code::LimitReached, text));
         }
         let (held, dropped) = take_rules(&state.policy, rules, None)?;
+        check_held(&held)?;
         let Some(address) = state.attachments.next_address(now()) else {
             return Err(HelperError::new(
                 Code::LimitReached,
@@ -134,12 +141,13 @@ impl Control {
         Ok(())
     }
 
-    /// H2: only a live, empty network namespace that this user made.
+    /// H2: only a live, empty network namespace that this user made. Answers whether the
+    /// gate had to do with it before.
     pub(super) async fn check_namespace(
         &self,
         uid: u32,
         namespace: &OwnedFd,
-    ) -> Result<NetnsId, HelperError> {
+    ) -> Result<(NetnsId, bool), HelperError> {
         let bad = |text: &str| HelperError::new(Code::BadDescriptor, format!("{text}."));
         // Before any ioctl: on a device the numbers would mean something else.
         let kind = nix::sys::statfs::fstatfs(namespace)
@@ -163,12 +171,16 @@ impl Control {
             return Err(bad("The network namespace belongs to another user"));
         }
         let copy = namespace.try_clone().map_err(failed)?;
-        let links = move || Rtnl::new()?.links_elsewhere(netns::raw(copy.as_fd()), 2);
-        let links = self.gate.run(links).await.map_err(failed)?.map_err(failed)?;
+        let look = move || -> io::Result<_> {
+            let (mut gate, fd) = (Rtnl::new()?, netns::raw(copy.as_fd()));
+            // First: who looks at its links meets it.
+            Ok((gate.has_met(fd)?, gate.links_elsewhere(fd, 2)?))
+        };
+        let (met, links) = self.gate.run(look).await.map_err(failed)?.map_err(failed)?;
         if links != ["lo"] {
             return Err(bad("The network namespace has links already"));
         }
-        Ok(id)
+        Ok((id, met))
     }
 }
 

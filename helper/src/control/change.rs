@@ -1,5 +1,6 @@
 //! Changing what holds for a sandbox, and taking it away.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -7,8 +8,9 @@ use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
 use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
 use tracing::{error, info, warn};
 
-use super::{Control, Event, MOST_RULES, State, failed, hellos, take_rules, unknown};
-use crate::attachments::{Attachment, Held, now};
+use super::{Control, Event, State, check_held, failed, hellos, take_rules, unknown};
+use crate::attachments::Attachment;
+use crate::clock::now;
 use crate::layout::UNCHECKED;
 use crate::netlink::Rtnl;
 use crate::nfnetlink::{Conntrack, Flow};
@@ -38,18 +40,20 @@ impl Control {
         let timed = until.is_some();
         let one = state.attachments.all.get(&id).ok_or_else(unknown)?;
         let mut held = if timed { one.held.clone() } else { Vec::new() };
+        let mut places: HashMap<Entry, usize> =
+            held.iter().enumerate().map(|(place, held)| (held.entry.clone(), place)).collect();
         for fresh in fresh {
-            match held.iter_mut().find(|held| held.entry == fresh.entry) {
+            match places.get(&fresh.entry).map(|place| &mut held[*place]) {
                 // A rule that stays is not made to end.
                 Some(held) if held.until.is_none() => {}
                 Some(held) => held.until = fresh.until,
-                None => held.push(fresh),
+                None => {
+                    places.insert(fresh.entry.clone(), held.len());
+                    held.push(fresh);
+                }
             }
         }
-        if held.len() > MOST_RULES {
-            let text = format!("A sandbox has {MOST_RULES} rules at most.");
-            return Err(HelperError::new(Code::LimitReached, text));
-        }
+        check_held(&held)?;
         let count = held.len();
         self.replace_rules(&mut state, id, false, |one| one.held = held).await?;
         let uid = state.attachments.all.get(&id).map_or(0, |one| one.uid);
@@ -126,9 +130,9 @@ impl Control {
         after.revision = state.attachments.next_revision();
         after.prune_answers(&state.policy.policy, now());
         // Flows that were accepted go on by their mark only while nothing was taken away.
-        let kept = |held: &Held| after.held.iter().any(|other| other.entry == held.entry);
+        let held: HashSet<&Entry> = after.entries().collect();
         let narrower = anyway
-            || !before.held.iter().all(kept)
+            || !before.entries().all(|entry| held.contains(entry))
             || before.connected != after.connected
             || before.open_until.is_some() && after.open_until.is_none();
         if narrower {
@@ -138,6 +142,8 @@ impl Control {
         let (connected, open) = (after.connected, after.open_until.is_some());
         let transaction = after.transaction(&state.policy.policy, now());
         let entries: Vec<Rule> = after.entries().map(Rule::from).collect();
+        // Before anything is done, as it can fail.
+        let file = wire::entries_file(&entries).map_err(failed)?;
         let generation = after.generation;
         state.attachments.all.insert(id, after);
         // Written down before it is done: a helper that is killed in between must
@@ -148,16 +154,16 @@ impl Control {
         };
         if let Err(error) = done {
             state.attachments.all.insert(id, before);
-            let _ = state.attachments.write(id);
+            if let Err(error) = state.attachments.write(id) {
+                error!(attachment = id, %error, "what did not come to hold is written down");
+            }
             return Err(error);
         }
-        if narrower {
-            self.cut(state, id, old, generation).await?;
-        }
-        let file = wire::entries_file(&entries).map_err(failed)?;
+        let cut = if narrower { self.cut(state, id, old, generation).await } else { Ok(()) };
+        // Also when it failed: the rules hold, and names are answered by no others.
         let message = ToResolver::Rules { id, revision, connected, open };
         self.resolver.tell(&message, &[wire::number(&file)]).await;
-        Ok(())
+        cut
     }
 
     /// Flows that the new rules would not accept are forgotten, the others get
@@ -177,12 +183,14 @@ impl Control {
             }
             let Some(one) = state.attachments.all.get(&id) else { return Ok(()) };
             let policy = &state.policy.policy;
+            let entries: Vec<Entry> = policy.entries.iter().chain(one.entries()).cloned().collect();
             let name = |flow: &Flow| self.names.lock().ok()?.of(flow).cloned();
             let verdicts: Vec<_> = flows
                 .into_iter()
                 .map(|flow| {
                     let name = name(&flow);
-                    let open = one.connected && still_open(policy, one, &flow, name.as_ref());
+                    let open =
+                        one.connected && still_open(policy, one, &entries, &flow, name.as_ref());
                     (flow, open)
                 })
                 .collect();
@@ -205,6 +213,30 @@ impl Control {
         // Still some: all of them go.
         let shut = self.gate.run(move || forget_all(old)).await;
         self.forget_behind_gate(shut.map_err(failed)?.map_err(failed)?).await;
+        Ok(())
+    }
+
+    /// Forgets flows of generations that no sandbox has: of one whose record is lost (N9),
+    /// or of rules that were others when the helper was killed before it had cut (N15).
+    pub(super) async fn forget_strangers(&self, state: &State) -> Result<(), HelperError> {
+        let present: HashSet<u32> =
+            state.attachments.all.values().map(|one| one.generation).collect();
+        // Looked at again: a packet that is on its way may begin one meanwhile.
+        for _ in 0..5 {
+            let present = present.clone();
+            let forget = move || -> io::Result<Vec<Flow>> {
+                let mut conntrack = Conntrack::new()?;
+                let mut strangers = conntrack.all_marked()?;
+                strangers.retain(|flow| !present.contains(&(flow.mark & !UNCHECKED)));
+                strangers.iter().try_for_each(|flow| conntrack.forget(flow))?;
+                Ok(strangers)
+            };
+            let shut = self.gate.run(forget).await.map_err(failed)?.map_err(failed)?;
+            if shut.is_empty() {
+                return Ok(());
+            }
+            self.forget_behind_gate(shut).await;
+        }
         Ok(())
     }
 
@@ -251,7 +283,8 @@ impl Control {
         let Some(one) = state.attachments.remove(id, now()) else { return };
         state.sockets.remove(&id);
         self.store.forget(id);
-        state.blocked.retain(|blocked, _| blocked.id != id);
+        state.blocked.take_of(id);
+        state.untold.take_of(id);
         if let Ok(mut seen) = self.seen.lock() {
             seen.forget(id);
         }
@@ -303,11 +336,12 @@ pub(super) fn users_may_open(policy: &rcc_policy::Policy) -> bool {
     policy.defaults.users_may_add != rcc_policy::UsersMayAdd::None
 }
 
-/// The rules of now let this flow go on. `name`: by which it was passed, for one whose
+/// The rules of now, which are `entries`, let this flow go on. `name`: by which it was passed, for one whose
 /// hello was looked at.
 fn still_open(
     policy: &rcc_policy::Policy,
     one: &Attachment,
+    entries: &[Entry],
     flow: &Flow,
     name: Option<&rcc_policy::Name>,
 ) -> bool {
@@ -316,10 +350,9 @@ fn still_open(
     let Some(protocol) = flow.protocol else {
         return defaults.allow_public && answer_may_open(address, false);
     };
-    let entries: Vec<Entry> = policy.entries.iter().chain(one.entries()).cloned().collect();
     let allowed = |answers: &[rcc_policy::Answer]| {
         let flow = NewFlow { address, protocol, port: flow.port };
-        rcc_policy::decide(&defaults, &entries, answers, flow) == Verdict::Allowed
+        rcc_policy::decide(&defaults, entries, answers, flow) == Verdict::Allowed
     };
     // By a rule of the address itself, or since everything is open.
     if allowed(&[]) {

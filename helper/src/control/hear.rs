@@ -1,91 +1,23 @@
 //! What the resolver and the kernel say.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use rcc_dbus::{HelperError, Rule};
-use rcc_policy::{Entry, Name, Target};
+use rcc_dbus::{Code, HelperError, Rule};
+use rcc_policy::Name;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::{Blocked, Control, Event, Publication, Published, State, failed};
-use crate::attachments::{Attachment, now};
-use crate::elements::Elements;
+use super::{Blocked, Control, Event, State, failed};
+use crate::attachments::Attachment;
+use crate::clock::now;
 use crate::host;
 use crate::netlink::{Removed, Rtnl};
-
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
-use crate::rules::{self, answer_may_open};
-use crate::uplink::Uplink;
-
-/// Different things that may wait to be logged, or told, of all sandboxes.
-const MOST_REFUSALS: usize = 1_000;
-/// Bytes of changes that are handed to the kernel at once.
-const MOST_AT_ONCE: usize = 64 << 10;
-/// Entries that one name can reasonably match.
-const MAX_ENTRIES: usize = 64;
-
-impl State {
-    fn keep_untold(&mut self, what: Blocked, count: u32) {
-        if self.untold.len() < MOST_REFUSALS || self.untold.contains_key(&what) {
-            *self.untold.entry(what).or_default() += count;
-        }
-    }
-}
+use crate::rules;
+use crate::uplink;
 
 impl Control {
-    /// Opens what the resolver found, as far as the policy allows: first the set,
-    /// then the answer. Many at once, in one transaction.
-    pub async fn publish(&self, publications: &[Publication]) -> Vec<Published> {
-        let mut state = self.state.lock().await;
-        let now = now();
-        let mut changes = Elements::default();
-        let mut noted = Vec::new();
-        let mut results: Vec<Published> = Vec::new();
-        let mut opened: BTreeMap<u32, Vec<(Entry, Ipv4Addr)>> = BTreeMap::new();
-        let mut begun = 0;
-        for (number, publication) in publications.iter().enumerate() {
-            results.push(open(&mut state, publication, now, &mut changes, &mut noted));
-            if changes.size() < MOST_AT_ONCE && number + 1 < publications.len() {
-                continue;
-            }
-            let piece = std::mem::take(&mut changes);
-            let noted = std::mem::take(&mut noted);
-            if let Err(error) = self.commit_elements(piece).await {
-                warn!(%error, "could not open addresses");
-                for (id, key) in noted {
-                    if let Some(one) = state.attachments.all.get_mut(&id) {
-                        one.answers.remove(&key);
-                    }
-                }
-                results[begun..].fill(Err(()));
-            } else {
-                for (id, key) in noted {
-                    opened.entry(id).or_default().push(key);
-                }
-            }
-            begun = results.len();
-        }
-        // On a memory file system, so this costs microseconds; a helper that is
-        // killed now knows afterwards what is open (N11).
-        for (id, keys) in opened {
-            if let Err(error) = state.attachments.write_opened(id, &keys) {
-                error!(%error, "could not write the state");
-            }
-        }
-        results
-    }
-
-    async fn commit_elements(&self, changes: Elements) -> io::Result<()> {
-        // What is open for long enough already is the usual answer.
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.gate.run(move || changes.commit()).await.map_err(io::Error::other)?
-    }
-
     /// Tells a new resolver everything.
     pub async fn brief_resolver(&self) -> Result<(), HelperError> {
         let state = self.state.lock().await;
@@ -119,8 +51,7 @@ impl Control {
         if what.host.is_empty() {
             what.host = self.name_behind(one, &what.address);
         }
-        if state.blocked.len() < MOST_REFUSALS || state.blocked.contains_key(&what) {
-            *state.blocked.entry(what).or_default() += 1;
+        if state.blocked.count(what, 1) {
             self.refusals.notify_one();
         }
     }
@@ -168,30 +99,44 @@ impl Control {
     pub async fn flush(&self, watches: impl Fn(u32) -> bool) {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        for (what, count) in std::mem::take(&mut state.blocked) {
-            let Some(one) = state.attachments.all.get(&what.id) else { continue };
-            let (uid, attachment, reason) = (one.uid, what.id, what.reason.as_str());
-            info!(event = "blocked", uid, attachment, reason, count, "blocked");
-            // Names of hosts are personal: only at debug level.
-            let Blocked { host, address, port, .. } = &what;
-            tracing::debug!(host, address, port, "blocked what");
-            state.keep_untold(what, count);
+        for id in state.untold.ids() {
+            let Some(one) = state.attachments.all.get(&id) else {
+                state.untold.take_of(id);
+                continue;
+            };
+            let uid = one.uid;
+            if watches(uid) {
+                let before = state.untold.take_of(id).into_iter();
+                before.for_each(|(what, count)| self.tell(uid, what, count));
+            }
         }
-        let owners = &state.attachments.all;
-        let (now, later): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut state.untold)
-            .into_iter()
-            .filter(|(what, _)| owners.contains_key(&what.id))
-            .partition(|(what, _)| owners.get(&what.id).is_some_and(|one| watches(one.uid)));
-        state.untold = later;
-        for (what, count) in now {
-            let Some(one) = state.attachments.all.get(&what.id) else { continue };
-            let _ = self.events.send(Event::Blocked { uid: one.uid, what, count });
+        for id in state.blocked.ids() {
+            let of_it = state.blocked.take_of(id);
+            let Some(one) = state.attachments.all.get(&id) else { continue };
+            let (uid, watched) = (one.uid, watches(one.uid));
+            for (what, count) in of_it {
+                let reason = what.reason.as_str();
+                info!(event = "blocked", uid, attachment = id, reason, count, "blocked");
+                // Names of hosts are personal: only at debug level.
+                let Blocked { host, address, port, .. } = &what;
+                tracing::debug!(host, address, port, "blocked what");
+                // Who is told needs no room here.
+                if watched {
+                    self.tell(uid, what, count);
+                } else {
+                    state.untold.count(what, count);
+                }
+            }
         }
+    }
+
+    fn tell(&self, uid: u32, what: Blocked, count: u32) {
+        let _ = self.events.send(Event::Blocked { uid, what, count });
     }
 
     /// Takes back what nobody was there to hear any more, for the next who watches.
     pub async fn untold(&self, what: Blocked, count: u32) {
-        self.state.lock().await.keep_untold(what, count);
+        self.state.lock().await.untold.count(what, count);
     }
 
     /// Waits until all events that there were have been sent.
@@ -212,18 +157,30 @@ impl Control {
     pub async fn expire(&self) {
         let mut state = self.state.lock().await;
         for id in state.attachments.ids() {
-            let due =
-                state.attachments.all.get_mut(&id).is_some_and(|one| one.clone().expire(now()));
-            if due
-                && let Err(error) = self
-                    .replace_rules(&mut state, id, false, |one| {
-                        one.expire(now());
-                    })
-                    .await
-            {
-                error!(attachment = id, %error, "a timed rule could not end; the sandbox is cut off");
-                self.clear(&mut state, id, "failed").await;
+            if state.attachments.all.get(&id).is_some_and(|one| one.clone().expire(now())) {
+                self.end_what_is_over(&mut state, id).await;
             }
+        }
+    }
+
+    /// The computer slept. The kernel's sets give addresses by name the time again that
+    /// went by: all rules are written with what is left of it.
+    pub async fn woke(&self) {
+        let mut state = self.state.lock().await;
+        let ids = state.attachments.ids();
+        info!(event = "woke", sandboxes = ids.len(), "the computer slept");
+        for id in ids {
+            self.end_what_is_over(&mut state, id).await;
+        }
+    }
+
+    async fn end_what_is_over(&self, state: &mut State, id: u32) {
+        let end = |one: &mut Attachment| {
+            one.expire(now());
+        };
+        if let Err(error) = self.replace_rules(state, id, false, end).await {
+            error!(attachment = id, %error, "what is over could not end; the sandbox is cut off");
+            self.clear(state, id, "failed").await;
         }
     }
 
@@ -266,14 +223,14 @@ impl Control {
     }
 
     /// Puts the host's table up again.
-    pub async fn restore_host(&self) {
-        let state = self.state.lock().await;
-        self.put_up_host(&state.uplink).await;
+    pub async fn restore_host(&self) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
+        self.put_up_host(&mut state).await
     }
 
     /// Puts the host's table up. While it cannot stand, the link to the host is down.
-    pub(super) async fn put_up_host(&self, uplink: &Uplink) {
-        let uplink = uplink.clone();
+    pub(super) async fn put_up_host(&self, state: &mut State) -> Result<(), HelperError> {
+        let uplink = state.uplink.clone();
         let restore = move || -> anyhow::Result<()> {
             let mut rtnl = Rtnl::new()?;
             let index = rtnl.index(rules::HOST_LINK)?;
@@ -283,61 +240,17 @@ impl Control {
             }
             Ok(host::link_up(&mut rtnl)?)
         };
-        match self.host.run(restore).await {
-            Ok(Ok(())) => info!(event = "restored", "the host's table was put up again"),
-            Ok(Err(error)) => error!(%error, "the host's table cannot be put up"),
-            Err(error) => error!(%error, "the host's table cannot be put up"),
-        }
+        let restored = self.host.run(restore).await.map_err(anyhow::Error::from);
+        let restored = restored.and_then(|restored| restored);
+        state.uplink_stands = restored.is_ok();
+        restored.map_err(|error| {
+            // The next helper puts it up, whatever it is then.
+            uplink::forget();
+            error!(%error, "the host's table cannot be put up");
+            let text = format!("The computer's own table could not be put up: {error:#}. Sandboxes reach nothing until it stands.");
+            HelperError::new(Code::Failed, text)
+        })?;
+        info!(event = "restored", "the host's table was put up again");
+        Ok(())
     }
-}
-
-/// Opens one publication within the transaction. The resolver is believed in
-/// nothing: entries, addresses and their number are checked here.
-fn open(
-    state: &mut State,
-    publication: &Publication,
-    now: u64,
-    changes: &mut Elements,
-    noted: &mut Vec<(u32, (Entry, Ipv4Addr))>,
-) -> Published {
-    let policy = &state.policy.policy;
-    let one = state.attachments.all.get_mut(&publication.id).ok_or(())?;
-    if one.revision != publication.revision
-        || !one.connected
-        || publication.addresses.len() > MAX_ADDRESSES
-        || publication.administrators.len() + publication.users.len() > MAX_ENTRIES
-    {
-        return Err(());
-    }
-    let mut entries = Vec::new();
-    for number in &publication.administrators {
-        entries.push(policy.entries.get(*number as usize).ok_or(())?.clone());
-    }
-    for number in &publication.users {
-        entries.push(one.held.get(*number as usize).ok_or(())?.entry.clone());
-    }
-    let mut opened = Vec::new();
-    for address in &publication.addresses {
-        let IpAddr::V4(v4) = *address else { continue };
-        if state.host_networks.iter().any(|net| net.contains(address)) {
-            continue;
-        }
-        for entry in &entries {
-            let by_name = matches!(entry.target(), Target::Host(_));
-            if !by_name || !answer_may_open(*address, entry.private()) {
-                continue;
-            }
-            if let Some((seconds, renewed)) =
-                one.note_answer(entry, v4, publication.ttl, now).map_err(drop)?
-            {
-                let answer = rules::Answered { entry, address: v4, seconds, renewed };
-                rules::answered(changes, one.id, &answer);
-                noted.push((one.id, (entry.clone(), v4)));
-            }
-            if !opened.contains(address) {
-                opened.push(*address);
-            }
-        }
-    }
-    Ok(opened)
 }

@@ -1,5 +1,6 @@
 //! The administrator's file, in force everywhere at once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rcc_dbus::HelperError;
@@ -26,10 +27,11 @@ impl Control {
         }
         let version = policy.version.clone();
         let uplink = Uplink::said_by(&policy);
-        if let Some(uplink) = uplink.filter(|uplink| *uplink != state.uplink) {
-            self.put_up_host(&uplink).await;
+        if let Some(uplink) = uplink.filter(|said| *said != state.uplink || !state.uplink_stands) {
+            // First: whoever looks meanwhile, the regular check too, goes by the new one.
             uplink.record();
             state.uplink = uplink;
+            self.put_up_host(&mut state).await?;
         }
         state.policy = Arc::new(policy);
         // The resolver's index first: with the new one and an old revision a
@@ -38,10 +40,10 @@ impl Control {
         self.brief_policy(&state).await?;
         let may_open = users_may_open(&state.policy.policy);
         for id in state.attachments.ids() {
-            let (held, _) = {
+            let held: HashSet<Entry> = {
                 let Some(one) = state.attachments.all.get(&id) else { continue };
                 let own: Vec<Entry> = one.entries().cloned().collect();
-                rcc_policy::merge(&state.policy.policy, &own)
+                rcc_policy::merge(&state.policy.policy, &own).0.into_iter().collect()
             };
             // Entries of the file may have gone: every flow is looked at again.
             let result = self
@@ -67,12 +69,14 @@ impl Control {
 
     /// Makes the host's table be as the policy says; the one that stands may be of
     /// another one.
-    pub(super) async fn use_uplink(&self) {
-        let state = self.state.lock().await;
+    pub(super) async fn use_uplink(&self) -> Result<(), HelperError> {
+        let mut state = self.state.lock().await;
         if Uplink::recorded().as_ref() != Some(&state.uplink) {
-            self.put_up_host(&state.uplink).await;
             state.uplink.record();
+            self.put_up_host(&mut state).await?;
         }
+        state.uplink_stands = true;
+        Ok(())
     }
 
     /// By which interface sandboxes leave the host, and how it is with it.

@@ -445,6 +445,7 @@ impl Field {
             (Self::State, "established") => 2u32.to_ne_bytes().to_vec(),
             (Self::State, "related") => 4u32.to_ne_bytes().to_vec(),
             (Self::State, "new") => 8u32.to_ne_bytes().to_vec(),
+            (Self::Protocol, "icmp") => vec![1],
             (Self::Direction, "original") => vec![0],
             (Self::Direction, "reply") => vec![1],
             (Self::TcpFlags, "syn") => vec![2],

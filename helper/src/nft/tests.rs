@@ -46,7 +46,6 @@ impl Turn {
             entry: named[which.index(named.len())],
             address: Ipv4Addr::from(*address),
             seconds: *seconds,
-            renewed: false,
         };
         let answers = if named.is_empty() { &[] } else { &self.answers[..] };
         attachment(&AttachmentRules {

@@ -16,7 +16,7 @@ use rcc_policy::Name;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
@@ -60,9 +60,13 @@ pub fn run() -> io::Result<()> {
             next_request: RefCell::new(0),
             looking: RefCell::default(),
             spare: RefCell::default(),
+            lost: Notify::new(),
         });
         loop {
-            let mut ready = resolver.control.readable().await?;
+            let mut ready = tokio::select! {
+                ready = resolver.control.readable() => ready?,
+                () = resolver.lost.notified() => return Err(io::ErrorKind::InvalidData.into()),
+            };
             match resolver.hear() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
@@ -137,6 +141,8 @@ pub(super) struct Resolver {
     next_request: RefCell<u64>,
     looking: RefCell<Vec<AbortHandle>>,
     spare: RefCell<upstream::Spare>,
+    /// Something that the helper said was lost.
+    lost: Notify,
 }
 
 impl Resolver {
@@ -353,9 +359,17 @@ impl Resolver {
         matches!(self.ask(passed).await, Some(Heard::Noted))
     }
 
-    /// Hears everything that was said so far; false when the helper is gone.
+    /// Hears everything that was said so far; false when the helper is gone, or said what
+    /// cannot be taken. That is lost to this process: it ends, and the next one is told all.
     pub(super) fn catch_up(self: &Rc<Self>) -> bool {
-        matches!(self.hear(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        match self.hear() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            _ => {
+                self.lost.notify_one();
+                false
+            }
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub const MAX_BYTES: usize = MAX_HELLO + MAX_HELLO / 8;
 
 // Numbers of TLS: record and handshake types, extensions.
 const HANDSHAKE: u8 = 22;
+/// Change cipher spec, alert, application data.
+const PASSED_OVER: [u8; 3] = [20, 21, 23];
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
@@ -26,8 +28,8 @@ const MAX_RECORD: usize = 1 << 14;
 pub enum Hello {
     /// The hello is not whole yet.
     Unfinished,
-    /// It names this server.
-    Names(Name),
+    /// It names this server, and ends before this byte.
+    Names(Name, usize),
     /// It names none that can be seen, or is no hello.
     Hides(Why),
 }
@@ -47,26 +49,56 @@ pub enum Why {
 pub fn read(bytes: &[u8]) -> Hello {
     match handshake(bytes) {
         Ok(None) => Hello::Unfinished,
-        Ok(Some(message)) => match server_name(&message) {
-            Ok(name) => Hello::Names(name),
+        Ok(Some((message, end))) => match server_name(&message) {
+            Ok(name) => Hello::Names(name, end),
             Err(why) => Hello::Hides(why),
         },
         Err(why) => Hello::Hides(why),
     }
 }
 
-/// The body of the first handshake message, put together from its records.
-/// `None` while it is not whole.
-fn handshake(bytes: &[u8]) -> Result<Option<Vec<u8>>, Why> {
+/// Reads the bytes that a client sent after a server wanted another hello of it. What it
+/// said meanwhile, of early data for one, stands before that one, and a server passes it
+/// over (RFC 8446 4.2.10, 5).
+pub fn read_again(bytes: &[u8]) -> Hello {
+    let mut rest = Reader(bytes);
+    while let [kind, ..] = rest.0
+        && PASSED_OVER.contains(kind)
+    {
+        match rest.0 {
+            [_, major, ..] if *major != 3 => return Hello::Hides(Why::NotTls),
+            [_, _, _, _, _, ..] => {}
+            _ => return Hello::Unfinished,
+        }
+        rest.take(3);
+        if rest.long().is_none() {
+            return Hello::Unfinished;
+        }
+    }
+    match read(rest.0) {
+        Hello::Names(name, end) => Hello::Names(name, bytes.len() - rest.0.len() + end),
+        other => other,
+    }
+}
+
+/// The body of the first handshake message, put together from its records, and where
+/// they end. `None` while it is not whole.
+fn handshake(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Why> {
     let mut rest = Reader(bytes);
     let mut message = Vec::new();
+    // Of the record that is under way, what has not come.
+    let mut missing = 0;
     loop {
         if let Some(length) = message_length(&message)?
             && message.len() >= 4 + length
         {
-            message.truncate(4 + length);
+            // More in its last record could be another hello, which the server reads
+            // as soon as it wants one.
+            if message.len() > 4 + length || missing > 0 {
+                return Err(Why::NotTls);
+            }
             message.drain(..4);
-            return Ok(Some(message));
+            return Ok(Some((message, bytes.len() - rest.0.len())));
         }
         // Wrong from the first byte is wrong, also when the header is not whole.
         match rest.0 {
@@ -81,6 +113,7 @@ fn handshake(bytes: &[u8]) -> Result<Option<Vec<u8>>, Why> {
         }
         // Of a record that is under way what has come is read.
         let content = rest.take(length.min(rest.0.len())).unwrap_or_default();
+        missing = length - content.len();
         message.extend(content);
         if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
             return Err(Why::NotTls);
@@ -131,8 +164,9 @@ fn host_name(content: &[u8]) -> Option<Name> {
         return None;
     }
     let text = std::str::from_utf8(name).ok()?;
-    // A dot at the end is not allowed in here, and servers differ about it.
-    if text.ends_with('.') { None } else { text.parse().ok() }
+    // A dot at the end is not allowed in here, and servers differ about it; nor is anything
+    // but ASCII (RFC 6066), which is not to be taken for a name that it may mean.
+    if text.ends_with('.') || !text.is_ascii() { None } else { text.parse().ok() }
 }
 
 /// Takes pieces from the front.
@@ -220,8 +254,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn names(name: &str) -> Hello {
-        Hello::Names(name.parse().unwrap())
+    fn names(name: &str, end: usize) -> Hello {
+        Hello::Names(name.parse().unwrap(), end)
     }
 
     #[test]
@@ -229,13 +263,46 @@ mod tests {
         let message = message(&[large_key(), named(b"API.Example.com")]);
         for size in [1, 7, 100, 1 << 14] {
             let bytes = records(&message, size);
-            assert_eq!(read(&bytes), names("api.example.com"));
+            let expected = names("api.example.com", bytes.len());
+            assert_eq!(read(&bytes), expected);
             for end in 0..bytes.len() {
                 assert_eq!(read(&bytes[..end]), Hello::Unfinished, "{size} {end}");
             }
             // What follows the hello is not looked at.
-            assert_eq!(read(&[&bytes[..], b"more"].concat()), names("api.example.com"));
+            assert_eq!(read(&[&bytes[..], b"more"].concat()), expected);
         }
+    }
+
+    #[test]
+    fn n20_nothing_else_stands_in_the_records_of_a_hello() {
+        let (good, evil) = (message(&[named(b"a.example")]), message(&[named(b"b.example")]));
+        let both = records(&[good, evil].concat(), 1 << 14);
+        for end in 0..=both.len() {
+            let said = read(&both[..end]);
+            assert!(
+                matches!(said, Hello::Unfinished | Hello::Hides(Why::NotTls)),
+                "{end}: {said:?}"
+            );
+        }
+        assert_eq!(read(&both), Hello::Hides(Why::NotTls));
+    }
+
+    #[test]
+    fn n20_a_second_hello_is_read_behind_what_a_server_passes_over() {
+        let hello = hello("a.example");
+        let between =
+            [&[20, 3, 3, 0, 1, 1][..], &[23, 3, 3, 0, 3, 22, 3, 1], &[21, 3, 3, 0, 2, 1, 0]];
+        let bytes = [&between.concat()[..], &hello].concat();
+        for end in 0..bytes.len() {
+            assert_eq!(read_again(&bytes[..end]), Hello::Unfinished, "{end}");
+        }
+        assert_eq!(read_again(&bytes), names("a.example", bytes.len()));
+        assert_eq!(read_again(&[&bytes[..], b"more"].concat()), names("a.example", bytes.len()));
+        for strange in [&[23, 2][..], b"G", &[24, 3, 3, 0, 1, 1]] {
+            assert_eq!(read_again(strange), Hello::Hides(Why::NotTls), "{strange:?}");
+        }
+        // Before a first one nothing is passed over.
+        assert_eq!(read(&bytes), Hello::Hides(Why::NotTls));
     }
 
     #[test]
@@ -245,7 +312,11 @@ mod tests {
         assert_eq!(hidden(&[]), no_name);
         assert_eq!(hidden(&[large_key()]), no_name);
         assert_eq!(hidden(&[named(b"a.example"), named(b"b.example")]), no_name);
-        for bad in [&b"a.example\0.b.example"[..], b"a.example.", b"203.0.113.9", b"", b"a b.c"] {
+        let wide = "\u{ff41}.example";
+        for bad in [&b"a.example\0.b.example"[..], b"a.example.", b"203.0.113.9", b"", b"a b.c"]
+            .into_iter()
+            .chain([wide.as_bytes()])
+        {
             assert_eq!(hidden(&[named(bad)]), no_name, "{bad:?}");
         }
         for extensions in [[named(b"a.example"), encrypted()], [encrypted(), named(b"a.example")]] {
@@ -270,7 +341,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_never_names_anything(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            prop_assert!(!matches!(read(&bytes), Hello::Names(_)));
+            prop_assert!(!matches!(read(&bytes), Hello::Names(..)));
         }
 
         #[test]
@@ -278,7 +349,7 @@ mod tests {
             let mut bytes = hello("a.example");
             let at = at % bytes.len();
             bytes[at] = byte;
-            if let Hello::Names(name) = read(&bytes) {
+            if let Hello::Names(name, _) = read(&bytes) {
                 prop_assert_eq!(name.as_str().len(), "a.example".len());
             }
         }

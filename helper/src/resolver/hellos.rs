@@ -2,9 +2,14 @@
 //! names first, in its TLS hello, decides whether the connection goes on (N20).
 //!
 //! The kernel sends the client's packets of such a connection this way until the
-//! server has acknowledged a hello whose name is allowed; then it passes them by
-//! itself. Packets are held or passed, never changed: the connection stays one
-//! between client and server. Pure: packets and time in, things to do out.
+//! server has taken a hello whose name is allowed; then it passes them by itself. A
+//! server may want another hello before (RFC 8446 4.1.4), so what stands behind the
+//! first one waits until the server has said something; the second one must have the
+//! same name. Packets are held or passed, never changed, but that a packet may end
+//! where the hello ends: the connection stays one between client and server. Pure:
+//! packets and time in, things to do out.
+
+mod connection;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -12,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use rcc_policy::Name;
 
+use self::connection::{Phase, State};
 use super::hello::{self, Hello, MAX_BYTES, Why};
 use super::packet::{Tcp, reset};
+use super::retry::{Answer, FirstWords};
 
 /// Connections that are looked at, at once: more than four sandboxes may open. When
 /// there is no room, the oldest of the sandbox that has most makes some.
@@ -86,93 +93,6 @@ impl Share {
     }
 }
 
-enum Phase {
-    /// The hello is not whole.
-    Hearing,
-    /// It is, and somebody thinks about its name.
-    Asking,
-    /// It was sent on and is not acknowledged.
-    Sent(Known, Name),
-    /// It was acknowledged, then.
-    Passed(Instant),
-}
-
-struct State {
-    owner: Owner,
-    serial: Serial,
-    phase: Phase,
-    /// Number of the server's first byte: it has acknowledged our first number, and so
-    /// expects just the bytes that are heard here. Nothing is sent on before.
-    server: Option<u32>,
-    /// End of what was sent on, counted from the first byte.
-    sent: usize,
-    /// Sequence number of the first byte.
-    start: u32,
-    /// The bytes so far, without a gap. Each is what the server gets there, or
-    /// gets nothing.
-    bytes: Vec<u8>,
-    /// Packets that wait, as they came.
-    held: Vec<Vec<u8>>,
-    heard: Instant,
-}
-
-impl State {
-    fn weight(&self) -> usize {
-        self.bytes.len() + self.held.iter().map(Vec::len).sum::<usize>()
-    }
-
-    /// Takes the packet's bytes over as far as they join on. False when they
-    /// contradict bytes that came before: one of the two would reach the server,
-    /// and nobody here knows which.
-    fn join(&mut self, tcp: &Tcp<'_>) -> bool {
-        let offset = tcp.sequence.wrapping_sub(self.start) as usize;
-        if offset > self.bytes.len() {
-            return true;
-        }
-        let known = (self.bytes.len() - offset).min(tcp.payload.len());
-        if self.bytes[offset..offset + known] != tcp.payload[..known] {
-            return false;
-        }
-        self.bytes.extend(&tcp.payload[known..]);
-        true
-    }
-
-    /// Joins what waits until nothing joins any more.
-    fn join_held(&mut self) -> bool {
-        let held = std::mem::take(&mut self.held);
-        let mut consistent = true;
-        loop {
-            let before = self.bytes.len();
-            for packet in &held {
-                consistent &= Tcp::read(packet).is_none_or(|tcp| self.join(&tcp));
-            }
-            if self.bytes.len() == before || !consistent {
-                break;
-            }
-        }
-        self.held = held;
-        consistent
-    }
-
-    fn note_sent(&mut self, tcp: &Tcp<'_>) {
-        let offset = tcp.sequence.wrapping_sub(self.start) as usize;
-        // A packet that only ends the connection counts one number, too.
-        self.sent = self.sent.max(offset.saturating_add(tcp.payload.len()).saturating_add(1));
-    }
-
-    /// The packet says nothing else than what was approved.
-    fn agrees(&self, tcp: &Tcp<'_>) -> bool {
-        let offset = tcp.sequence.wrapping_sub(self.start) as usize;
-        // Before the first byte, or far behind the hello.
-        if offset >= 1 << 31 {
-            return false;
-        }
-        let known = self.bytes.get(offset..).unwrap_or_default();
-        let length = known.len().min(tcp.payload.len());
-        known[..length] == tcp.payload[..length]
-    }
-}
-
 /// See the module.
 #[derive(Default)]
 pub struct Hellos {
@@ -233,11 +153,11 @@ impl Hellos {
                 self.hold(flow, packet);
                 Vec::new()
             }
-            Phase::Sent(..) | Phase::Passed(_) if state.agrees(&tcp) => {
-                state.note_sent(&tcp);
-                vec![Deed::Send(vec![packet.to_vec()])]
+            Phase::Sent(..) => self.wait(flow, &tcp, packet),
+            Phase::Again(..) if state.goes_beyond(&tcp) => self.hear(flow, &tcp, packet),
+            Phase::Again(..) | Phase::SentAgain(..) | Phase::Passed(_) => {
+                send(state.pass_on(&tcp, packet).into_iter().collect())
             }
-            Phase::Sent(..) | Phase::Passed(_) => Vec::new(),
         }
     }
 
@@ -256,29 +176,21 @@ impl Hellos {
         let start = tcp.sequence.wrapping_add(1);
         // Said again, and not a new connection that would inherit what an old one was
         // allowed.
-        let again = self.flows.get(&flow).is_some_and(|state| {
+        let again = self.flows.get_mut(&flow).filter(|state| {
             state.start == start
                 && matches!(state.phase, Phase::Hearing)
                 && state.bytes.is_empty()
                 && state.held.is_empty()
         });
-        if !again {
+        if let Some(state) = again {
+            // The server may have forgotten the first one, with what it said on it.
+            state.words = FirstWords::default();
+        } else {
             let owner = tcp.id;
             self.forget(flow);
             self.make_room(owner, now);
             self.last_serial += 1;
-            let state = State {
-                owner,
-                serial: self.last_serial,
-                phase: Phase::Hearing,
-                server: None,
-                sent: 0,
-                start,
-                bytes: Vec::new(),
-                held: Vec::new(),
-                heard: now,
-            };
-            self.flows.insert(flow, state);
+            self.flows.insert(flow, State::new(owner, self.last_serial, start, now));
             let share = self.shares.entry(owner).or_default();
             share.flows += 1;
             share.order.push_back((flow, self.last_serial));
@@ -288,49 +200,120 @@ impl Hellos {
 
     fn hear(&mut self, flow: Flow, tcp: &Tcp<'_>, packet: &[u8]) -> Vec<Deed> {
         let Some(state) = self.flows.get(&flow) else { return Vec::new() };
-        let offset = tcp.sequence.wrapping_sub(state.start) as usize;
-        if offset.saturating_add(tcp.payload.len()) > MAX_BYTES {
+        let end = state.offset(tcp).saturating_add(tcp.payload.len());
+        if end > state.approved + MAX_BYTES {
             // Before the first byte, or longer than any hello.
             return self.hide(flow, tcp, Why::NotTls);
         }
         if !self.hold(flow, packet) {
             return Vec::new();
         }
+        self.read(flow, tcp)
+    }
+
+    /// Reads what has come of a hello, of which `tcp` is a packet.
+    fn read(&mut self, flow: Flow, tcp: &Tcp<'_>) -> Vec<Deed> {
         let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
         let before = state.weight();
         let consistent = state.join_held();
-        let (more, owner) = (state.weight() - before, state.owner);
-        self.held += more;
+        let (after, owner) = (state.weight(), state.owner);
+        let again = match &state.phase {
+            Phase::Again(known, name) => Some((*known, name.clone())),
+            _ => None,
+        };
+        let said = match &again {
+            _ if !consistent => Hello::Hides(Why::NotTls),
+            Some(_) => hello::read_again(&state.bytes[state.approved..]),
+            None => hello::read(&state.bytes),
+        };
+        self.settle(owner, before, after);
+        match (said, again) {
+            (Hello::Unfinished, _) => Vec::new(),
+            (Hello::Hides(why), _) => self.hide(flow, tcp, why),
+            (Hello::Names(name, end), None) => self.ask(flow, name, end),
+            (Hello::Names(name, end), Some((known, first))) if name == first => {
+                self.send_again(flow, Phase::SentAgain(known, name), end)
+            }
+            // RFC 8446 4.1.2: it is the first one but for its keys.
+            (Hello::Names(..), Some(_)) => self.hide(flow, tcp, Why::NotTls),
+        }
+    }
+
+    /// The hello that ends there names this server.
+    fn ask(&mut self, flow: Flow, name: Name, end: usize) -> Vec<Deed> {
+        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
+        let owner = state.owner;
         let may_ask = self.asked.len() < MOST_ASKED / 2 || {
             // Who asks little is never kept waiting by who asks much.
             let askers = self.shares.values().filter(|share| share.asked > 0).count();
             let own = self.shares.get(&owner).map_or(0, |share| share.asked);
             own < (MOST_ASKED / askers.max(1)).max(LEAST_ASKED)
         };
-        let share = self.shares.entry(owner).or_default();
-        share.held += more;
-        let said = if consistent { hello::read(&state.bytes) } else { Hello::Hides(Why::NotTls) };
-        match said {
-            Hello::Unfinished => Vec::new(),
+        if !may_ask {
             // It is said again.
-            Hello::Names(_) if !may_ask => Vec::new(),
-            Hello::Names(name) => {
-                state.phase = Phase::Asking;
-                share.asked += 1;
-                self.asked.insert(state.serial, owner);
-                vec![Deed::Ask(flow, state.serial, name)]
-            }
-            Hello::Hides(why) => self.hide(flow, tcp, why),
+            return Vec::new();
         }
+        let (serial, before) = (state.serial, state.weight());
+        state.phase = Phase::Asking;
+        state.bytes.truncate(end);
+        let after = state.weight();
+        self.settle(owner, before, after);
+        self.shares.entry(owner).or_default().asked += 1;
+        self.asked.insert(serial, owner);
+        vec![Deed::Ask(flow, serial, name)]
+    }
+
+    /// Sends the second hello on, and what comes behind it: there is no third one.
+    fn send_again(&mut self, flow: Flow, phase: Phase, end: usize) -> Vec<Deed> {
+        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
+        state.phase = phase;
+        let before = state.weight();
+        state.bytes.truncate(state.approved + end);
+        state.approved = usize::MAX;
+        self.release(flow, before)
+    }
+
+    /// Sends on what is held and may go, of a connection that weighed so much.
+    fn release(&mut self, flow: Flow, before: usize) -> Vec<Deed> {
+        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
+        let packets = state.release();
+        let (after, owner) = (state.weight(), state.owner);
+        self.settle(owner, before, after);
+        send(packets)
+    }
+
+    /// A packet of a connection whose server has not answered to the hello yet.
+    fn wait(&mut self, flow: Flow, tcp: &Tcp<'_>, packet: &[u8]) -> Vec<Deed> {
+        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
+        let deeds = send(state.pass_on(tcp, packet).into_iter().collect());
+        if !state.goes_beyond(tcp) || !state.agrees(tcp) {
+            return deeds;
+        }
+        match state.words.read() {
+            Answer::Strange => return self.hide(flow, tcp, Why::NotTls),
+            // A server says nothing twice that its client has, so nobody will hear it
+            // here any more. The first time it may still be on its way.
+            Answer::Unfinished if state.missed_words(tcp) && state.holds(tcp) => {
+                return vec![Deed::Send(self.cut_off(flow, tcp))];
+            }
+            _ => {}
+        }
+        self.hold(flow, packet);
+        deeds
     }
 
     fn hide(&mut self, flow: Flow, tcp: &Tcp<'_>, why: Why) -> Vec<Deed> {
-        let Some(start) = self.flows.get(&flow).map(|state| state.start) else {
+        if !self.flows.contains_key(&flow) {
             return vec![Deed::Send(end(tcp, tcp.sequence))];
-        };
-        let ends = end(tcp, start);
+        }
+        vec![Deed::Send(self.cut_off(flow, tcp)), Deed::Hidden(flow, why)]
+    }
+
+    /// Forgets a connection, and what ends it on both sides.
+    fn cut_off(&mut self, flow: Flow, tcp: &Tcp<'_>) -> Vec<Vec<u8>> {
+        let next = self.flows.get(&flow).map_or(tcp.sequence, State::next);
         self.forget(flow);
-        vec![Deed::Send(ends), Deed::Hidden(flow, why)]
+        end(tcp, next)
     }
 
     /// Keeps a packet until there is an answer; false when there is no room.
@@ -364,53 +347,68 @@ impl Hellos {
         if !matches!(state.phase, Phase::Asking) || state.serial != serial {
             return None;
         }
-        let held = std::mem::take(&mut state.held);
-        let (weight, owner) = (held.iter().map(Vec::len).sum(), state.owner);
-        self.held = self.held.saturating_sub(weight);
-        if let Some(share) = self.shares.get_mut(&owner) {
-            share.held = share.held.saturating_sub(weight);
-        }
         if let Some(known) = allowed {
             state.phase = Phase::Sent(known, name);
-            let mut packets = Vec::new();
-            for packet in held {
-                // What came while somebody thought may contradict the hello.
-                let Some(tcp) = Tcp::read(&packet).filter(|tcp| state.agrees(tcp)) else {
-                    continue;
-                };
-                state.note_sent(&tcp);
-                packets.push(packet);
-            }
-            return Some(vec![Deed::Send(packets)]);
+            state.approved = state.bytes.len();
+            let before = state.weight();
+            return Some(self.release(flow, before));
         }
-        let start = state.start;
-        let ends = held.last().and_then(|packet| Tcp::read(packet).map(|tcp| end(&tcp, start)));
-        self.forget(flow);
-        Some(vec![Deed::Send(ends.unwrap_or_default())])
+        let last = state.held.last().cloned().unwrap_or_default();
+        match Tcp::read(&last) {
+            Some(tcp) => Some(vec![Deed::Send(self.cut_off(flow, &tcp))]),
+            None => {
+                self.forget(flow);
+                Some(Vec::new())
+            }
+        }
     }
 
-    /// The head of a packet of a server's.
-    pub fn answered(&mut self, tcp: &Tcp<'_>, now: Instant) -> Option<Deed> {
+    /// The head of a packet of a server's, with its first bytes.
+    pub fn answered(&mut self, tcp: &Tcp<'_>, now: Instant) -> Vec<Deed> {
         let flow = Flow { port: tcp.destination_port, server: tcp.source };
-        let state = self.flows.get_mut(&flow)?;
-        let number = tcp.ack?;
+        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
+        let Some(number) = tcp.ack else { return Vec::new() };
         if tcp.syn {
             if number == state.start && state.server.is_none() {
                 state.server = Some(tcp.sequence.wrapping_add(1));
             }
-            return None;
+            return Vec::new();
         }
-        let Phase::Sent(known, name) = &state.phase else { return None };
-        let of_this = tcp.sequence.wrapping_sub(state.server?) < SERVER_SAYS;
+        let Some(server) = state.server else { return Vec::new() };
+        let at = tcp.sequence.wrapping_sub(server);
         let got = number.wrapping_sub(state.start) as usize;
-        // It cannot have what was not sent.
-        if !of_this || got < state.bytes.len() || got > state.sent {
-            return None;
+        // Of another connection; or it has what was not sent.
+        if at >= SERVER_SAYS || got > state.sent || tcp.reset {
+            return Vec::new();
         }
-        let (known, name) = (*known, name.clone());
+        state.words.note(at as usize, tcp.payload);
+        if got < state.bytes.len() {
+            return Vec::new();
+        }
+        match (&state.phase, state.words.read()) {
+            (Phase::Sent(known, name), Answer::Taken) | (Phase::SentAgain(known, name), _) => {
+                let (known, name) = (*known, name.clone());
+                self.pass(flow, known, name, now)
+            }
+            (Phase::Sent(known, name), Answer::Again) => {
+                state.phase = Phase::Again(*known, name.clone());
+                // It may be here already.
+                let last = state.held.last().cloned().unwrap_or_default();
+                Tcp::read(&last).map_or_else(Vec::new, |tcp| self.read(flow, &tcp))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn pass(&mut self, flow: Flow, known: Known, name: Name, now: Instant) -> Vec<Deed> {
+        let Some(state) = self.flows.get_mut(&flow) else { return Vec::new() };
         state.phase = Phase::Passed(now);
+        state.approved = usize::MAX;
+        let before = state.weight();
         self.passing.insert(flow);
-        Some(Deed::Passed(flow, known, name))
+        let mut deeds = vec![Deed::Passed(flow, known, name)];
+        deeds.extend(self.release(flow, before));
+        deeds
     }
 
     /// The kernel was told of [`Deed::Passed`].
@@ -432,6 +430,13 @@ impl Hellos {
             share.flows = share.flows.saturating_sub(1);
             share.held = share.held.saturating_sub(weight);
         });
+    }
+
+    /// A connection of this sandbox has another weight.
+    fn settle(&mut self, owner: Owner, before: usize, after: usize) {
+        let moved = |held: usize| (held + after).saturating_sub(before);
+        self.held = moved(self.held);
+        self.share(owner, |share| share.held = moved(share.held));
     }
 
     fn share(&mut self, owner: Owner, change: impl FnOnce(&mut Share)) {
@@ -501,6 +506,11 @@ impl Hellos {
             share.order.retain(lives);
         }
     }
+}
+
+/// Sends these on, if there are any.
+fn send(packets: Vec<Vec<u8>>) -> Vec<Deed> {
+    if packets.is_empty() { Vec::new() } else { vec![Deed::Send(packets)] }
 }
 
 /// Ends a connection on both sides: the client hears it at once, and the server,

@@ -81,9 +81,9 @@ impl Looking {
                 Err(_) => give_up(),
             };
             for head in logged_packets(&datagram[..length]) {
-                let Some(tcp) = Tcp::read_headers(head) else { continue };
-                let deed = self.hellos.borrow_mut().answered(&tcp, Instant::now());
-                self.clone().perform(deed.into_iter().collect());
+                let Some(tcp) = Tcp::read_head(head) else { continue };
+                let deeds = self.hellos.borrow_mut().answered(&tcp, Instant::now());
+                self.clone().perform(deeds);
             }
         }
     }

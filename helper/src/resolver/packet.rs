@@ -7,6 +7,7 @@ const TCP: u8 = 6;
 // Flags of TCP.
 /// Begins a connection.
 pub const SYN: u8 = 0x02;
+const FIN: u8 = 0x01;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 /// Says that a byte is urgent; servers leave such a byte out of what they read.
@@ -55,10 +56,13 @@ impl<'a> Tcp<'a> {
         Some(Self::with_payload(packet, tcp, payload))
     }
 
-    /// Reads the headers of a packet that may be cut off behind them.
-    pub fn read_headers(packet: &'a [u8]) -> Option<Self> {
-        let (_, tcp, _) = headers(packet)?;
-        Some(Self::with_payload(packet, tcp, &[]))
+    /// Reads a packet that may be cut off behind its headers, with what there is of its
+    /// bytes.
+    pub fn read_head(packet: &'a [u8]) -> Option<Self> {
+        let (ip, tcp, payload_end) = headers(packet)?;
+        let offset = usize::from(tcp.get(12)? >> 4) * 4;
+        let payload = packet.get(ip + offset..payload_end.min(packet.len()));
+        Some(Self::with_payload(packet, tcp, payload.filter(|_| offset >= 20).unwrap_or_default()))
     }
 
     fn with_payload(packet: &'a [u8], tcp: &'a [u8], payload: &'a [u8]) -> Self {
@@ -116,6 +120,31 @@ fn headers(packet: &[u8]) -> Option<(usize, &[u8], usize)> {
     Some((length, tcp, total))
 }
 
+/// The packet with so many of its bytes, and without an end of the connection, which
+/// would stand behind them all.
+pub fn cut(packet: &[u8], length: usize) -> Option<Vec<u8>> {
+    let (ip, tcp, _) = headers(packet)?;
+    let offset = usize::from(tcp.get(12)? >> 4) * 4;
+    let mut cut = packet.get(..ip + offset + length).filter(|_| offset >= 20)?.to_vec();
+    let total = u16::try_from(cut.len()).ok()?;
+    cut[2..4].copy_from_slice(&total.to_be_bytes());
+    cut[10..12].fill(0);
+    let sum = checksum(&[&cut[..ip]]);
+    cut[10..12].copy_from_slice(&sum.to_be_bytes());
+    cut[ip + 13] &= !FIN;
+    cut[ip + 16..ip + 18].fill(0);
+    let sum = segment_checksum(&cut, ip);
+    cut[ip + 16..ip + 18].copy_from_slice(&sum.to_be_bytes());
+    Some(cut)
+}
+
+/// The sum over what stands behind so many bytes, and the pseudo header: addresses,
+/// protocol, length.
+fn segment_checksum(packet: &[u8], ip: usize) -> u16 {
+    let length = u16::try_from(packet.len() - ip).unwrap_or(u16::MAX).to_be_bytes();
+    checksum(&[&packet[12..20], &[0, TCP], &length, &packet[ip..]])
+}
+
 /// A packet that ends a connection.
 pub fn reset(
     from: (Ipv4Addr, u16),
@@ -149,9 +178,7 @@ pub fn build(
     packet.extend(ack.unwrap_or_default().to_be_bytes());
     packet.extend([5 << 4, flags | if ack.is_some() { ACK } else { 0 }, 0xff, 0xff, 0, 0, 0, 0]);
     packet.extend(payload);
-    // The pseudo header: addresses, protocol, length.
-    let length = (total - 20).to_be_bytes();
-    let sum = checksum(&[&packet[12..20], &[0, TCP], &length, &packet[20..]]);
+    let sum = segment_checksum(&packet, 20);
     packet[36..38].copy_from_slice(&sum.to_be_bytes());
     packet
 }
@@ -186,7 +213,23 @@ mod tests {
         assert!(!tcp.syn && !tcp.reset);
         // A sum over everything, the sum itself included, is nothing.
         assert_eq!(checksum(&[&packet[..20]]), 0);
-        assert_eq!(Tcp::read_headers(&packet[..40]).unwrap().ack, Some(9));
+        let head = Tcp::read_head(&packet[..41]).unwrap();
+        assert_eq!((head.ack, head.payload), (Some(9), &b"a"[..]));
+    }
+
+    #[test]
+    fn n20_what_is_cut_off_is_gone_and_the_rest_is_whole() {
+        // With an option of 12 bytes, and the end of the connection.
+        let mut packet = build(CLIENT, SERVER, 7, Some(9), FIN, &[&[1; 12][..], b"abcde"].concat());
+        packet[32] = 8 << 4;
+        let cut = cut(&packet, 3).unwrap();
+        let tcp = Tcp::read(&cut).unwrap();
+        assert_eq!((tcp.sequence, tcp.ack, tcp.payload), (7, Some(9), &b"abc"[..]));
+        assert_eq!((&cut[40..52], cut.len()), (&[1; 12][..], 55));
+        assert_eq!(cut[33] & FIN, 0);
+        // Sums over everything, the sums themselves included, are nothing.
+        assert_eq!((checksum(&[&cut[..20]]), segment_checksum(&cut, 20)), (0, 0));
+        assert_eq!(super::cut(&packet, 6), None);
     }
 
     #[test]
@@ -219,7 +262,8 @@ mod tests {
             let _ = Tcp::read(&bytes);
             if let Some(first) = bytes.first_mut() { *first = 0x45; }
             let _ = Tcp::read(&bytes);
-            let _ = Tcp::read_headers(&bytes);
+            let _ = Tcp::read_head(&bytes);
+            let _ = cut(&bytes, 1);
         }
     }
 }

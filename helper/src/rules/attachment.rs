@@ -9,9 +9,10 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{Defaults, Entry, Protocol, Reach, Target};
 
 use super::{
-    DISPATCH, HELLO_LINK, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain, link_name,
-    questions_chain, reached_chain, report, tls,
+    DISPATCH, HELLO_LINK, LOG_BYTES, LOG_GROUP, OWN, REACHED, chain_name, flags, hellos_chain,
+    link_name, own, questions_chain, reached_chain, report, tls,
 };
+use crate::attachments::Opening;
 use crate::elements::Elements;
 use crate::layout::{HELLO_MARK, UNCHECKED};
 use crate::nft::{
@@ -23,6 +24,9 @@ use crate::nft::{
 /// Flows that one sandbox may hold at once, and open in a second (step 0).
 const FLOWS_AT_ONCE: u32 = 2_048;
 const FLOWS_A_SECOND: u32 = 500;
+
+/// ICMP packets that one sandbox may send in a second.
+const ECHOES_A_SECOND: u32 = 10;
 
 /// Packets of connections that are looked at, of one sandbox: a hello takes four.
 const HELLO_PACKETS_A_SECOND: u32 = 5_000;
@@ -86,8 +90,6 @@ pub struct Answered<'a> {
     pub address: Ipv4Addr,
     /// What is left of its life, in seconds, at least 1.
     pub seconds: u32,
-    /// It is in the set already, with another life.
-    pub renewed: bool,
 }
 
 /// Makes chain and sets of an attachment, or replaces all that is in them, in
@@ -132,10 +134,6 @@ pub fn attachment(rules: &AttachmentRules<'_>) -> Transaction {
     t
 }
 
-fn own(id: u32, address: Ipv4Addr) -> Expression<'static> {
-    concat(vec![text(link_name(id)), text(address.to_string())])
-}
-
 fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let id = rules.id;
     let questions = questions_chain(id);
@@ -145,7 +143,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     hellos_of(t, rules);
     let reached = reached_chain(id);
     t.chain(&reached);
-    t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED)]);
+    t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED, LOG_BYTES)]);
     t.rule(&reached, vec![accept()]);
     let chain = chain_name(id);
     if !rules.connected {
@@ -157,6 +155,9 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let new = || has(ct("state"), &["new"]);
     t.rule(&chain, vec![new(), beyond(FLOWS_A_SECOND, FLOWS_A_SECOND), goto("c_limit")]);
     t.rule(&chain, vec![new(), flows_over(FLOWS_AT_ONCE), goto("c_limit")]);
+    // Each sandbox has its own: none takes the echoes of another.
+    let icmp = is(meta(MetaKey::L4proto), text("icmp"));
+    t.rule(&chain, vec![icmp, beyond(ECHOES_A_SECOND, ECHOES_A_SECOND), discard()]);
     t.rule(&chain, vec![jump("c_check")]);
     // A connection that was looked at is not begun anew under the same ports: the
     // server would hear another hello.
@@ -272,15 +273,20 @@ fn flow_element(
 /// Opens an address that the resolver found. One that is there already is written
 /// twice with a removal in between, so that it gets the new life; all in one
 /// transaction.
-pub fn answered(changes: &mut Elements, id: u32, answer: &Answered<'_>) {
-    let entry = answer.entry;
+pub fn answered(
+    changes: &mut Elements,
+    id: u32,
+    entry: &Entry,
+    address: Ipv4Addr,
+    opening: &Opening,
+) {
     let set = set_name(id, true, entry.reach());
-    let key = |port: &u16| (answer.address, entry.protocol(), *port);
-    let keys: Vec<_> = entry.ports().iter().map(key).collect();
-    changes.add(&set, &keys, answer.seconds);
-    if answer.renewed {
+    let key = |port: &u16| (address, entry.protocol(), *port);
+    let keys: Vec<_> = opening.ports.iter().map(key).collect();
+    changes.add(&set, &keys, opening.seconds);
+    if opening.renewed {
         changes.remove(&set, &keys);
-        changes.add(&set, &keys, answer.seconds);
+        changes.add(&set, &keys, opening.seconds);
     }
 }
 

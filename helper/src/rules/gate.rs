@@ -1,5 +1,7 @@
 //! The gate: what holds there for every sandbox.
 
+use std::net::Ipv4Addr;
+
 use ipnet::IpNet;
 use nftables::expr::{Expression, MetaKey};
 use nftables::schema::{SetFlag, SetType};
@@ -8,14 +10,14 @@ use rcc_dbus::BlockedReason;
 use rcc_policy::{NEVER, PRIVATE};
 
 use super::{
-    ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, UPLINK, flags, link_name, report,
-    tls,
+    ACK_BYTES, ACKS_GROUP, DISPATCH, GATEWAY, HELLO_LINK, OWN, SOURCE_NAT, SOURCE_PORTS, UPLINK,
+    flags, link_name, own, report, tls,
 };
 use crate::layout::{GATE_ADDRESS, HELLO_MARK, UNCHECKED};
 use crate::nft::{
-    Transaction, accept, any_of, at_most, beyond, bits, clamp_segment_size, concat, counter, ct,
-    discard, dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload,
-    prefix, prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
+    Transaction, accept, any_of, at_most, bits, clamp_segment_size, concat, counter, ct, discard,
+    dispatch, from, goto, has, is, is_not, jump, log, masquerade, meta, number, payload, prefix,
+    prohibit, reset, set_packet_id, set_packet_mark, source, text, to, to_chain, untracked,
 };
 
 /// Before conntrack puts fragments together (`NF_IP_PRI_CONNTRACK_DEFRAG` is −400).
@@ -28,15 +30,30 @@ const BEFORE_ROUTING: i32 = -150;
 const ASSURED: u32 = 4;
 
 /// Everything in the gate that does not belong to one sandbox. Attachments that
-/// stand already are dispatched to and otherwise left as they are.
-pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
+/// stand already, each with its address, are dispatched to and otherwise left as they are.
+pub fn gate(host_networks: &[IpNet], attached: &[(u32, Ipv4Addr)]) -> Transaction {
     let mut t = Transaction::new();
+    fill(&mut t, host_networks, attached);
+    t
+}
+
+/// The same, and nothing that stood before: when nobody knows what that was.
+pub fn gate_anew(host_networks: &[IpNet]) -> Transaction {
+    let mut t = Transaction::new();
+    t.remove_table();
+    fill(&mut t, host_networks, &[]);
+    t
+}
+
+fn fill(t: &mut Transaction, host_networks: &[IpNet], attached: &[(u32, Ipv4Addr)]) {
     t.table();
     let address = [SetType::Ipv4Addr];
     t.set("never4", &address, &[SetFlag::Interval]);
     t.set("private4", &address, &[SetFlag::Interval]);
     t.set("host4", &address, &[SetFlag::Interval]);
     t.set(OWN.0, &OWN.1, &[]);
+    t.flush_set(OWN.0);
+    t.elements(OWN.0, attached.iter().map(|(id, address)| own(*id, *address)).collect());
     let v4 = |nets: &[IpNet]| -> Vec<Expression<'static>> {
         nets.iter().filter(|net| matches!(net, IpNet::V4(_))).copied().map(prefix).collect()
     };
@@ -44,7 +61,7 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
     t.elements("never4", v4(NEVER));
     t.flush_set("private4");
     t.elements("private4", v4(PRIVATE));
-    host(&mut t, host_networks);
+    host(t, host_networks);
 
     let drop = NfChainPolicy::Drop;
     let pass = NfChainPolicy::Accept;
@@ -69,16 +86,19 @@ pub fn gate(host_networks: &[IpNet], attached: &[u32]) -> Transaction {
         t.chain(chain);
     }
 
-    arrive(&mut t);
-    divert(&mut t);
-    to_the_gate_itself(&mut t);
-    forward(&mut t);
+    arrive(t);
+    divert(t);
+    to_the_gate_itself(t);
+    forward(t);
+    // Here, too: on the host another table may be the first to choose a port.
+    let with_ports = is(meta(MetaKey::L4proto), any_of(&["tcp", "udp"]));
+    t.rule("c_nat", vec![to(UPLINK), with_ports, masquerade(Some(SOURCE_PORTS))]);
     t.rule("c_nat", vec![to(UPLINK), masquerade(None)]);
     // The source that the packet leaves the gate with: what is looked at is sent on
     // as it is, and the answers find their flow.
-    t.rule("c_nat", vec![to(HELLO_LINK), source(GATE_ADDRESS)]);
-    dispatcher(&mut t, attached);
-    t
+    let tcp = is(meta(MetaKey::L4proto), text("tcp"));
+    t.rule("c_nat", vec![to(HELLO_LINK), tcp, source(GATE_ADDRESS, SOURCE_PORTS)]);
+    dispatcher(t, attached);
 }
 
 /// Replaces the host's own addresses and its networks made in software (step 2).
@@ -163,7 +183,14 @@ fn divert(t: &mut Transaction) {
     let acknowledges = has(payload("tcp", "flags"), &["ack"]);
     t.rule(
         chain,
-        vec![from(UPLINK), reply, established(), unchecked(), acknowledges, log(ACKS_GROUP, "")],
+        vec![
+            from(UPLINK),
+            reply,
+            established(),
+            unchecked(),
+            acknowledges,
+            log(ACKS_GROUP, "", ACK_BYTES),
+        ],
     );
 
     // What that process sends on: to public addresses, and never past step 2; or
@@ -258,7 +285,6 @@ fn forward(t: &mut Transaction) {
     let protocols = any_of(&["tcp", "udp", "icmp"]);
     t.rule("c_check", vec![is_not(meta(MetaKey::L4proto), protocols), goto("c_never")]);
     t.rule("c_check", vec![is_not(payload("icmp", "type"), text("echo-request")), discard()]);
-    t.rule("c_check", vec![is(meta(MetaKey::L4proto), text("icmp")), beyond(10, 10), discard()]);
 
     t.rule("c_never", vec![at_most(20, 40), report(BlockedReason::Never)]);
     t.rule("c_never", vec![goto("c_refuse")]);
@@ -271,12 +297,12 @@ fn forward(t: &mut Transaction) {
 
 /// An element in a map, not a rule for each: taking a rule out makes the kernel
 /// wait some 15 ms until nobody reads it any more, and an attach would take as long.
-fn dispatcher(t: &mut Transaction, attached: &[u32]) {
+fn dispatcher(t: &mut Transaction, attached: &[(u32, Ipv4Addr)]) {
     for (base, map, chain) in DISPATCH {
         t.verdict_map(map);
         t.flush_map(map);
         t.rule(base, vec![dispatch(map)]);
-        for id in attached {
+        for (id, _) in attached {
             t.elements(map, vec![to_chain(&link_name(*id), &chain(*id))]);
         }
     }

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use nftables::expr::MetaKey;
+use nftables::stmt::Statement;
 use nftables::types::{NfChainPolicy, NfChainType, NfHook};
 
-use super::{HOST_LINK, SOURCE_NAT};
+use super::{HOST_LINK, SOURCE_NAT, SOURCE_PORTS};
 use crate::layout::RESOLVER_MARK;
 use crate::nft::{
     Transaction, accept, any_of, counter, ct, discard, fib_destination_type, from, has, is, is_not,
@@ -82,17 +83,21 @@ pub fn host_table(
         // (N19). Docker or libvirt may turn it on for all links a moment later: answers to
         // their guests pass, and what they send on to them (published ports).
         let links: Vec<&str> = forwarding_is_ours.iter().map(String::as_str).collect();
-        let there = || is(meta(MetaKey::Iifname), any_of(&links));
-        t.rule("h_forward", vec![there(), has(ct("state"), &["established", "related"]), accept()]);
-        t.rule("h_forward", vec![there(), has(ct("status"), &["dnat"]), accept()]);
-        t.rule("h_forward", vec![there(), counter(), discard()]);
+        // rcc turns on that of IPv4 alone.
+        let there = |rest: Vec<Statement<'static>>| {
+            let v4 = is(meta(MetaKey::Nfproto), text("ipv4"));
+            [vec![v4, is(meta(MetaKey::Iifname), any_of(&links))], rest].concat()
+        };
+        let answers = has(ct("state"), &["established", "related"]);
+        t.rule("h_forward", there(vec![answers, accept()]));
+        t.rule("h_forward", there(vec![has(ct("status"), &["dnat"]), accept()]));
+        t.rule("h_forward", there(vec![counter(), discard()]));
     }
 
-    // Services that trust source ports below 1024 must not trust a sandbox (H9).
     let ours = || is(payload("ip", "saddr"), gate_address());
     let away = || is_not(meta(MetaKey::Oifname), text(HOST_LINK));
     let with_ports = is(meta(MetaKey::L4proto), any_of(&["tcp", "udp"]));
-    t.rule("h_nat", vec![ours(), away(), with_ports, masquerade(Some((1024, 65535)))]);
+    t.rule("h_nat", vec![ours(), away(), with_ports, masquerade(Some(SOURCE_PORTS))]);
     t.rule("h_nat", vec![ours(), away(), masquerade(None)]);
     t
 }

@@ -1,12 +1,15 @@
 //! Tries what must not be possible, with the agent's rights, and says what came of it (`rcc verify`).
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -32,26 +35,59 @@ const FAMILIES: &[(AddressFamily, SockType)] = &[
 /// Tries one probe alone: namespaces can be left only by a process with one thread.
 pub const ALONE_MODE: &str = "probe-alone";
 
-/// Reads probes on standard input and writes outcomes on standard output.
+/// Reads probes on standard input and writes outcomes on standard output, after so many
+/// milliseconds at the latest: those that are not done by then are unfinished.
 ///
 /// # Errors
-/// When the input is no list of probes.
-pub fn run() -> io::Result<()> {
+/// When the input is no list of probes, or the time is none.
+pub fn run(time: Option<OsString>) -> io::Result<()> {
+    let time = time.and_then(|time| time.to_str()?.parse().ok());
+    let time = time.ok_or_else(|| io::Error::other("for how long?"))?;
+    let end = Instant::now() + Duration::from_millis(time);
     let probes: Vec<Probe> = serde_json::from_slice(&input()?)?;
-    let outcomes: Vec<Outcome> = thread::scope(|scope| {
-        let start = |probe| {
-            let job = move || if is_alone(probe) { apart(probe) } else { attempt(probe) };
-            thread::Builder::new().spawn_scoped(scope, job)
-        };
-        let tries: Vec<_> = probes.iter().map(start).collect();
-        let wait = |one: io::Result<thread::ScopedJoinHandle<'_, Outcome>>| match one {
-            Ok(one) => one.join().unwrap_or_else(|_| untried("the try ended early")),
-            // The sandbox may have as many processes and threads as it is allowed.
-            Err(error) => untried(error.to_string()),
-        };
-        tries.into_iter().map(wait).collect()
-    });
-    write(&outcomes)
+    write(&try_until(
+        end,
+        probes,
+        |probe| {
+            if is_alone(&probe) { apart(&probe) } else { attempt(&probe) }
+        },
+    ))
+}
+
+/// All at once; what is not done when the time is over goes on, and nobody waits for it.
+fn try_until(
+    end: Instant,
+    probes: Vec<Probe>,
+    attempt: impl Fn(Probe) -> Outcome + Clone + Send + 'static,
+) -> Vec<Outcome> {
+    let mut outcomes = vec![untried("the try ended early"); probes.len()];
+    let mut waiting: BTreeSet<usize> = (0..probes.len()).collect();
+    let (sender, done) = mpsc::channel();
+    for (number, probe) in probes.into_iter().enumerate() {
+        let (attempt, sender) = (attempt.clone(), sender.clone());
+        let job = move || sender.send((number, attempt(probe)));
+        // The sandbox may have as many processes and threads as it is allowed.
+        if let Err(error) = thread::Builder::new().spawn(job) {
+            outcomes[number] = untried(error.to_string());
+            waiting.remove(&number);
+        }
+    }
+    drop(sender);
+    loop {
+        match done.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok((number, outcome)) => {
+                outcomes[number] = outcome;
+                waiting.remove(&number);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                for number in waiting {
+                    outcomes[number] = Outcome::unfinished();
+                }
+                return outcomes;
+            }
+            Err(RecvTimeoutError::Disconnected) => return outcomes,
+        }
+    }
 }
 
 /// Tries the one probe on standard input in this process.
@@ -408,6 +444,27 @@ fn exists(path: &str) -> io::Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_done_in_time_is_unfinished_and_what_is_done_counts() {
+        let links = [Probe::RawSocket, Probe::OtherLink, Probe::Mount];
+        let begun = Instant::now();
+        let attempt = |probe: Probe| match probe {
+            Probe::RawSocket => held("no"),
+            Probe::OtherLink => panic!("as a try that goes wrong"),
+            _ => {
+                thread::sleep(Duration::from_secs(60));
+                done("too late")
+            }
+        };
+        let outcomes = try_until(begun + Duration::from_millis(300), links.into(), attempt);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert_eq!(outcomes[0], held("no"));
+        assert_eq!(outcomes[2], Outcome::unfinished());
+        let early =
+            try_until(Instant::now() + Duration::from_secs(60), vec![Probe::OtherLink], attempt);
+        assert_eq!(early, [untried("the try ended early")]);
+    }
 
     #[test]
     fn an_error_that_no_wall_causes_is_no_wall() {

@@ -95,6 +95,11 @@ pub(super) fn run(request: &Request) -> Result<String> {
     Ok(version)
 }
 
+/// The version that `run` would fetch.
+pub(super) fn newest(request: &Request) -> Result<String> {
+    choose(&agent(), request).map(|(version, _)| version)
+}
+
 /// Held until it is dropped, or the process ends in whatever way.
 fn alone(store: &Path, cancel: &Cancel) -> Result<Flock<File>> {
     // The folder itself is locked, so that nothing is left in it.

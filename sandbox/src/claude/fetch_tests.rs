@@ -122,6 +122,15 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn the_newest_version_is_asked_for_and_nothing_is_downloaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let played = play(Fault::None);
+    assert_eq!(newest(&request(&played, dir.path())).unwrap(), "2.1.5");
+    assert_eq!(played.asked.lock().unwrap().len(), 1);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
 fn the_program_and_nothing_else_is_put_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let played = play(Fault::None);

@@ -43,6 +43,18 @@ pub(crate) struct KeptImage {
     pub(crate) layers: Vec<String>,
 }
 
+/// What one image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageFacts {
+    /// The engine's own name of it.
+    pub(crate) id: String,
+    /// Hashes of its layers, from below.
+    pub(crate) layers: Vec<String>,
+}
+
+/// How images that were replaced are named while a sandbox runs with them.
+const ASIDE: &str = "localhost/rcc-replaced:";
+
 /// One line of Podman's list.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -314,13 +326,56 @@ impl Engine {
         Ok(PathBuf::from(volume.mountpoint))
     }
 
+    /// The homes of agents: names of volumes, and their folders on this computer.
+    pub(crate) async fn homes(&self) -> Result<Vec<(String, PathBuf)>> {
+        let filters = HashMap::from([("label", vec![label::PROJECT])]);
+        let options = query::ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let list = self
+            .docker()
+            .list_volumes(Some(options))
+            .await
+            .map_err(|e| failed("list the homes of agents", &e))?;
+        let ours = list.volumes.into_iter().flatten().filter(|volume| {
+            let project = volume.labels.get(label::PROJECT);
+            project.is_some_and(|project| volume.name == crate::home::volume(project))
+        });
+        Ok(ours.map(|volume| (volume.name, PathBuf::from(volume.mountpoint))).collect())
+    }
+
+    /// Removes a volume that no container uses; one that is not there is no error.
+    pub(crate) async fn remove_volume(&self, name: &str) -> Result<()> {
+        match self.docker().remove_volume(name, None::<query::RemoveVolumeOptions>).await {
+            Ok(()) | Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            Err(e) => Err(failed("remove the home of an agent", &e)),
+        }
+    }
+
     /// Whether the image is in the user's storage.
     pub(crate) async fn has_image(&self, reference: &str) -> Result<bool> {
+        Ok(self.image(reference).await?.is_some())
+    }
+
+    /// The image of a name, if the user's storage has one.
+    pub(crate) async fn image(&self, reference: &str) -> Result<Option<ImageFacts>> {
         match self.docker().inspect_image(reference).await {
-            Ok(_) => Ok(true),
-            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Ok(image) => Ok(Some(ImageFacts {
+                id: image.id.unwrap_or_default(),
+                layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
+            })),
+            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(e) => Err(failed("look for the image", &e)),
         }
+    }
+
+    /// When the image of a name was made, seconds since 1970.
+    pub(crate) async fn image_made(&self, reference: &str) -> Result<Option<i64>> {
+        let list = self
+            .docker()
+            .list_images(None::<query::ListImagesOptions>)
+            .await
+            .map_err(|e| failed("list the images", &e))?;
+        let has_it = |names: &[String]| names.iter().any(|name| name == reference);
+        Ok(list.iter().find(|image| has_it(&image.repo_tags)).map(|image| image.created))
     }
 
     /// The images whose names begin so.
@@ -365,16 +420,37 @@ impl Engine {
             .map_err(|e| failed(&format!("remove {reference}"), &e))
     }
 
-    /// Gives an image its name, and takes the one that it had.
+    /// Gives an image its name, and takes the one that it had. Another image that had
+    /// this name is removed, or kept aside as long as a sandbox runs with it.
     pub(crate) async fn rename_image(&self, from: &str, to: &str) -> Result<()> {
-        let (repository, tag) = to.rsplit_once(':').unwrap_or((to, "latest"));
+        if let Some(before) = self.image(to).await? {
+            let id = before.id.trim_start_matches("sha256:");
+            self.name_image(to, &format!("{ASIDE}{}", id.get(..12).unwrap_or(id))).await?;
+        }
+        self.name_image(from, to).await?;
+        self.forget_image(from).await;
+        self.forget_images_aside().await;
+        Ok(())
+    }
+
+    async fn name_image(&self, image: &str, name: &str) -> Result<()> {
+        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let options = query::TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
         self.docker()
-            .tag_image(from, Some(options))
+            .tag_image(image, Some(options))
             .await
-            .map_err(|e| failed("name the image", &e))?;
-        self.forget_image(from).await;
-        Ok(())
+            .map_err(|e| failed("name the image", &e))
+    }
+
+    /// Removes what [`Self::rename_image`] kept aside and no sandbox runs with any more.
+    pub(crate) async fn forget_images_aside(&self) {
+        let Ok(list) = self.docker().list_images(None::<query::ListImagesOptions>).await else {
+            return;
+        };
+        let names = list.into_iter().flat_map(|image| image.repo_tags);
+        for name in names.filter(|name| name.starts_with(ASIDE)) {
+            self.forget_image(&name).await;
+        }
     }
 
     /// Takes a name away from an image, and the image if that was its last.

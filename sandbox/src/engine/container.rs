@@ -21,6 +21,8 @@ pub mod label {
     pub const PATH: &str = "dev.rcc.path";
     /// Device and inode of the folder that was mounted, in decimal, with a colon between.
     pub const FOLDER: &str = "dev.rcc.folder";
+    /// Another one for each opening: which container an opening made.
+    pub const OPENING: &str = "dev.rcc.opening";
     /// The image as the person named it.
     pub const IMAGE: &str = "dev.rcc.image";
     /// Version of Claude Code that is mounted, or empty.

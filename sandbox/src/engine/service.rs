@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
@@ -53,12 +53,11 @@ async fn start(host: &Host, socket: &Path) -> Result<()> {
     let log_path = host.runtime.join("podman.log");
     let log = fs::File::create(&log_path).map_err(|e| Error::io("write", &log_path, e))?;
     let errors = log.try_clone().map_err(|e| Error::io("write", &log_path, e))?;
-    let mut command = Command::new(&program);
+    let mut command = crate::programs::command(&program).into_std();
     command
         .args(["system", "service", "--time=0"])
         .arg(format!("unix://{}", socket.display()))
         .current_dir("/")
-        .env("PATH", crate::programs::path())
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)

@@ -93,7 +93,7 @@ pub(super) async fn run(
 }
 
 fn command(program: &std::path::Path, recipe: &Recipe, sources: &Sources) -> Command {
-    let mut command = Command::new(program);
+    let mut command = programs::command(program);
     command
         .args(["--mode=unshare", "--variant=minbase", "--format=tar"])
         .arg(format!("--include={}", recipe.packages.join(",")))
@@ -111,7 +111,6 @@ fn command(program: &std::path::Path, recipe: &Recipe, sources: &Sources) -> Com
     }
     command
         .current_dir("/")
-        .env("PATH", programs::path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

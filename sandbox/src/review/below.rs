@@ -7,11 +7,13 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, OFlags};
+use rustix::fs::{Dir, FileType, OFlags, readlinkat};
+use rustix::io::Errno;
 
-use crate::guard::{self, GUARDED, Kind, PER_REPOSITORY, kind, open_beneath};
+use super::look::{self, REVIEWED};
+use crate::guard::{self, GUARDED, Kind, PER_REPOSITORY, Wanted, kind, open_beneath};
 
 /// Folders that are looked into; the nearest come first.
 const MAX_FOLDERS: usize = 20_000;
@@ -20,40 +22,64 @@ const MAX_NAMES: usize = 500_000;
 /// Other people's code, which a build runs in any case and a person does not work
 /// in; such names stand there by the thousand.
 const PASSED_OVER: &[&[u8]] = &[b"node_modules"];
+/// Settings of an editor's under any name.
+const ENDING: &[u8] = b".code-workspace";
+/// In `.claude`: a folder of working trees.
+pub(super) const WORKTREES: &str = "worktrees";
+/// Links out of the project that are compared.
+const MAX_LINKS: usize = 1_000;
+/// Where links may lead without a word: nobody but root writes there.
+const OF_THE_SYSTEM: &[&str] =
+    &["/bin", "/dev/null", "/lib", "/lib64", "/nix/store", "/sbin", "/usr"];
 
 /// Every path below a folder of the project, and of the project itself when that is
 /// a bare repository, that is guarded where it stands in the project's own folder.
-pub(super) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
-    let mut wanted = Vec::new();
+pub(super) fn wanted(root: &OwnedFd) -> Wanted {
+    let mut wanted = Wanted::default();
     let mut folders = VecDeque::from([PathBuf::new()]);
-    let (mut entered, mut names) = (0, 0);
+    let (mut entered, mut names, mut links) = (0, 0, 0);
     while let Some(folder) = folders.pop_front() {
         entered += 1;
-        let Some(found) = Found::read(root, &folder, MAX_NAMES - names) else { continue };
-        names += found.names;
         if entered > MAX_FOLDERS || names >= MAX_NAMES {
-            notes.push(
-                "The project has more folders than are looked into: repositories and editors' \
-                 settings furthest down are not compared."
-                    .into(),
-            );
+            // The project as a whole.
+            wanted.unread.push(PathBuf::new());
             break;
         }
+        let found = match Found::read(root, &folder, MAX_NAMES - names) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(_) => {
+                wanted.unread.push(folder);
+                continue;
+            }
+        };
+        names += found.names;
         if found.is_repository() {
-            wanted.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
+            wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
+        }
+        wanted.paths.extend(found.workspaces.iter().map(|name| folder.join(name)));
+        links += found.links.len();
+        if links <= MAX_LINKS {
+            wanted.paths.extend(found.links.iter().map(|name| folder.join(name)));
+        } else if !wanted.unread.contains(&PathBuf::new()) {
+            wanted.unread.push(PathBuf::new());
+        }
+        if found.guarded.iter().any(|name| name == ".claude") {
+            folders.push_back(folder.join(".claude").join(WORKTREES));
         }
         // At the top they are known.
         if !folder.as_os_str().is_empty() {
             for name in &found.guarded {
                 let here = |path: &&&str| first(path) == name.as_bytes();
-                wanted.extend(GUARDED.iter().filter(here).map(|path| folder.join(path)));
+                let here = GUARDED.iter().chain(REVIEWED).filter(here);
+                wanted.paths.extend(here.map(|path| folder.join(path)));
             }
             let git = folder.join(".git");
             match kind(root, &git) {
-                Kind::Folder => wanted.extend(guard::repositories(root, &git, notes)),
+                Kind::Folder => wanted.extend(guard::repositories(root, &git)),
                 // A pointer to a repository elsewhere, or a link.
                 Kind::Missing => {}
-                _ => wanted.push(git),
+                _ => wanted.paths.push(git),
             }
         }
         folders.extend(found.folders.into_iter().map(|name| folder.join(name)));
@@ -64,8 +90,33 @@ pub(super) fn wanted(root: &OwnedFd, notes: &mut Vec<String>) -> Vec<PathBuf> {
 /// The guarded path that `path` is, or is in, at whatever depth it stands.
 pub(super) fn top(path: &Path) -> Option<PathBuf> {
     path.ancestors()
-        .find(|above| GUARDED.iter().any(|guarded| above.ends_with(guarded)))
+        .find(|above| GUARDED.iter().chain(REVIEWED).any(|guarded| above.ends_with(guarded)))
         .map(Into::into)
+}
+
+/// A link at a path of which nothing else is known than where it leads.
+pub(super) fn is_plain(path: &Path) -> bool {
+    let is_known = |part: &OsStr| is_guarded(part) || part.as_bytes().ends_with(ENDING);
+    !path.iter().any(is_known) && !PER_REPOSITORY.iter().any(|name| path.ends_with(name))
+}
+
+/// Whether a link in `folder` leads out of the project, as far as the texts say: what
+/// it leads to is not asked, it may be a network.
+fn leads_out(folder: &Path, to: &Path) -> bool {
+    if to.is_absolute() {
+        return !OF_THE_SYSTEM.iter().any(|system| to.starts_with(system))
+            || to.components().any(|part| part == Component::ParentDir);
+    }
+    let mut depth = folder.components().count();
+    for part in to.components() {
+        match part {
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The path from the guarded name on: `sub/.git/config` is read as `.git/config` is.
@@ -74,6 +125,11 @@ pub(super) fn from_guarded_name(path: &Path) -> &Path {
     loop {
         let at = rest.as_path();
         match rest.next() {
+            // A working tree of Claude Code's is read as a project is.
+            Some(_) if at.starts_with(".claude/worktrees") => {
+                rest.next();
+                rest.next();
+            }
             Some(name) if is_guarded(name.as_os_str()) => return at,
             Some(_) => {}
             None => return path,
@@ -90,25 +146,38 @@ fn first(path: &str) -> &[u8] {
     path.split('/').next().unwrap_or(path).as_bytes()
 }
 
+/// Where a link leads; nowhere when it is none any more.
+fn target(root: &OwnedFd, path: &Path) -> PathBuf {
+    let read = || {
+        let (folder, name) = look::parent(root, path)?;
+        readlinkat(&folder, name, Vec::new()).ok()
+    };
+    read().map(|to| OsStr::from_bytes(to.as_bytes()).into()).unwrap_or_default()
+}
+
 /// What of a folder matters.
 #[derive(Default)]
 struct Found {
     names: usize,
     folders: Vec<std::ffi::OsString>,
     guarded: Vec<std::ffi::OsString>,
+    /// Files of [`ENDING`].
+    workspaces: Vec<std::ffi::OsString>,
+    /// Links that lead out of the project.
+    links: Vec<std::ffi::OsString>,
     head: bool,
     objects: bool,
     refs: bool,
 }
 
 impl Found {
-    /// Reads at most `most` names; `None` when it is no folder any more.
-    fn read(root: &OwnedFd, path: &Path, most: usize) -> Option<Self> {
+    /// Reads at most `most` names; an error when it cannot be read to its end.
+    fn read(root: &OwnedFd, path: &Path, most: usize) -> rustix::io::Result<Self> {
         let at = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let opened = open_beneath(root, at, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        let opened = open_beneath(root, at, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut found = Self::default();
-        for entry in Dir::new(opened).ok()?.take(most) {
-            let Ok(entry) = entry else { break };
+        for entry in Dir::new(opened)?.take(most) {
+            let entry = entry?;
             found.names += 1;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
@@ -125,13 +194,18 @@ impl Found {
                 b"refs" => found.refs = true,
                 _ => {}
             }
+            let is_link = entry.file_type() == FileType::Symlink;
             if is_guarded(name) {
                 found.guarded.push(name.into());
+            } else if name.as_bytes().ends_with(ENDING) {
+                found.workspaces.push(name.into());
+            } else if is_link && leads_out(path, &target(root, &path.join(name))) {
+                found.links.push(name.into());
             } else if is_folder && !PASSED_OVER.contains(&name.as_bytes()) {
                 found.folders.push(name.into());
             }
         }
-        Some(found)
+        Ok(found)
     }
 
     /// What Git takes for one without a `.git` (gitrepository-layout(5)).

@@ -6,6 +6,9 @@ use crate::display;
 const MAX_LINE: usize = 400;
 /// Lines that are compared exactly; more are shown as taken out and put in.
 const MAX_LINES: usize = 2_000;
+/// Lines that are shown as taken out, and as many as put in, where there are more: a file
+/// of line breaks alone would be a million.
+const MAX_SHOWN: usize = 2_500;
 /// Lines that did not change, around those that did.
 const AROUND: usize = 3;
 
@@ -20,6 +23,8 @@ pub enum DiffLine {
     New(String),
     /// Lines that did not change are left out here.
     Gap,
+    /// So many lines that did change are left out here.
+    More(usize),
 }
 
 /// `None` where it is not text that a person can read.
@@ -32,9 +37,13 @@ pub(super) fn diff(before: &[u8], now: &[u8]) -> Option<Vec<DiffLine>> {
         old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
     let (old_middle, new_middle) =
         (&old_rest[..old_rest.len() - same_tail], &new_rest[..new_rest.len() - same_tail]);
-    let mut lines: Vec<DiffLine> = old[..same_head].iter().map(|line| same(line)).collect();
+    // One more than is shown, for the gap.
+    let head = &old[same_head.saturating_sub(AROUND + 1)..same_head];
+    let tail = &old_rest[old_rest.len() - same_tail..];
+    let tail = &tail[..tail.len().min(AROUND + 1)];
+    let mut lines: Vec<DiffLine> = head.iter().map(|line| same(line)).collect();
     lines.extend(middle(old_middle, new_middle));
-    lines.extend(old_rest[old_rest.len() - same_tail..].iter().map(|line| same(line)));
+    lines.extend(tail.iter().map(|line| same(line)));
     Some(shortened(lines))
 }
 
@@ -56,7 +65,14 @@ fn middle(old: &[&str], new: &[&str]) -> Vec<DiffLine> {
         |lines: &[&str]| lines.iter().map(|l| DiffLine::Old(shown(l))).collect::<Vec<_>>();
     let added = |lines: &[&str]| lines.iter().map(|l| DiffLine::New(shown(l))).collect::<Vec<_>>();
     if old.len() > MAX_LINES || new.len() > MAX_LINES {
-        return [removed(old), added(new)].concat();
+        // Each bounded by itself: what is taken out does not hide what is put in.
+        let more = |lines: &[&str]| match lines.len().saturating_sub(MAX_SHOWN) {
+            0 => Vec::new(),
+            left => vec![DiffLine::More(left)],
+        };
+        let first = |lines: &'_ [&'_ str]| lines.len().min(MAX_SHOWN);
+        return [removed(&old[..first(old)]), more(old), added(&new[..first(new)]), more(new)]
+            .concat();
     }
     // longest[i][j]: of what follows line i of the old and line j of the new.
     let mut longest = vec![vec![0_u16; new.len() + 1]; old.len() + 1];
@@ -122,8 +138,24 @@ mod tests {
             DiffLine::Old(text) => format!("-{text}"),
             DiffLine::New(text) => format!("+{text}"),
             DiffLine::Gap => "…".into(),
+            DiffLine::More(left) => format!("… {left}"),
         };
         lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn r1_a_file_of_line_breaks_is_not_shown_whole() {
+        let now = "\n".repeat(1 << 20);
+        let lines = diff(b"", now.as_bytes()).unwrap();
+        assert_eq!(lines.len(), MAX_SHOWN + 1);
+        assert_eq!(lines.last(), Some(&DiffLine::More((1 << 20) - MAX_SHOWN)));
+        // What was there before does not hide what is there now.
+        let lines = diff(now.as_bytes(), "evil\n".repeat(5_000).as_bytes()).unwrap();
+        assert_eq!(lines.len(), 2 * MAX_SHOWN + 2);
+        assert!(lines.contains(&DiffLine::New("evil".into())));
+        let one = format!("{now}evil\n{now}");
+        let lines = written(&diff(now.repeat(2).as_bytes(), one.as_bytes()).unwrap());
+        assert_eq!(lines, ["…", " ", " ", " ", "+evil", " ", " ", " ", "…"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is there now. The project is the agent's to write, while this looks: no
 //! symlink is followed, nothing is opened that could block, everything is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +13,7 @@ use rustix::fs::{Dir, FileType, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::below;
+use super::{below, named};
 use crate::guard::{self, Kind, kind, open_beneath};
 
 /// What a build or a person's own command runs. Shown, not guarded: an agent is
@@ -60,12 +60,21 @@ pub(super) const BUILT: &[&str] = &[
     "tox.ini",
 ];
 
+/// Reviewed, not guarded: the agent writes here as it works, while hooks and skills in
+/// it are run or followed by Claude Code on this computer.
+pub(super) const REVIEWED: &[&str] = &[".claude"];
+
 /// Contents up to this size are kept, so that they can be shown and put back.
 pub(super) const MAX_KEPT: u64 = 1 << 20;
 /// Contents up to this size are read; larger files are known by their stamps.
 const MAX_READ: u64 = 16 << 20;
 /// Contents of one look together that are kept.
 const MAX_KEPT_TOGETHER: u64 = 32 << 20;
+/// Contents that one look reads. What is beyond is known by its stamps, and the project
+/// is told as a crowd: a clock instead would make the answer depend on the disk.
+const MAX_READ_TOGETHER: u64 = 256 << 20;
+/// Files of one look.
+const MAX_FILES_TOGETHER: usize = 50_000;
 /// Files below one guarded path; more are told as one thing.
 const MAX_FILES: usize = 1_000;
 /// Folders in folders below one guarded path.
@@ -80,7 +89,7 @@ pub(super) enum Entry {
         size: u64,
         mode: u32,
     },
-    /// Too large to be read.
+    /// Too large to be read, or beyond what one look reads.
     Large {
         size: u64,
         stamp: String,
@@ -90,7 +99,8 @@ pub(super) enum Entry {
     },
     /// A pipe, a socket, or what cannot be opened.
     Other,
-    /// More files, or deeper ones, than are looked at.
+    /// A folder with more files, or deeper ones, than are looked at, or one that cannot
+    /// be listed. The empty path stands for the project.
     Crowd,
 }
 
@@ -101,35 +111,62 @@ pub(super) type Files = BTreeMap<PathBuf, Entry>;
 pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
 
 /// Everything that is guarded or shown.
-pub(super) fn look(root: &OwnedFd, notes: &mut Vec<String>, keep: Keep<'_>) -> Files {
-    let mut look = Look { root, files: Files::new(), kept: 0, keep };
-    for path in guard::wanted(root, notes) {
-        look.at(&path);
+pub(super) fn look(root: &OwnedFd, keep: Keep<'_>) -> Files {
+    let mut look = Look::new(root, keep);
+    let mut wanted = guard::wanted(root);
+    wanted.paths.extend(REVIEWED.iter().chain(BUILT).map(PathBuf::from));
+    wanted.paths.extend(named::wanted(root));
+    // Last, so that what the agent adds there leaves the others their part.
+    wanted.extend(below::wanted(root));
+    for path in &wanted.paths {
+        look.at(path);
     }
-    for path in below::wanted(root, notes) {
-        look.at(&path);
-    }
-    for path in BUILT {
-        look.at(Path::new(path));
+    for path in &wanted.unread {
+        look.crowd(path);
     }
     look.files
 }
 
 /// The one path, as [`look`] sees it.
 pub(super) fn look_at(root: &OwnedFd, path: &Path, keep: Keep<'_>) -> Option<Entry> {
-    let mut look = Look { root, files: Files::new(), kept: 0, keep };
+    let mut look = Look::new(root, keep);
     look.at(path);
     look.files.remove(path)
+}
+
+/// What is at these paths, bounded as one [`look`].
+pub(super) fn look_at_each(root: &OwnedFd, paths: &[PathBuf]) -> Files {
+    let mut keep = |_: &str, _: &[u8]| ();
+    let mut look = Look::new(root, &mut keep);
+    paths.iter().for_each(|path| look.at(path));
+    look.files.retain(|path, _| paths.binary_search(path).is_ok());
+    look.files
 }
 
 struct Look<'a> {
     root: &'a OwnedFd,
     files: Files,
+    /// By device and inode: one file has many names for the asking.
+    read: HashMap<guard::Identity, Entry>,
+    bytes_left: u64,
+    files_left: usize,
     kept: u64,
     keep: Keep<'a>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(root: &'a OwnedFd, keep: Keep<'a>) -> Self {
+        Self {
+            root,
+            files: Files::new(),
+            read: HashMap::new(),
+            bytes_left: MAX_READ_TOGETHER,
+            files_left: MAX_FILES_TOGETHER,
+            kept: 0,
+            keep,
+        }
+    }
+
     /// A part of the path that is no folder stands for everything below it: a link
     /// in the place of `.git` is what has to be shown.
     fn at(&mut self, path: &Path) {
@@ -160,8 +197,11 @@ impl Look<'_> {
                 return self.crowd(top);
             }
             *left -= 1;
+            // Working trees of Claude Code's are looked at as other folders are.
+            let is_worktrees = name == below::WORKTREES && path.ends_with(".claude");
             let path = path.join(name);
             match kind(self.root, &path) {
+                Kind::Folder if is_worktrees => {}
                 Kind::Folder => self.folder(top, &path, depth + 1, left),
                 Kind::Missing => {}
                 found => self.leaf(path, found),
@@ -174,6 +214,10 @@ impl Look<'_> {
     }
 
     fn leaf(&mut self, path: PathBuf, kind: Kind) {
+        if self.files_left == 0 {
+            return self.crowd(Path::new(""));
+        }
+        self.files_left -= 1;
         let entry = match kind {
             Kind::Symlink => link(self.root, &path),
             Kind::File => self.file(&path),
@@ -188,8 +232,16 @@ impl Look<'_> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return None;
         }
+        let identity = (stat.st_dev, stat.st_ino);
+        if let Some(known) = self.read.get(&identity) {
+            return Some(known.clone());
+        }
         let size = u64::try_from(stat.st_size).ok()?;
-        if size > MAX_READ {
+        let is_beyond = size > self.bytes_left;
+        if size > MAX_READ || is_beyond {
+            if is_beyond {
+                self.crowd(Path::new(""));
+            }
             let stamp = format!("{} {}.{}", stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
             return Some(Entry::Large { size, stamp });
         }
@@ -198,11 +250,14 @@ impl Look<'_> {
         File::from(opened).take(MAX_READ + 1).read_to_end(&mut bytes).ok()?;
         let sha256 = hash(&bytes);
         let size = bytes.len() as u64;
+        self.bytes_left = self.bytes_left.saturating_sub(size);
         if size <= MAX_KEPT && self.kept + size <= MAX_KEPT_TOGETHER {
             self.kept += size;
             (self.keep)(&sha256, &bytes);
         }
-        Some(Entry::File { sha256, size, mode: stat.st_mode & 0o777 })
+        let entry = Entry::File { sha256, size, mode: stat.st_mode & 0o777 };
+        self.read.insert(identity, entry.clone());
+        Some(entry)
     }
 }
 
@@ -243,4 +298,47 @@ pub(super) fn is_built(path: &Path) -> bool {
     BUILT
         .iter()
         .any(|built| path.as_os_str().as_bytes() == built.as_bytes() || path.starts_with(built))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn r1_a_look_reads_a_file_once_and_no_more_than_its_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::File::create(dir.path().join(name)).unwrap().set_len(1 << 20).unwrap();
+        };
+        file(".vscode/one");
+        for number in 0..20 {
+            let name = dir.path().join(format!(".vscode/{number}"));
+            fs::hard_link(dir.path().join(".vscode/one"), name).unwrap();
+        }
+        for name in [".idea/1", ".idea/2", ".idea/3"] {
+            file(name);
+        }
+        let root = guard::open_root(dir.path()).unwrap();
+        let mut keep = |_: &str, _: &[u8]| ();
+        let mut look = Look::new(&root, &mut keep);
+        look.bytes_left = 3 << 20;
+        look.at(Path::new(".vscode"));
+        assert_eq!((look.bytes_left, look.files.len()), (2 << 20, 21));
+        look.at(Path::new(".idea"));
+        let at = |look: &Look<'_>, path: &str| look.files.get(Path::new(path)).cloned();
+        assert!(matches!(at(&look, ".idea/2"), Some(Entry::File { .. })));
+        assert!(matches!(at(&look, ".idea/3"), Some(Entry::Large { .. })));
+        // Whoever sees that hears that not all was compared.
+        assert_eq!(at(&look, ""), Some(Entry::Crowd));
+
+        let mut look = Look::new(&root, &mut keep);
+        look.files_left = 21;
+        look.at(Path::new(".vscode"));
+        assert_eq!(at(&look, ""), None);
+        look.at(Path::new(".idea"));
+        assert_eq!((at(&look, ""), at(&look, ".idea/1")), (Some(Entry::Crowd), None));
+    }
 }

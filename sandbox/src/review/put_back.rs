@@ -47,7 +47,7 @@ fn remove(root: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
         done => done?,
     }
     // Folders that are empty now, up to the guarded path itself.
-    let mut tops = guard::wanted(root, &mut Vec::new());
+    let mut tops = guard::wanted(root).paths;
     tops.extend(below::top(path));
     for above in path.ancestors().skip(1) {
         if !tops.iter().any(|top| above.starts_with(top)) {

@@ -19,6 +19,9 @@ use crate::project::Project;
 pub(super) struct Record {
     /// The project's folder, for whoever looks into the file.
     pub path: String,
+    /// Which session it was made for, by the mark of its opening.
+    #[serde(default)]
+    pub opening: String,
     #[serde(with = "list")]
     pub before: Files,
     /// What was there when the last session ended, if rcc ended it: what differs

@@ -10,11 +10,16 @@ pub(super) fn why(path: &Path, now: Option<&Entry>) -> String {
     let text = path.to_string_lossy();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match now {
+        Some(Entry::Link { .. }) if below::is_plain(path) => {
+            return "It leads out of the project: what a program writes or deletes there is yours."
+                .into();
+        }
         Some(Entry::Link { .. }) => {
             return format!("It is a link now, and leads elsewhere. {}", reader(&text, &name));
         }
         Some(Entry::Crowd) => {
-            return "There are more files than rcc compares: look at the folder yourself.".into();
+            return "It has more files than rcc compares, or cannot be listed: look at the folder yourself."
+                .into();
         }
         _ => {}
     }
@@ -43,15 +48,24 @@ fn reader(path: &str, name: &str) -> String {
         ".envrc" => "direnv would run it when you enter the folder.".into(),
         ".mcp.json" => "Claude Code on this computer would start the servers that it names.".into(),
         _ if path.starts_with(".claude") => {
-            "Claude Code on this computer would run the hooks that it names.".into()
+            "Claude Code on this computer would run the hooks that it names, or follow it.".into()
         }
+        ".hg/hgrc" => "Mercurial reads it at every command; it can name programs to run.".into(),
         _ if path.starts_with(".devcontainer") => {
             "An editor would build and start the container that it describes.".into()
         }
         ".exrc" | ".nvimrc" | ".nvim.lua" | ".vimrc" => "Vim would run it in this folder.".into(),
         ".dir-locals.el" => "Emacs would read it in this folder.".into(),
-        _ => "An editor reads it when the folder is opened; it can name programs to run.".into(),
+        _ if is_an_editors(path) => {
+            "An editor reads it when the folder is opened; it can name programs to run.".into()
+        }
+        _ => "The project's settings of Git name it: Git would read or run it.".into(),
     }
+}
+
+fn is_an_editors(path: &str) -> bool {
+    let folders = [".vscode", ".idea", ".zed", ".fleet", ".cursor"];
+    path.ends_with(".code-workspace") || folders.iter().any(|name| path.starts_with(name))
 }
 
 /// githooks(5).
@@ -98,6 +112,10 @@ mod tests {
         assert!(why(".git/config").contains("at every command"));
         assert!(why(".envrc").contains("direnv"));
         assert!(why(".vscode/tasks.json").contains("An editor"));
+        assert!(why("sub/x.code-workspace").contains("An editor"));
+        assert!(why(".claude/skills/a/SKILL.md").contains("Claude Code"));
+        assert!(why(".claude/worktrees/a/.envrc").contains("direnv"));
+        assert!(why("tools/extra").contains("settings of Git"));
         assert!(why("package.json").contains("npm"));
         assert!(why(".github/workflows/ci.yml").contains("build server"));
         let link = Entry::Link { to: b"/tmp".to_vec() };

@@ -2,9 +2,12 @@
 //! folder of this login.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::claude::{Claude, PROGRAM_INSIDE};
 use crate::engine::{FileLabel, MountSpec, is_plain};
@@ -131,16 +134,55 @@ pub(super) fn source(host: &Host, project: &Project, relabel: bool) -> Result<Pa
 
 /// The certificates that the person handed to node.
 fn extra_certificates() -> Result<Option<Vec<u8>>> {
-    let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) else {
-        return Ok(None);
-    };
-    let path = PathBuf::from(path);
-    let size =
-        fs::metadata(&path).map_err(|e| Error::io("read NODE_EXTRA_CA_CERTS", &path, e))?.len();
-    if size > MAX_CERTIFICATES {
-        return Err(Error::io("read NODE_EXTRA_CA_CERTS", &path, "it is larger than 4 MiB"));
+    match std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
+        Some(path) => certificates_of(Path::new(&path)).map(Some),
+        None => Ok(None),
     }
-    fs::read(&path).map(Some).map_err(|e| Error::io("read NODE_EXTRA_CA_CERTS", &path, e))
+}
+
+/// What goes into the sandbox is certificates alone, and none that the agent of a
+/// project chose: it could put a link to another file of the person's in their place.
+fn certificates_of(path: &Path) -> Result<Vec<u8>> {
+    let failed =
+        |why: &dyn std::fmt::Display| Error::io("read NODE_EXTRA_CA_CERTS", path, why.to_string());
+    let named = std::path::absolute(path).map_err(|e| failed(&e))?;
+    let real = fs::canonicalize(&named).map_err(|e| failed(&e))?;
+    if [&named, &real].iter().any(|path| crate::programs::is_in_project(path)) {
+        return Err(failed(&"it lies in a project, whose agent could exchange it")
+            .hint_is("Copy it to a place outside, and name that one."));
+    }
+    // A pipe would be waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&real, flags, Mode::empty()).map_err(|e| failed(&e))?;
+    let file = fs::File::from(file);
+    if !file.metadata().map_err(|e| failed(&e))?.is_file() {
+        return Err(failed(&"it is no file"));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_CERTIFICATES + 1).read_to_end(&mut text).map_err(|e| failed(&e))?;
+    if text.len() as u64 > MAX_CERTIFICATES {
+        return Err(failed(&"it is larger than 4 MiB"));
+    }
+    Ok(certificates(&String::from_utf8_lossy(&text)).into_bytes())
+}
+
+/// The certificates of a PEM file (RFC 7468), without keys and words.
+fn certificates(text: &str) -> String {
+    let mut found = String::new();
+    let mut block: Option<String> = None;
+    for line in text.lines().map(str::trim_end) {
+        if line == "-----BEGIN CERTIFICATE-----" {
+            block = Some(String::new());
+        }
+        let Some(lines) = &mut block else { continue };
+        lines.push_str(line);
+        lines.push('\n');
+        if line == "-----END CERTIFICATE-----" {
+            found.push_str(lines);
+            block = None;
+        }
+    }
+    found
 }
 
 /// Name and e-mail of the person's git, and the branch that new repositories get.
@@ -274,6 +316,34 @@ mod tests {
         let expected =
             Identity { name: Some("Ann Ä".into()), email: None, branch: Some("trunk".into()) };
         assert_eq!(read_identity(&asked.stdout), expected);
+    }
+
+    #[test]
+    fn c1_certificates_alone_are_handed_on_and_none_that_an_agent_chose() {
+        const ONE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        const KEY: &str = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n";
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let own = root.join("own.pem");
+        fs::write(&own, format!("words\r\n{KEY}{ONE}# {ONE}{KEY}-----BEGIN CERTIFICATE-----\nx"))
+            .unwrap();
+        assert_eq!(certificates_of(&own).unwrap(), ONE.as_bytes());
+
+        let project = root.join("project");
+        fs::create_dir(&project).unwrap();
+        Project::open(&project, &crate::testing::host(&root)).unwrap();
+        std::os::unix::fs::symlink(&own, project.join("ca.pem")).unwrap();
+        fs::write(project.join("real.pem"), ONE).unwrap();
+        std::os::unix::fs::symlink(project.join("real.pem"), root.join("link.pem")).unwrap();
+        for path in [project.join("ca.pem"), root.join("link.pem")] {
+            let error = certificates_of(&path).unwrap_err();
+            assert!(error.to_string().contains("lies in a project"), "{error}");
+        }
+        let made = std::process::Command::new("mkfifo").arg(root.join("pipe")).status().unwrap();
+        assert!(made.success());
+        for path in [root.join("pipe"), "/dev/zero".into(), root.clone()] {
+            certificates_of(&path).unwrap_err();
+        }
     }
 
     #[test]

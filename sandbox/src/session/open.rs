@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rcc_policy::Entry;
 
-use super::rules::DroppedRule;
-use super::{NetworkState, Session, files};
+use super::rules::{DroppedRule, refresh};
+use super::{NetworkState, OPENINGS_LOCK, Session, files};
 use crate::claude::{self, Claude};
 use crate::engine::{
     ContainerSpec, Engine, FileLabel, Found, HOME, MountSpec, WORKSPACE, label, name_end,
@@ -18,6 +18,7 @@ use crate::engine::{
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::image::{self, ImageChoice};
+use crate::levels::Level;
 use crate::link::{FirstProcess, Namespaces};
 use crate::lock::Lock;
 use crate::network::Network;
@@ -69,15 +70,33 @@ pub async fn open(
     let result = steps(host, request, report, cancel, &made).await;
     if result.is_err() {
         let undo = made.lock().ok().and_then(|mut made| made.take());
-        if let Some((engine, name)) = undo {
-            // The first error is the one to tell; the next call removes what is left.
-            let _ = engine.remove(&name, 0).await;
+        if let Some(made) = undo {
+            made.remove().await;
         }
     }
     result
 }
 
-type Made = Mutex<Option<(Engine, String)>>;
+/// The container of one opening. By its mark: its name may be another one's, which is why
+/// the engine refused this one.
+struct Own {
+    engine: Engine,
+    project: String,
+    opening: String,
+}
+
+impl Own {
+    async fn remove(self) {
+        // The first error is the one to tell; the next call removes what is left.
+        for found in self.engine.find(Some(&self.project)).await.unwrap_or_default() {
+            if found.labels.get(label::OPENING) == Some(&self.opening) {
+                let _ = self.engine.remove(&found.id, 0).await;
+            }
+        }
+    }
+}
+
+type Made = Mutex<Option<Own>>;
 
 async fn steps(
     host: &Host,
@@ -128,7 +147,7 @@ async fn steps(
         side_by_side(host, &engine, &choice, packages, request.claude, report, cancel).await?;
     image::note_use(host, &image);
     // One opening at a time, from the look at the neighbours until the mounts are verified.
-    let _all = or_cancelled(cancel, Lock::take(&host.runtime.join("openings.lock"))).await?;
+    let _all = or_cancelled(cancel, Lock::take(&host.runtime.join(OPENINGS_LOCK))).await?;
     let (session, process) = report
         .step(Step::StartSandbox, async {
             or_cancelled(cancel, check_neighbours(&engine, &folder.project)).await?;
@@ -138,11 +157,13 @@ async fn steps(
                 report.report(Progress::Note(note.clone()));
             }
             let claude = claude.as_ref();
-            let spec =
+            let mut spec =
                 describe(host, &engine, request, &folder, &guard, &choice, image, claude, report)
                     .await?;
+            let mark = mark()?;
+            spec.labels.insert(label::OPENING.to_string(), mark.clone());
             fs::write(&opening, "").map_err(|e| Error::io("make", &opening, e))?;
-            let recorded = review::begin(&folder.project, host);
+            let recorded = review::begin(&folder.project, host, &mark);
             let session = start(&engine, &folder.project, spec, recorded, made, cancel).await?;
             // Before anything runs in there: the engine mounted what the plan was made from.
             let process = FirstProcess::of(&engine, &session.found.id);
@@ -160,8 +181,19 @@ async fn steps(
     };
     let link = async {
         let Some(network) = &network else { return Ok(Vec::new()) };
-        let plugged = plug_in(&process.namespaces, network, &folder.rules);
-        report.step(Step::ConnectNetwork, plugged).await
+        report
+            .step(Step::ConnectNetwork, async {
+                // Anew: an image may have been built since, and a host taken out.
+                let rules = levels::of_project(&folder.project, host)?;
+                let mut dropped = plug_in(&process.namespaces, network, &rules).await?;
+                // Who edits a list tells the sandboxes that have a network; this one had none.
+                if levels::of_project(&folder.project, host).is_ok_and(|now| now != rules) {
+                    let level = Level::Project(&folder.project);
+                    dropped.extend(refresh(host, &engine, network, level, &rules).await?);
+                }
+                Ok(dropped)
+            })
+            .await
     };
     let ((), dropped) = or_cancelled(cancel, async { tokio::try_join!(answers, link) }).await?;
     for dropped in dropped {
@@ -183,6 +215,7 @@ fn check_folder(host: &Host, request: &OpenRequest) -> Result<Folder> {
     let project = Project::open(&request.folder, host)?;
     let settings = Settings::load(&project, host)?;
     let rules = levels::of_project(&project, host)?;
+    crate::programs::remember(project.path(), project.id(), host)?;
     Ok(Folder { project, settings, rules })
 }
 
@@ -343,6 +376,13 @@ async fn describe(
     })
 }
 
+fn mark() -> Result<String> {
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::new(Code::Environment, format!("The kernel gives no number: {e}.")))?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(random)))
+}
+
 fn flag(set: bool) -> String {
     if set { "1" } else { "0" }.to_string()
 }
@@ -365,7 +405,8 @@ async fn start(
     let labels = spec.labels.clone();
     // Before the call: it may fail after the engine made the container.
     if let Ok(mut made) = made.lock() {
-        *made = Some((engine.clone(), name.clone()));
+        let opening = labels.get(label::OPENING).cloned().unwrap_or_default();
+        *made = Some(Own { engine: engine.clone(), project: project.id().into(), opening });
     }
     // These two are waited for, also when the person says stop: the engine goes on
     // with a request that is broken off, and what it then makes nobody removes.

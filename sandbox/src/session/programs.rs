@@ -28,6 +28,9 @@ const HANG_UP_LOOKS: u32 = 15;
 /// See [`HANG_UP_LOOKS`].
 const HANG_UP_WAIT: Duration = Duration::from_millis(200);
 
+/// Longest time for a file to be taken.
+const PUT_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What to start on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
@@ -165,6 +168,14 @@ impl Session {
     /// # Errors
     /// [`Code::Engine`] when it could not be written.
     pub async fn put(&self, stem: &str, ending: &str, bytes: &[u8]) -> Result<String> {
+        let put = tokio::time::timeout(PUT_PATIENCE, self.put_slowly(stem, ending, bytes));
+        put.await.unwrap_or_else(|_| {
+            Err(Error::new(Code::Engine, "The sandbox did not take the file within 30 seconds."))
+        })
+    }
+
+    /// What runs in there may take nothing, and say nothing, for ever.
+    async fn put_slowly(&self, stem: &str, ending: &str, bytes: &[u8]) -> Result<String> {
         // The shell makes a file only where there is none (POSIX, `set -C`).
         const SCRIPT: &str = "set -C; umask 077; n=1; \
             while [ -e \"/tmp/$1-$n.$2\" ] || [ -L \"/tmp/$1-$n.$2\" ]; do n=$((n+1)); done; \

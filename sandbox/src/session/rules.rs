@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::levels::{self, Level};
+use crate::lock::Lock;
 use crate::network::{Network, wire};
 use crate::project::Project;
 
@@ -71,6 +72,7 @@ pub async fn allow(
 ) -> Result<()> {
     match scope {
         Scope::Session | Scope::For(_) => {
+            let _lock = lock(host, project.id()).await?;
             let (network, attachment) = connected(engine, network, project).await?;
             let rule = Rule::from(entry);
             let expires = match scope {
@@ -88,11 +90,11 @@ pub async fn allow(
         }
         Scope::Project => {
             levels::add(&Level::Project(project), host, entry)?;
-            bring(engine, network, Some(project), entry).await
+            bring(host, engine, network, Some(project), entry).await
         }
         Scope::All => {
             levels::add(&Level::All, host, entry)?;
-            bring(engine, network, None, entry).await
+            bring(host, engine, network, None, entry).await
         }
     }
 }
@@ -122,6 +124,7 @@ pub async fn deny(
     };
     let rule = Rule::from(entry);
     for session in sessions(engine, (scope != Scope::All).then_some(project)).await? {
+        let _lock = lock(host, session.project_id()).await?;
         let Some(attachment) = session.attachment(network).await? else { continue };
         let gone = |standing: &Rule| same_target(standing, &rule);
         if !attachment.rules.iter().any(|standing| gone(&standing.rule)) {
@@ -184,15 +187,21 @@ async fn refresh_one(
     session: &Session,
     gone: &[Rule],
 ) -> Result<Vec<DroppedRule>> {
+    let _lock = lock(host, session.project_id()).await?;
     let Some(attachment) = session.attachment(network).await? else { return Ok(Vec::new()) };
-    // A folder that is gone has no list of its own any more.
-    let Ok(project) = Project::open(&session.path(), host) else { return Ok(Vec::new()) };
-    let now = wire(&levels::of_project(&project, host)?)?;
+    // Not by its folder, which may be gone: what is taken out goes all the same.
+    let now = wire(&levels::of_session(session.project_id(), host)?)?;
     let left = now.into_iter().fold(without(standing(&attachment), gone), merge);
     if left == standing(&attachment) {
         return Ok(Vec::new());
     }
     replace(network, &attachment, left).await
+}
+
+/// Held while a sandbox's rules are asked for and set again: of two faces that change them
+/// at once the second would put back what the first took away.
+async fn lock(host: &Host, project: &str) -> Result<Lock> {
+    Lock::take(&host.runtime.join(format!("{project}.rules.lock"))).await
 }
 
 /// Takes the ports of `gone` out of `rules`, and rules that then have none.
@@ -223,6 +232,7 @@ async fn replace(
 }
 
 async fn bring(
+    host: &Host,
     engine: &Engine,
     network: Option<&Network>,
     project: Option<&Project>,
@@ -233,6 +243,7 @@ async fn bring(
     };
     let mut refused = Vec::new();
     for session in sessions(engine, project).await? {
+        let _lock = lock(host, session.project_id()).await?;
         let Some(attachment) = session.attachment(network).await? else { continue };
         let rules = merge(standing(&attachment), Rule::from(entry));
         refused.extend(replace(network, &attachment, rules).await?);

@@ -16,14 +16,15 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use futures_util::StreamExt;
 use rcc_inside::PROGRAM;
-use rcc_inside::probes::{MAX_DOCUMENT, Outcome, Probe, read_outcomes};
+use rcc_inside::probes::{End, MAX_DOCUMENT, Outcome, Probe, read_outcomes};
 use rcc_policy::{Entry, HostPattern, Policy, Protocol, Target};
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
 
 use self::bait::{Canary, Listening};
 use self::judge::{held_by_the_kernel, judge, not_tried, order};
 use self::tries::tries;
-use super::{NetworkState, Session};
+use super::{NetworkState, Session, Walls};
 use crate::engine::{WORKSPACE, label};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
@@ -31,8 +32,10 @@ use crate::levels;
 use crate::network::Network;
 use crate::project::Project;
 
-/// All tries together; the slowest single one gives up after 1.2 s.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// For everything together; the slowest single try gives up after 1.2 s.
+const TIME: Duration = Duration::from_millis(4_700);
+/// What the way into the sandbox and back may take of it.
+const WAY: Duration = Duration::from_millis(400);
 /// The gate, where sandboxes find it.
 const GATE: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
 /// A name that nobody has (RFC 2606).
@@ -49,6 +52,8 @@ pub enum Verdict {
     Open,
     /// It was not tried, or could not be.
     NotTried,
+    /// There was no time to try it.
+    Unfinished,
 }
 
 impl Verdict {
@@ -57,7 +62,7 @@ impl Verdict {
         match self {
             Self::Holds => "holds",
             Self::Open => "OPEN",
-            Self::NotTried => "not tried",
+            Self::NotTried | Self::Unfinished => "not tried",
         }
     }
 }
@@ -82,6 +87,16 @@ impl Row {
         Self { id, what, tried: String::new(), seen: why.into(), verdict: Verdict::NotTried }
     }
 
+    fn unfinished(
+        id: &'static str,
+        what: &'static str,
+        tried: impl Into<String>,
+        outcome: &Outcome,
+    ) -> Self {
+        let (tried, seen) = (tried.into(), outcome.seen.clone());
+        Self { id, what, tried, seen, verdict: Verdict::Unfinished }
+    }
+
     fn seen(
         id: &'static str,
         what: &'static str,
@@ -95,8 +110,8 @@ impl Row {
 }
 
 impl Session {
-    /// Tries everything; at most five seconds. Nothing is changed, but for files that
-    /// are made and removed again at once.
+    /// Tries everything, in five seconds: what is not done by then says so. Nothing is
+    /// changed, but for files that are made and removed again at once.
     ///
     /// # Errors
     /// [`Code::Engine`], [`Code::Inside`] when the tries cannot be run at all.
@@ -106,9 +121,52 @@ impl Session {
         host: &Host,
         network: Option<&Network>,
     ) -> Result<Vec<Row>> {
+        let end = Instant::now() + TIME;
         let canary = Canary::make(host)?;
         let listening = Listening::start();
+        let known = self.look(project, host, network);
+        let Known { walls, memory, state, open, others, name } =
+            timeout_at(end, known).await.map_err(|_| {
+                failed("the engine and the firewall service took five seconds").hint_is(
+                    "A busy computer can be the reason: try again in a moment. \
+                     `rcc doctor` says more.",
+                )
+            })??;
+
+        let namespaces = self.label(label::USER_NAMESPACES) == "1";
+        let tries = tries(project, &canary, &listening, &others, name.as_deref(), open, namespaces);
+        let mut probes: Vec<Probe> = tries.iter().flat_map(|one| one.probes.clone()).collect();
+        // The one that must succeed, and tells an address for the check of names.
+        let control = name.as_ref().filter(|_| state == NetworkState::Connected);
+        if let Some(name) = control {
+            probes.push(Probe::Ask { server: GATE, name: name.clone(), kind: A });
+        }
+        let mut outcomes = self.probe(&probes, end).await?;
+        let answer = control.and_then(|_| outcomes.pop());
+
+        let mut rows = held_by_the_kernel(walls);
+        rows.push(memory);
+        let mut outcomes = outcomes.into_iter();
+        for one in tries {
+            let outcomes: Vec<Outcome> = outcomes.by_ref().take(one.probes.len()).collect();
+            rows.push(judge(one, &outcomes));
+        }
+        rows.extend(self.names(control, answer, end).await?);
+        rows.extend(not_tried(state, open, &others, !listening.addresses.is_empty()));
+        rows.extend(judge::elsewhere(&rows));
+        rows.sort_by_key(|row| order(row.id));
+        Ok(rows)
+    }
+
+    /// What is known of it from outside.
+    async fn look(
+        &self,
+        project: &Project,
+        host: &Host,
+        network: Option<&Network>,
+    ) -> Result<Known> {
         let walls = self.walls().await?;
+        let memory = self.memory().await;
         let state = self.network_state(network).await;
         let policy = match network {
             Some(network) => network.policy().await.ok(),
@@ -134,50 +192,28 @@ impl Session {
             _ => Vec::new(),
         };
         let name = policy.as_ref().and_then(|policy| tls_name(policy, project, host));
-
-        let namespaces = self.label(label::USER_NAMESPACES) == "1";
-        let tries = tries(project, &canary, &listening, &others, name.as_deref(), open, namespaces);
-        let mut probes: Vec<Probe> = tries.iter().flat_map(|one| one.probes.clone()).collect();
-        // The one that must succeed, and tells an address for the check of names.
-        let control = name.as_ref().filter(|_| state == NetworkState::Connected);
-        if let Some(name) = control {
-            probes.push(Probe::Ask { server: GATE, name: name.clone(), kind: A });
-        }
-        let mut outcomes = self.probe(&probes).await?;
-        let answer = control.and_then(|_| outcomes.pop());
-
-        let mut rows = held_by_the_kernel(walls);
-        rows.extend(self.memory().await);
-        let mut outcomes = outcomes.into_iter();
-        for one in tries {
-            let outcomes: Vec<Outcome> = outcomes.by_ref().take(one.probes.len()).collect();
-            rows.push(judge(one, &outcomes));
-        }
-        rows.extend(self.names(control, answer).await?);
-        rows.extend(not_tried(state, open, &others, !listening.addresses.is_empty()));
-        rows.extend(judge::elsewhere(&rows));
-        rows.sort_by_key(|row| order(row.id));
-        Ok(rows)
+        Ok(Known { walls, memory, state, open, others, name })
     }
 
-    /// Runs the probes inside and reads what came of them.
-    async fn probe(&self, probes: &[Probe]) -> Result<Vec<Outcome>> {
-        let failed = |why: String| {
-            Error::new(Code::Inside, format!("The sandbox did not try anything: {why}."))
-        };
-        let document = serde_json::to_vec(probes).map_err(|e| failed(e.to_string()))?;
-        let argv = [PROGRAM.to_owned(), "probe".to_owned()];
+    /// Runs the probes inside and reads what came of them until `end`.
+    async fn probe(&self, probes: &[Probe], end: Instant) -> Result<Vec<Outcome>> {
+        let unfinished = || Ok(vec![Outcome::unfinished(); probes.len()]);
+        let time = end.saturating_duration_since(Instant::now()).saturating_sub(WAY);
+        if time.is_zero() {
+            return unfinished();
+        }
+        let document = serde_json::to_vec(probes).map_err(failed)?;
+        let argv = [PROGRAM.to_owned(), "probe".to_owned(), time.as_millis().to_string()];
         let run = async {
             let mut pipes = self.engine.exec(&self.found.id, &argv, &[], Some(WORKSPACE)).await?;
             let written = async {
                 pipes.input.write_all(&document).await?;
                 pipes.input.shutdown().await
             };
-            written.await.map_err(|e: io::Error| failed(e.to_string()))?;
+            written.await.map_err(|e: io::Error| failed(e))?;
             let mut said = Vec::new();
             while let Some(piece) = pipes.output.next().await {
-                let piece = piece.map_err(|e| failed(e.to_string()))?;
-                if let LogOutput::StdOut { message } = piece {
+                if let LogOutput::StdOut { message } = piece.map_err(failed)? {
                     said.extend(&message[..]);
                 }
                 if said.len() > MAX_DOCUMENT {
@@ -186,36 +222,39 @@ impl Session {
             }
             read_outcomes(&said, probes.len()).map_err(failed)
         };
-        tokio::time::timeout(PATIENCE, run).await.map_err(|_| {
-            failed("it took longer than four seconds".into()).hint_is(
-                "A busy computer or sandbox can be the reason: try again in a moment. \
-                 If it never answers, stop the session and start it again.",
-            )
-        })?
+        timeout_at(end, run).await.unwrap_or_else(|_| unfinished())
     }
 
     /// N20, and that the firewall lets through what it should.
-    async fn names(&self, name: Option<&String>, answer: Option<Outcome>) -> Result<Vec<Row>> {
+    async fn names(
+        &self,
+        name: Option<&String>,
+        answer: Option<Outcome>,
+        end: Instant,
+    ) -> Result<Vec<Row>> {
         let not_tried = |why: &str| Ok(vec![Row::not_tried("N20", judge::OTHER_NAME, why)]);
         let (Some(name), Some(answer)) = (name, answer) else {
             return not_tried("no name is allowed, or no network");
         };
+        if answer.end == End::Unfinished {
+            return Ok(judge::names(name, &answer, &answer).into());
+        }
         // Said by the sandbox; it is tried from nowhere but there.
         let Ok(address) = answer.seen.parse::<IpAddr>() else {
             return not_tried(&format!("{name}: {}; is this computer online?", answer.seen));
         };
         let hello = |name: &str| Probe::Hello { address, port: 443, name: name.into() };
-        let outcomes = self.probe(&[hello(name), hello(NO_NAME)]).await?;
+        let outcomes = self.probe(&[hello(name), hello(NO_NAME)], end).await?;
         let [good, evil] = outcomes.as_slice() else {
             return not_tried("the sandbox did not answer");
         };
         Ok(judge::names(name, good, evil).into())
     }
 
-    async fn memory(&self) -> Vec<Row> {
+    async fn memory(&self) -> Row {
         let what = "More memory is used than was given";
         let usage = self.usage().await.unwrap_or_default();
-        vec![match usage.memory_limit {
+        match usage.memory_limit {
             Some(limit) => {
                 let gigabytes = limit as f64 / f64::from(1 << 30);
                 let used = usage.memory.unwrap_or_default() as f64 / f64::from(1 << 30);
@@ -228,8 +267,25 @@ impl Session {
                 what,
                 "this computer's control groups hold no limit for it; `rcc doctor` says why",
             ),
-        }]
+        }
     }
+}
+
+/// What is known from outside before anything is tried.
+struct Known {
+    walls: Walls,
+    memory: Row,
+    state: NetworkState,
+    /// The public internet is.
+    open: bool,
+    /// Addresses of other sandboxes of the person's.
+    others: Vec<IpAddr>,
+    /// One that is allowed.
+    name: Option<String>,
+}
+
+fn failed(why: impl std::fmt::Display) -> Error {
+    Error::new(Code::Inside, format!("The sandbox did not try anything: {why}."))
 }
 
 /// A name that is allowed on the port of TLS.

@@ -26,7 +26,7 @@ pub enum Label {
 /// One look at the first process, whose limits every other inherits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walls {
-    /// Its users and its mounts are not the host's.
+    /// Its users, mounts, processes and network are not the host's.
     pub own_view: bool,
     /// It can have no capability, nor get one by a program.
     pub no_privileges: bool,
@@ -44,22 +44,24 @@ impl Session {
     pub async fn walls(&self) -> Result<Walls> {
         let pid = self.engine.state(&self.found.id).await?.pid;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let apart = |name: &str| {
-            let inode = |whose: &str| {
-                fs::metadata(format!("/proc/{whose}/ns/{name}")).ok().map(|m| m.ino())
-            };
-            let theirs = inode(&pid.to_string());
-            pid > 0 && theirs.is_some() && theirs != inode("self")
-        };
         let label = judge(
             selinux::mode(),
             self.engine.info().selinux(),
             selinux::label(&pid.to_string()).unwrap_or_default(),
             &selinux::label("self").unwrap_or_default(),
         );
-        let own_view = ["user", "mnt", "pid", "net"].into_iter().all(apart);
-        Ok(Walls { own_view, label, ..of(&status) })
+        Ok(Walls { own_view: pid > 0 && has_own_view(&pid.to_string()), label, ..of(&status) })
     }
+}
+
+/// Whether each of a process's namespaces that counts is another one than this process's.
+fn has_own_view(pid: &str) -> bool {
+    ["user", "mnt", "pid", "net"].into_iter().all(|name| {
+        let inode =
+            |whose: &str| fs::metadata(format!("/proc/{whose}/ns/{name}")).ok().map(|m| m.ino());
+        let theirs = inode(pid);
+        theirs.is_some() && theirs != inode("self")
+    })
 }
 
 fn judge(mode: Mode, used: bool, label: String, own: &str) -> Label {
@@ -88,6 +90,10 @@ fn of(status: &str) -> Walls {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     const HELD: &str = "Name:\tinside\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
@@ -107,6 +113,54 @@ mod tests {
         let unknown = of("");
         assert!(!unknown.no_privileges && !unknown.filter && !unknown.own_view);
     }
+
+    #[test]
+    fn n1_one_namespace_of_the_computers_is_no_view_of_its_own() {
+        let all = ["--user", "--mount", "--pid", "--net"];
+        // The engine's own way into them; the first process in a new namespace of processes
+        // is a child of who made it.
+        let view = |namespaces: &[&str]| {
+            let mut program = Command::new("unshare")
+                .args(namespaces)
+                .args(["--fork", "--kill-child", "sleep", "60"])
+                .stderr(Stdio::null())
+                .spawn()
+                .ok()?;
+            let made = program.id();
+            let children = format!("/proc/{made}/task/{made}/children");
+            let end = Instant::now() + Duration::from_secs(10);
+            let child = loop {
+                let child = fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+                let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+                if name.trim() == "sleep" {
+                    break Some(child);
+                }
+                if program.try_wait().unwrap().is_some() || Instant::now() > end {
+                    break None;
+                }
+                sleep(Duration::from_millis(5));
+            };
+            let view = child.map(|child| has_own_view(&child));
+            let _ = program.kill();
+            program.wait().unwrap();
+            view
+        };
+        let Some(whole) = view(&all) else {
+            rcc_test_aids::skip("namespaces of one's own cannot be made here");
+            return;
+        };
+        assert!(whole);
+        for shared in all {
+            let others: Vec<&str> = all.into_iter().filter(|one| *one != shared).collect();
+            // Without a user namespace only root makes the others.
+            match view(&others) {
+                Some(view) => assert!(!view, "{shared} is the computer's"),
+                None => rcc_test_aids::skip(&format!("{shared} alone takes root")),
+            }
+        }
+        assert!(!has_own_view("0"));
+    }
+
     #[test]
     fn a_label_counts_when_the_kernel_holds_to_it() {
         let own = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023";

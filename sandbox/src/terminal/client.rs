@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use rcc_inside::frame::{Decoder, PROTOCOL_VERSION, Reply, Request};
+use rcc_inside::frame::{Decoder, INITIAL_CREDIT, PROTOCOL_VERSION, Reply, Request};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -108,9 +109,13 @@ impl Client {
         events: mpsc::Sender<TerminalEvent>,
     ) {
         let Self { mut input, mut incoming } = self;
+        let allowed = Mutex::new(Allowed::default());
         let typing = async {
             while let Some(request) = requests.recv().await {
                 let Ok(bytes) = request.encode() else { continue };
+                if let Ok(mut allowed) = allowed.lock() {
+                    allowed.asked(&request);
+                }
                 if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
                     break;
                 }
@@ -123,7 +128,10 @@ impl Client {
                 return;
             }
             loop {
-                let event = match incoming.next().await {
+                let reply = incoming.next().await;
+                let reply =
+                    reply.filter(|reply| allowed.lock().is_ok_and(|mut left| left.takes(reply)));
+                let event = match reply {
                     Some(Reply::Screen(bytes)) => TerminalEvent::Screen(bytes.into()),
                     Some(Reply::Output(bytes)) => TerminalEvent::Output(bytes.into()),
                     Some(Reply::Exited { terminal: ended, code, signal }) if ended == terminal => {
@@ -139,10 +147,53 @@ impl Client {
             }
         };
         tokio::select! {
+            // What was granted counts before what came by it.
+            biased;
             () = typing => {}
             () = showing => {}
             () = events.closed() => {}
         }
+    }
+}
+
+/// What a sandbox may send to a terminal before somebody has dealt with it. The program
+/// inside keeps to it by itself, unless the agent put another in its place: then all that
+/// it sends would pile up behind a window that draws more slowly.
+#[derive(Debug)]
+struct Allowed {
+    output: u64,
+    screens: u64,
+}
+
+/// Screens that may come after one request: each one can bring one, with its history.
+const SCREENS: u64 = 32 << 20;
+
+impl Default for Allowed {
+    fn default() -> Self {
+        Self { output: INITIAL_CREDIT.into(), screens: SCREENS }
+    }
+}
+
+impl Allowed {
+    fn asked(&mut self, request: &Request) {
+        self.screens = SCREENS;
+        if let Request::Credit { bytes } = request {
+            self.output = self.output.saturating_add(u64::from(*bytes));
+        }
+    }
+
+    /// False for more than was granted.
+    fn takes(&mut self, reply: &Reply) -> bool {
+        let (left, bytes) = match reply {
+            Reply::Output(bytes) => (&mut self.output, bytes),
+            Reply::Screen(bytes) => (&mut self.screens, bytes),
+            _ => return true,
+        };
+        match left.checked_sub(bytes.len() as u64) {
+            Some(rest) => *left = rest,
+            None => return false,
+        }
+        true
     }
 }
 
@@ -196,5 +247,59 @@ impl Watch {
     /// `Exited`. `None` when the sandbox ended.
     pub async fn next(&mut self) -> Option<Reply> {
         self.client.incoming.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection to something inside that sends what it likes.
+    fn client(replies: Vec<Reply>) -> Client {
+        let bytes: Vec<Bytes> =
+            replies.iter().map(|reply| reply.encode().unwrap().into()).collect();
+        let pieces = bytes.into_iter().map(|message| Ok(LogOutput::StdOut { message }));
+        let output = futures_util::stream::iter(pieces).chain(futures_util::stream::pending());
+        let incoming = Incoming {
+            output: Box::pin(output),
+            decoder: Decoder::new(),
+            waiting: VecDeque::new(),
+            complaint: Vec::new(),
+        };
+        Client { input: Box::pin(tokio::io::sink()), incoming }
+    }
+
+    /// Bytes that arrive until it is over.
+    async fn carried(replies: Vec<Reply>, granted: &[u32]) -> usize {
+        let (requests, waiting) = mpsc::channel(64);
+        let (events, mut output) = mpsc::channel(64);
+        for bytes in granted {
+            requests.send(Request::Credit { bytes: *bytes }).await.unwrap();
+        }
+        let first = TerminalEvent::Screen(Bytes::new());
+        tokio::spawn(client(replies).carry(1, first, waiting, events));
+        let mut bytes = 0;
+        while let Ok(Some(event)) =
+            tokio::time::timeout(Duration::from_secs(1), output.recv()).await
+        {
+            match event {
+                TerminalEvent::Output(piece) | TerminalEvent::Screen(piece) => bytes += piece.len(),
+                TerminalEvent::Lost => return bytes,
+                TerminalEvent::Ended(_) => panic!("it did not end"),
+            }
+        }
+        bytes
+    }
+
+    #[tokio::test]
+    async fn t2_a_sandbox_that_sends_more_than_was_granted_is_let_go() {
+        const PIECE: usize = 64 << 10;
+        let initial = INITIAL_CREDIT as usize;
+        let output = || vec![Reply::Output(vec![b'x'; PIECE]); 1_000];
+        assert_eq!(carried(output(), &[]).await, initial);
+        let more = u32::try_from(3 * PIECE).unwrap();
+        assert_eq!(carried(output(), &[more]).await, initial + 3 * PIECE);
+        let screens = vec![Reply::Screen(vec![b'x'; PIECE]); 1_000];
+        assert_eq!(carried(screens, &[]).await, usize::try_from(SCREENS).unwrap());
     }
 }

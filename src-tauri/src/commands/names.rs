@@ -33,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "remove_layer",
     "setup",
     "mend",
+    "renew",
     "cancel_mend",
     "about",
     "walls",

@@ -72,6 +72,16 @@ pub async fn mend(
     Ok(first_run::mend(&app, id, progress).await?)
 }
 
+/// Brings what is there up to date; what came of it is the last note.
+#[tauri::command]
+pub async fn renew(
+    app: State<'_, Shared>,
+    id: SetupId,
+    progress: Channel<Progress>,
+) -> Answer<Vec<SetupLine>> {
+    Ok(first_run::renew(&app, id, progress).await?)
+}
+
 #[tauri::command]
 pub fn cancel_mend(app: State<'_, Shared>, id: SetupId) {
     first_run::cancel(&app, id);

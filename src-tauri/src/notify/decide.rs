@@ -16,6 +16,14 @@ const SINGLE: usize = 3;
 /// See [`SINGLE`].
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// One that is shown gets another text after so long at the earliest: an agent that asks
+/// for one host after the other would light the screen up without end.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Hosts of a project that are remembered for that long.
+const TOLD: usize = 1_000;
+/// So many questions of a project within [`WITHIN`] are told.
+const QUESTIONS: usize = 6;
+
 /// What a notification is about; one is shown of each at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum About {
@@ -91,6 +99,10 @@ pub struct Notes {
     told: HashMap<String, VecDeque<(Instant, String)>>,
     /// The question that each project was told with.
     questions: HashMap<String, Option<String>>,
+    /// When a project's were told, newest last.
+    asked: HashMap<String, VecDeque<Instant>>,
+    /// When it was told that many hosts of a project were blocked.
+    crowds: HashMap<String, Instant>,
 }
 
 impl Notes {
@@ -101,9 +113,19 @@ impl Notes {
         name: &str,
         question: Option<&str>,
         quiet: bool,
+        now: Instant,
     ) -> Vec<Step> {
         let question = question.map(|text| display::line(text, QUESTION));
         if self.questions.get(project) == Some(&question) {
+            return Vec::new();
+        }
+        let about = About::NeedsYou { project: project.into() };
+        let asked = self.asked.entry(project.into()).or_default();
+        asked.retain(|at| now.saturating_duration_since(*at) < WITHIN);
+        let just_told = |at: &Instant| now.saturating_duration_since(*at) < PAUSE;
+        let is_told = self.shown.contains_key(&about) && asked.back().is_some_and(just_told);
+        if !quiet && (is_told || asked.len() >= QUESTIONS) {
+            // Not told: the next time that the sandbox says so it may be.
             return Vec::new();
         }
         // Told by the window itself counts as told.
@@ -111,7 +133,7 @@ impl Notes {
         if quiet {
             return Vec::new();
         }
-        let about = About::NeedsYou { project: project.into() };
+        asked.push_back(now);
         self.shown.insert(about.clone(), ());
         vec![Step::Show(Note {
             about,
@@ -144,12 +166,20 @@ impl Notes {
             return Vec::new();
         }
         told.push_back((now, target.clone()));
+        if told.len() > TOLD {
+            told.pop_front();
+        }
         let many = told.len();
         if many > SINGLE {
             let project = project.clone();
             let mut steps = self
                 .withdraw(|about| matches!(about, About::Blocked(own) if own.project == project));
             let about = About::Hosts { project };
+            let last = self.crowds.get(about.project());
+            if last.is_some_and(|at| now.saturating_duration_since(*at) < PAUSE) {
+                return steps;
+            }
+            self.crowds.insert(about.project().into(), now);
             self.shown.insert(about.clone(), ());
             steps.push(Step::Show(Note {
                 about,
@@ -255,25 +285,59 @@ mod tests {
     #[test]
     fn a_question_is_told_once_and_withdrawn_when_it_is_answered() {
         let mut notes = Notes::default();
-        let steps = notes.needs_you("p", "web-shop", Some("Which <b>one</b>?"), false);
+        let steps =
+            notes.needs_you("p", "web-shop", Some("Which <b>one</b>?"), false, Instant::now());
         let [Step::Show(note)] = &steps[..] else { panic!("{steps:?}") };
         assert_eq!((note.title.as_str(), note.answers.len()), ("web-shop needs you", 1));
         assert_eq!(escaped(&note.body), "Which &lt;b&gt;one&lt;/b&gt;?");
-        assert_eq!(notes.needs_you("p", "web-shop", Some("Which <b>one</b>?"), false), []);
-        assert_eq!(notes.needs_you("p", "web-shop", Some("Another"), false).len(), 1);
+        assert_eq!(
+            notes.needs_you("p", "web-shop", Some("Which <b>one</b>?"), false, Instant::now()),
+            []
+        );
+        assert_eq!(
+            notes.needs_you("p", "web-shop", Some("Another"), false, Instant::now() + PAUSE).len(),
+            1
+        );
         let gone = Step::Withdraw(About::NeedsYou { project: "p".into() });
         assert_eq!(notes.goes_on("p"), [gone]);
         assert_eq!(notes.goes_on("p"), []);
-        assert_eq!(notes.needs_you("p", "web-shop", Some("Another"), false).len(), 1);
+        assert_eq!(
+            notes.needs_you("p", "web-shop", Some("Another"), false, Instant::now()).len(),
+            1
+        );
         assert_eq!(notes.looked_at("p").len(), 1);
+    }
+
+    #[test]
+    fn n17_a_sandbox_that_asks_without_end_is_told_now_and_then() {
+        let mut notes = Notes::default();
+        let begun = Instant::now();
+        let at = |tenths: u64| begun + Duration::from_millis(100 * tenths);
+        let shows = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Show(_)));
+        // Ten seconds of ten new hosts each: three single ones, then all together.
+        let hosts = (0..100).filter(|n| {
+            let steps = notes.blocked(&host(&format!("h{n}.example")), "x", false, at(*n));
+            shows(&steps)
+        });
+        assert_eq!(hosts.count(), 3 + 2);
+        // Another question each time, with and without an answer in between.
+        let asked = (0..100)
+            .filter(|n| shows(&notes.needs_you("p", "x", Some(&format!("Q{n}")), false, at(*n))));
+        assert_eq!(asked.count(), 2);
+        let asked = (0..100).filter(|n| {
+            notes.goes_on("p");
+            shows(&notes.needs_you("p", "x", Some(&format!("Q{n}")), false, at(400 + n)))
+        });
+        assert_eq!(asked.count(), QUESTIONS);
+        assert!(shows(&notes.needs_you("p", "x", Some("later"), false, at(1_000))));
     }
 
     #[test]
     fn who_looks_at_it_is_not_told() {
         let mut notes = Notes::default();
-        assert_eq!(notes.needs_you("p", "x", Some("Q"), true), []);
+        assert_eq!(notes.needs_you("p", "x", Some("Q"), true, Instant::now()), []);
         // Looking away does not bring up what was seen.
-        assert_eq!(notes.needs_you("p", "x", Some("Q"), false), []);
+        assert_eq!(notes.needs_you("p", "x", Some("Q"), false, Instant::now()), []);
         assert_eq!(notes.blocked(&host("a.example"), "x", true, Instant::now()), []);
         assert_eq!(notes.open(), []);
     }
@@ -318,7 +382,7 @@ mod tests {
     fn n17_what_the_agent_chose_is_one_line_of_harmless_text() {
         let evil = "a\u{1b}[2J\n\u{202e}b";
         let mut notes = Notes::default();
-        let asked = notes.needs_you("p", evil, Some(evil), false);
+        let asked = notes.needs_you("p", evil, Some(evil), false, Instant::now());
         let blocked = notes.blocked(&host("a.example"), evil, false, Instant::now());
         for step in asked.into_iter().chain(blocked) {
             let Step::Show(note) = step else { panic!("{step:?}") };
@@ -339,7 +403,7 @@ mod tests {
         assert_eq!(titles(&steps)[3], "shop: 4 hosts blocked");
         // The next ones take its place.
         assert_eq!(
-            titles(&notes.blocked(&host("e"), "shop", false, now)),
+            titles(&notes.blocked(&host("e"), "shop", false, now + PAUSE)),
             ["shop: 5 hosts blocked"]
         );
         assert_eq!(notes.ended("p").len(), 1);

@@ -156,7 +156,7 @@ impl From<Row> for Tried {
             verdict: match row.verdict {
                 Verdict::Holds => VerdictWord::Holds,
                 Verdict::Open => VerdictWord::Open,
-                Verdict::NotTried => VerdictWord::NotTried,
+                Verdict::NotTried | Verdict::Unfinished => VerdictWord::NotTried,
             },
         }
     }

@@ -7,6 +7,7 @@ mod screen;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -49,6 +50,20 @@ pub fn bus(folder: &Path) -> Command {
     let mut run = Command::new("dbus-run-session");
     run.arg(format!("--config-file={}", configuration.display()));
     run
+}
+
+/// Runs an ignored test of this program as a user whom the permissions of files bind:
+/// as this one, or as a root without capabilities.
+pub fn without_privileges(test: &str) {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    let mut run = Command::new(if is_root { "setpriv" } else { "env" });
+    if is_root {
+        run.arg("--bounding-set=-all");
+    }
+    match ignored(run, test) {
+        Ok(ran) => passed(&ran, test),
+        Err(error) => skip(&format!("setpriv: {error}")),
+    }
 }
 
 /// Runs an ignored test of this program while every system call of a name fails with

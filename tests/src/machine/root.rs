@@ -84,6 +84,7 @@ const OWN_PACKAGES: &[&str] = &[
     "makepkg",
     "pacman-package-manager",
     "rpm",
+    "wireguard-tools",
     "zstd",
 ];
 

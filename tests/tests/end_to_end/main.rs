@@ -3,9 +3,12 @@
 //! Each test starts a lab of its own; the labs take turns. Named after the rows
 //! of docs/threat-model.md where they attack one.
 
+mod crowd;
 mod engine;
+mod keeping;
 mod lists;
 mod sessions;
+mod verify;
 mod walls;
 
 use std::fs;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rcc_tests::people::ANN;
-use rcc_tests::{Machine, Release, Sandbox, Seat, wait_for};
+use rcc_tests::{Machine, Release, Sandbox, Seat, wait_for, world};
 
 use super::{boot, helper, install, rules, walls_stand};
 
@@ -86,6 +86,33 @@ import time; time.sleep(0.3)",
     let log = machine.root("journalctl -b -u rcc-helper --no-pager").expect("journal");
     assert!(log.contains("a kept socket is not used"), "{log}");
     ask_while_away(&machine, &sandbox).expect("and they last");
+    walls_stand(&sandbox);
+}
+
+#[test]
+fn n11_a_service_that_ends_again_and_again_still_ends_what_is_open_for_a_time() {
+    let Some(machine) = boot() else { return };
+    install(&machine, "this.deb");
+    let mut ann = machine.person(ANN, Seat::Here).expect("ann");
+    let sandbox = machine.sandbox(&mut ann, &rules()).expect("a sandbox");
+    let elsewhere = world::SERVERS[1];
+    assert!(sandbox.tcp(elsewhere, 443).is_err());
+    ann.open_internet(sandbox.id, 12).expect("open");
+    sandbox.tcp(elsewhere, 443).expect("it is open");
+    // More often than systemd starts others again in ten seconds. Nobody calls it meanwhile.
+    let mut killed = 0;
+    for _ in 0..12 {
+        let before = helper(&machine);
+        if before == 0 {
+            break;
+        }
+        machine.root(&format!("kill -KILL {before}")).expect("kill");
+        killed += 1;
+        let _ = wait_for(|| ![0, before].contains(&helper(&machine)));
+    }
+    wait_for(|| sandbox.tcp(elsewhere, 443).is_err())
+        .unwrap_or_else(|error| panic!("still open after {killed} kills: {error}"));
+    assert_eq!(killed, 12, "it came back each time");
     walls_stand(&sandbox);
 }
 

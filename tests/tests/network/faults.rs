@@ -23,13 +23,17 @@ fn held_by(pid: nix::unistd::Pid) -> (usize, usize) {
     (fds, resident.unwrap_or(0))
 }
 
-/// Helper and resolver are killed while a sandbox talks: no packet out of policy, no
-/// wrong answer, no session lost.
-#[test]
-fn n11_killed_again_and_again_under_traffic() {
-    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+/// Does `fault` so often while a sandbox talks: no packet out of policy, no wrong answer,
+/// no session lost.
+pub(super) fn under_traffic(
+    lab: &Lab,
+    ann: &mut Actor,
+    sandbox: &Sandbox,
+    turns: usize,
+    mut fault: impl FnMut(usize),
+) {
     sandbox.reach("allowed.example", 9_999).expect("before");
-    let stream = held(&sandbox, world::SERVERS[0], 9_999);
+    let stream = held(sandbox, world::SERVERS[0], 9_999);
     let allowed = (world::SERVERS[0], rcc_policy::Protocol::Tcp, 9_999);
     let (heard, mut seen) = (listen(), HashSet::new());
     let (over, tried, escaped, wrong, right) = (
@@ -66,13 +70,11 @@ fn n11_killed_again_and_again_under_traffic() {
                 }
             });
         }
-        for turn in 0..turns(30) {
-            let victim = if turn % 3 == 2 { lab.resolver() } else { lab.helper() };
-            if let Some(victim) = victim {
-                let _ = nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL);
-            }
+        for turn in 0..turns {
+            fault(turn);
             std::thread::sleep(Duration::from_millis(u64::try_from(turn % 7).unwrap_or(0) * 15));
-            wait_for(|| ann.list().is_ok_and(|list| list.len() == 1)).expect("the session is kept");
+            wait_for(|| ann.list().is_ok_and(|list| list.len() == 1))
+                .unwrap_or_else(|error| panic!("{error}: {:?}\n{}", ann.list(), lab.log()));
             assert!(echoes(&stream), "a running connection goes on, turn {turn}");
             // Every packet counts, not only those that somebody answers.
             seen.extend(left(&heard));
@@ -80,6 +82,7 @@ fn n11_killed_again_and_again_under_traffic() {
         wait_for(|| right.load(Ordering::Relaxed) > 0).expect("names come back");
         over.store(true, Ordering::Relaxed);
     });
+    assert!(sandbox.reach("allowed.example", 9_999).is_ok(), "{}", lab.log());
     seen.extend(left(&heard));
     // Answers come in there, too.
     seen.retain(|(to, ..)| *to != GATE);
@@ -89,6 +92,18 @@ fn n11_killed_again_and_again_under_traffic() {
     eprintln!("{tried} connections that are not allowed were tried, {right} answers were right");
     assert_eq!(escaped.into_inner(), 0, "connections out of policy");
     assert_eq!(wrong.into_inner(), 0, "wrong answers");
+}
+
+/// Helper and resolver are killed while a sandbox talks.
+#[test]
+fn n11_killed_again_and_again_under_traffic() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    under_traffic(&lab, &mut ann, &sandbox, turns(30), |turn| {
+        let victim = if turn % 3 == 2 { lab.resolver() } else { lab.helper() };
+        if let Some(victim) = victim {
+            let _ = nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL);
+        }
+    });
 }
 
 /// Many sandboxes come and go: nothing of them is left. Each round is another person's: the

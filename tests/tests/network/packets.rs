@@ -266,6 +266,21 @@ for target in targets:
 "#;
 
 #[test]
+fn r1_one_that_floods_with_echoes_leaves_others_theirs() {
+    let open = "version: 1\ndefaults:\n  allow_public: true\n";
+    let Some((lab, mut ann, noisy)) = start(open, &[]) else { return };
+    let quiet = lab.sandbox(&mut ann, &[]).expect("another");
+    let server = world::SERVERS[0];
+    std::thread::scope(|scope| {
+        let flood = format!("timeout 4 ping -q -i 0.002 {server}");
+        scope.spawn(move || noisy.shell(&format!("{flood} || true")));
+        std::thread::sleep(Duration::from_millis(500));
+        let said = quiet.shell(&format!("ping -q -c8 -i0.3 -W1 {server} || true")).expect("ping");
+        assert!(said.contains(" 8 received"), "{said}");
+    });
+}
+
+#[test]
 fn n14_broadcast_and_multicast_go_nowhere() {
     // The neighbours' network is allowed, and with it the address of all of them.
     let open = "version: 1\ndefaults:\n  allow_public: true\nwhitelist:\n  - ip: 192.168.77.0/24\n    ports: [9999]\n    protocol: udp\n";
@@ -411,6 +426,26 @@ fn h9_source_ports_are_never_privileged() {
         .and_then(|port| port.parse().ok())
         .unwrap_or_else(|| panic!("{greeting:?} {}", lab.log()));
     assert!(port >= 1_024, "{greeting}");
+}
+
+/// Where another table translates first, it keeps the port that the gate chose.
+#[test]
+fn h9_source_ports_are_never_privileged_whoever_translates_first() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    lab.on_host(
+        "nft 'table ip other { chain out { type nat hook postrouting priority 90; \
+         ip saddr 198.18.0.2 masquerade; }; }'",
+    )
+    .expect("another's table");
+    sandbox.resolve("allowed.example").expect("open");
+    // One that is looked at, and one that is not.
+    for (own, server) in [(700, world::SERVERS[0]), (701, world::SERVERS[3])] {
+        let greeting = sandbox
+            .shell(&format!("nc -p {own} -w 2 {server} 443 </dev/null | head -1"))
+            .expect("nc");
+        let port = greeting.split([' ', ':']).nth(2).and_then(|port| port.parse::<u16>().ok());
+        assert!(port.is_some_and(|port| port >= 1_024), "{greeting:?} {}", lab.log());
+    }
 }
 
 /// What a server sends for a connection that is over does not reach the next one that

@@ -164,6 +164,33 @@ fn n22_nothing_goes_round_the_uplink() {
     assert!(lab.on_host("ls /run/rcc/uplink").is_err(), "nothing is left");
 }
 
+/// A table that cannot be put up is told, and never taken for one that stands.
+#[test]
+fn n22_an_uplink_that_cannot_be_put_up_is_refused_and_shut() {
+    let anywhere = BOUND.replace("  uplink: vpn0\n", "  users_may_add: public\n");
+    let options = Options { policy: Some(anywhere), ..Options::default() };
+    let Some(lab) = start_with(options) else { return };
+    let mut ann = lab.person(ANN).expect("a person");
+    let mut root = lab.person((0, "root")).expect("root");
+    let sandbox = lab.sandbox(&mut ann, &[]).expect("a sandbox");
+    let server = world::SERVERS[3];
+    sandbox.tcp(server, 443).expect("anywhere");
+    let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
+    lab.on_host("mount --bind /bin/false $(command -v nft)").expect("no nft");
+    let told = root.call::<String>(&Call::ReplacePolicy(BOUND.into(), version));
+    let told = told.expect_err("it does not stand").to_string();
+    assert!(told.starts_with("Failed:") && told.contains("own table"), "{told}");
+    assert!(sandbox.tcp(server, 443).is_err(), "shut");
+    kill_helper(&lab);
+    assert!(ann.list().is_err(), "nor does the next helper take it for one that stands");
+    assert!(sandbox.tcp(server, 443).is_err(), "shut");
+    lab.on_host("umount $(command -v nft)").expect("nft again");
+    assert!(line(&mut ann).contains("vpn0 alone, which is not there"), "{}", line(&mut ann));
+    assert!(sandbox.tcp(server, 443).is_err(), "by the VPN alone");
+    connect(&lab);
+    assert!(sandbox.tcp(server, 443).is_ok(), "{}", lab.log());
+}
+
 #[test]
 fn rules_by_user_are_told_as_no_wall_of_sandboxes() {
     let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };

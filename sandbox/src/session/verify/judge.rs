@@ -14,6 +14,9 @@ pub(super) fn judge(tries: Tries, outcomes: &[Outcome]) -> Row {
     if let Some(possible) = outcomes.iter().find(|outcome| outcome.end == End::Possible) {
         return Row::seen(id, what, tried, false, possible.seen.as_str());
     }
+    if let Some(late) = outcomes.iter().find(|outcome| is_unfinished(outcome)) {
+        return Row::unfinished(id, what, tried, late);
+    }
     let pairs = || probes.iter().zip(outcomes);
     let untold: Vec<&str> =
         pairs().filter(|(probe, one)| !tells(probe, one)).map(|(_, one)| &*one.seen).collect();
@@ -36,8 +39,12 @@ fn tells(probe: &Probe, outcome: &Outcome) -> bool {
     match outcome.end {
         End::Possible | End::Refused => true,
         End::Silent => !matches!(probe, Probe::Ask { server, .. } if *server == GATE),
-        End::Untried => false,
+        End::Untried | End::Unfinished => false,
     }
+}
+
+fn is_unfinished(outcome: &Outcome) -> bool {
+    outcome.end == End::Unfinished
 }
 
 /// N20, and that the firewall lets through what it should: `good` is a hello to the
@@ -45,15 +52,19 @@ fn tells(probe: &Probe, outcome: &Outcome) -> bool {
 pub(super) fn names(name: &str, good: &Outcome, evil: &Outcome) -> [Row; 2] {
     let allowed = "What is allowed can be reached";
     let tried = format!("TLS to {name}");
-    let works = if good.end == End::Possible {
-        Row::seen("works", allowed, tried, true, good.seen.as_str())
-    } else {
-        let why = format!("{name} does not answer: {}", good.seen);
-        Row { tried, ..Row::not_tried("works", allowed, why) }
+    let works = match good.end {
+        End::Possible => Row::seen("works", allowed, tried, true, good.seen.as_str()),
+        End::Unfinished => Row::unfinished("works", allowed, tried, good),
+        _ => {
+            let why = format!("{name} does not answer: {}", good.seen);
+            Row { tried, ..Row::not_tried("works", allowed, why) }
+        }
     };
     let tried = format!("TLS to the address of {name} with another name");
     let other = match (good.end, evil.end) {
         (_, End::Possible) => Row::seen("N20", OTHER_NAME, tried, false, evil.seen.as_str()),
+        (End::Unfinished, _) => Row::unfinished("N20", OTHER_NAME, tried, good),
+        (_, End::Unfinished) => Row::unfinished("N20", OTHER_NAME, tried, evil),
         (End::Possible, End::Refused) => {
             Row::seen("N20", OTHER_NAME, tried, true, evil.seen.as_str())
         }
@@ -336,6 +347,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_finished_holds_nothing_and_hides_no_hole() {
+        let probes = [Probe::OtherLink, Probe::RawSocket];
+        let (no, late) = (outcome(End::Refused, "no"), Outcome::unfinished());
+        let (found, why) = verdict(&probes, &[no, late.clone()]);
+        assert_eq!((found, found.word()), (Verdict::Unfinished, "not tried"));
+        assert!(why.contains("the computer was busy"), "{why}");
+        let yes = outcome(End::Possible, "yes");
+        assert_eq!(verdict(&probes, &[late, yes]).0, Verdict::Open);
+    }
+
+    #[test]
     fn a_resolver_that_is_silent_did_not_refuse() {
         let silent = [outcome(End::Silent, "no answer")];
         let ask = |server| Probe::Ask { server, name: NO_NAME.into(), kind: 16 };
@@ -346,12 +368,13 @@ mod tests {
 
     #[test]
     fn n20_a_server_that_is_away_proves_nothing() {
-        let all = [End::Possible, End::Refused, End::Silent, End::Untried];
+        let all = [End::Possible, End::Refused, End::Silent, End::Untried, End::Unfinished];
         for (good, evil) in all.iter().flat_map(|good| all.map(|evil| (*good, evil))) {
             let [works, other] = names("a.example", &outcome(good, "good"), &outcome(evil, "evil"));
             let expected = match (good, evil) {
                 (_, End::Possible) => Verdict::Open,
                 (End::Possible, End::Refused) => Verdict::Holds,
+                (End::Unfinished, _) | (_, End::Unfinished) => Verdict::Unfinished,
                 _ => Verdict::NotTried,
             };
             assert_eq!(other.verdict, expected, "{good:?} {evil:?}");

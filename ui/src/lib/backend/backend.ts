@@ -84,6 +84,8 @@ export interface Backend {
   /** What this computer needs before a sandbox can start. */
   setup(): Promise<SetupLine[]>;
   mend(id: SetupId, onProgress: (progress: Progress) => void): Promise<SetupLine[]>;
+  /** Brings what is there up to date; a note says what came of it. */
+  renew(id: SetupId, onProgress: (progress: Progress) => void): Promise<SetupLine[]>;
   cancelMend(id: SetupId): Promise<void>;
   settings(): Promise<WindowSettings>;
   saveSettings(settings: WindowSettings): Promise<void>;

@@ -86,6 +86,7 @@ export const backend: Backend = {
   removeLayer: (name) => call<Layer[]>("remove_layer", { name }),
   setup: () => call<SetupLine[]>("setup"),
   mend: (id, onProgress) => call<SetupLine[]>("mend", { id, progress: new Channel<Progress>(onProgress) }),
+  renew: (id, onProgress) => call<SetupLine[]>("renew", { id, progress: new Channel<Progress>(onProgress) }),
   cancelMend: (id) => call("cancel_mend", { id }),
   settings: () => call<WindowSettings>("settings"),
   saveSettings: (settings) => call("save_settings", { settings }),

@@ -502,6 +502,7 @@ export type Command =
   | "remove_layer"
   | "setup"
   | "mend"
+  | "renew"
   | "cancel_mend"
   | "about"
   | "walls"

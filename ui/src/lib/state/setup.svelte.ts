@@ -18,9 +18,11 @@ export class SetupState {
   problem = $state.raw<Problem | null>(null);
   mending = $state<Partial<Record<SetupId, Mending>>>({});
   readonly #backend: Backend;
+  readonly #say: (note: string) => void;
 
-  constructor(backend: Backend) {
+  constructor(backend: Backend, say: (note: string) => void) {
     this.#backend = backend;
+    this.#say = say;
   }
 
   /** Nothing required is missing. */
@@ -39,10 +41,19 @@ export class SetupState {
 
   /** Several lines may be mended side by side. */
   async mend(id: SetupId): Promise<void> {
+    await this.#work(id, (take) => this.#backend.mend(id, take));
+  }
+
+  /** Brings what is there up to date. */
+  async renew(id: SetupId): Promise<void> {
+    await this.#work(id, (take) => this.#backend.renew(id, take));
+  }
+
+  async #work(id: SetupId, work: (take: (progress: Progress) => void) => Promise<SetupLine[]>): Promise<void> {
     if (this.mending[id]?.busy) return;
     this.mending[id] = { busy: true, done: 0, total: null, text: "", problem: null };
     try {
-      this.lines = await this.#backend.mend(id, (progress) => this.#take(id, progress));
+      this.lines = await work((progress) => this.#take(id, progress));
       delete this.mending[id];
     } catch (error) {
       const problem = asProblem(error);
@@ -63,6 +74,7 @@ export class SetupState {
     const mending = this.mending[id];
     if (!mending) return;
     if (progress.kind === "amount") Object.assign(mending, { done: progress.done, total: progress.total });
-    else if (progress.kind === "doing" || progress.kind === "note") mending.text = progress.text;
+    else if (progress.kind === "doing") mending.text = progress.text;
+    else if (progress.kind === "note") this.#say(progress.text);
   }
 }

@@ -199,15 +199,15 @@ export const NO_SECCOMP: Wall = {
 /** `bare`: nothing is there; else all is well. */
 export function setup(which: string): SetupLine[] {
   const bare = which === "bare";
-  const line = (id: SetupLine["id"], title: string, good: string, missing: string, button: string | null, command: string | null): SetupLine => ({
-    id, title, state: bare ? "missing" : "good", why: bare ? missing : good, button: bare ? button : null, command: bare ? command : null,
+  const line = (id: SetupLine["id"], title: string, good: string, missing: string, button: string | null, command: string | null, renew: string | null = null): SetupLine => ({
+    id, title, state: bare ? "missing" : "good", why: bare ? missing : good, button: bare ? button : renew, command: bare ? command : null,
   });
   return [
     { ...line("engine", "Container engine", "Podman 5.4.2, as your own user.", "", null, null), state: "good", why: "Podman 5.4.2, as your own user." },
     line("ids", "Your user's id range", "65,536 ids.", "Your user has none; the sandbox needs 65,536.", null, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"),
     line("firewall", "Firewall service", "Answers, version 0.1.0.", "It does not answer. Sandboxes could start offline only.", "Look Again", "sudo systemctl start rcc-firewall.service"),
-    line("image", "Base image", "dev, built 3 days ago, 480 MB.", "Not built yet.", "Build, about 1 min, 480 MB", null),
-    line("claude", "Claude Code", "2.1.330, fetched and checked.", "Not there yet.", "Download, 175 MB", null),
+    line("image", "Base image", "dev, built 3 days ago, 480 MB.", "Not built yet.", "Build, about 1 min, 480 MB", null, "Build Again"),
+    line("claude", "Claude Code", "2.1.330, fetched and checked.", "Not there yet.", "Download, 175 MB", null, "Look for a Newer One"),
     { id: "preset", title: "Network preset", state: "optional", why: "Balanced: Claude, GitHub and your package registries.", button: "Change", command: null },
   ];
 }

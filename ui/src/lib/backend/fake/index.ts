@@ -352,6 +352,23 @@ class Fake implements Backend {
     return structuredClone(this.#setup);
   }
 
+  async renew(id: SetupId, onProgress: (progress: Progress) => void) {
+    this.calls.push(["renew", id]);
+    const cancelled = new Promise<never>((_, reject) => this.#mending.set(id, () => reject(problems.CANCELLED)));
+    const work = async () => {
+      onProgress({ kind: "doing", step: id === "claude" ? "claude" : "image", text: "Unpacking base-files" });
+      await this.#wait(2000);
+      if (this.#options.get("renew") === "fails") throw problems.MEND_FAILED;
+    };
+    await Promise.race([work(), cancelled]);
+    const newer = { image: "dev, built today, 480 MB.", claude: "2.1.331, fetched and checked." }[id as string] ?? "";
+    const same = this.#setup.some((line) => line.id === id && line.why === newer);
+    const words = { image: "The image is built again; new sessions use it.", claude: "Claude Code 2.1.331 is there; new sessions use it." }[id as string] ?? "";
+    onProgress({ kind: "note", text: same && id === "claude" ? "Claude Code 2.1.331 is the newest." : words });
+    this.#setup = this.#setup.map((line) => (line.id === id ? { ...line, why: newer } : line));
+    return structuredClone(this.#setup);
+  }
+
   async cancelMend(id: SetupId) {
     this.#mending.get(id)?.();
   }
