@@ -172,12 +172,24 @@ async fn firewall_line(network: &Result<Network>) -> Line {
         }
     };
     match network.diagnose().await {
-        Ok(checks) => match checks.iter().find(|check| check.state == "bad") {
-            None => Line::good(Part::Firewall, "It answers, and its rules stand."),
-            Some(bad) => Line::missing(Part::Firewall, crate::display::line(&bad.text, 300))
-                .doing("Look Again"),
-        },
+        Ok(checks) => standing(&checks),
         Err(error) => Line::missing(Part::Firewall, error.to_string()).doing("Look Again"),
+    }
+}
+
+/// How the firewall's checks stand. A name server that is silent just now is told, and holds
+/// nobody up: it is not this computer that is to be set up.
+fn standing(checks: &[rcc_dbus::Check]) -> Line {
+    const FINE: &str = "It answers, and its rules stand.";
+    let (elsewhere, own): (Vec<_>, Vec<_>) = checks
+        .iter()
+        .filter(|check| check.state == "bad")
+        .partition(|check| check.name == "upstream");
+    let words = |check: &rcc_dbus::Check| crate::display::line(&check.text, 300);
+    match (own.first(), elsewhere.first()) {
+        (Some(bad), _) => Line::missing(Part::Firewall, words(bad)).doing("Look Again"),
+        (None, Some(bad)) => Line::good(Part::Firewall, format!("{FINE} {}", words(bad))),
+        (None, None) => Line::good(Part::Firewall, FINE),
     }
 }
 
@@ -362,6 +374,28 @@ mod tests {
         assert_eq!(on("ID=fedora\n").unwrap(), "sudo dnf install podman shadow-utils");
         assert_eq!(on("ID=arch\n").unwrap(), "sudo pacman -S --needed podman shadow");
         assert_eq!(on("ID=other\n"), None);
+    }
+
+    #[test]
+    fn a_silent_name_server_is_told_and_holds_nobody_up() {
+        let check = |name: &str, state: &str| rcc_dbus::Check {
+            name: name.into(),
+            state: state.into(),
+            text: format!("{name} is {state}."),
+        };
+        let gate = check("gate", "ok");
+        let line = standing(&[gate.clone(), check("policy", "note")]);
+        assert_eq!(
+            (line.standing, line.why.as_str()),
+            (Standing::Good, "It answers, and its rules stand.")
+        );
+        let line = standing(&[gate, check("upstream", "bad")]);
+        assert!(
+            line.standing == Standing::Good && line.why.ends_with("upstream is bad."),
+            "{line:?}"
+        );
+        let line = standing(&[check("upstream", "bad"), check("gate", "bad")]);
+        assert_eq!((line.standing, line.why.as_str()), (Standing::Missing, "gate is bad."));
     }
 
     #[test]
