@@ -16,6 +16,9 @@ use crate::{test, workspace};
 /// A build, and a test with it.
 const PATIENCE: Duration = Duration::from_secs(1_200);
 
+/// The window is built with it, and git does not know it.
+const PAGE: &str = "ui/dist";
+
 #[derive(Debug, Clone, Deserialize)]
 struct Mutation {
     row: String,
@@ -154,7 +157,23 @@ impl Copy {
             let Ok(bytes) = fs::read(&from) else { continue };
             copy.write(name, &bytes)?;
         }
+        copy.take(Path::new(PAGE))?;
         Ok(copy)
+    }
+
+    /// Takes over what is below a folder, if there is one.
+    fn take(&self, folder: &Path) -> anyhow::Result<()> {
+        let Ok(entries) = fs::read_dir(workspace::root().join(folder)) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry?;
+            let name = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                self.take(&name)?;
+            } else {
+                self.write(&name.to_string_lossy(), &fs::read(entry.path())?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a file unless it is the same already: cargo goes by the time.

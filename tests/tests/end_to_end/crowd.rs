@@ -27,6 +27,7 @@ type Left = BTreeMap<String, usize>;
 #[test]
 fn r2_real_sandboxes_that_come_and_go_leave_nothing() {
     let Some((workshop, _)) = start("alone") else { return };
+    start_polkit_again(&workshop);
     let turns = std::env::var("RCC_TURNS").ok().and_then(|turns| turns.parse().ok());
     let (at_once, rounds) = turns.map_or(FEW, |turns| (MANY, turns));
     let projects: Vec<PathBuf> = (0..at_once)
@@ -41,17 +42,17 @@ fn r2_real_sandboxes_that_come_and_go_leave_nothing() {
         round(&workshop, &projects);
     }
     let seconds = begun.elapsed().as_secs_f64() / rounds as f64;
+    let mut after = left(&workshop);
+    assert_eq!(workshop.lab.helper(), Some(helper), "it never had to start anew");
+    // Podman's own take five minutes to end: a short run does not wait.
+    after.remove(KEPT);
     if turns.is_some() {
-        let of_execs = |left: &Left| left.get(KEPT).copied().unwrap_or(0);
+        let kept = || processes(&workshop).get(KEPT).copied().unwrap_or(0);
         let end = Instant::now() + Duration::from_secs(400);
-        while of_execs(&left(&workshop)) > 0 && Instant::now() < end {
+        while kept() > 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_secs(5));
         }
-    }
-    let mut after = left(&workshop);
-    if turns.is_none() {
-        // There is no time to wait for their end.
-        after.remove(KEPT);
+        after.insert(KEPT.into(), kept());
     }
     eprintln!("{rounds} rounds of {at_once}, {seconds:.0} s each: {before:?}, then {after:?}");
     assert_eq!(after["containers"], 0);
@@ -61,7 +62,18 @@ fn r2_real_sandboxes_that_come_and_go_leave_nothing() {
         let more = if what.starts_with("descriptors") { 3 } else { 0 };
         assert!(*count <= known + more, "{what}: {known}, then {count}");
     }
-    assert_eq!(workshop.lab.helper(), Some(helper), "it never had to start anew");
+}
+
+/// As on a computer the bus starts polkit when it has ended; it does so by itself now and
+/// then (known-issues.md).
+fn start_polkit_again(workshop: &Workshop) {
+    const SERVICE: &str = "[D-BUS Service]\nName=org.freedesktop.PolicyKit1\n\
+        Exec=/usr/lib/polkit-1/polkitd --no-debug\nUser=root\n";
+    let file = "/run/rcc-lab/services/org.freedesktop.PolicyKit1.service";
+    fs::write(file, SERVICE).expect("write");
+    let reload = "dbus-send --system --print-reply --dest=org.freedesktop.DBus / \
+        org.freedesktop.DBus.ReloadConfig";
+    workshop.lab.on_host(reload).expect("the bus reads it");
 }
 
 /// All projects get a sandbox, which reaches what it may, and lose it again.
@@ -153,14 +165,21 @@ fn left(workshop: &Workshop) -> Left {
     }
     // Others' come and go there, too.
     left.insert("files in /tmp".into(), count("find /tmp /var/tmp -maxdepth 1 -user 4001 | wc -l"));
-    for pid in workshop.processes() {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let exec = if line.contains("--exec-attach") { " of an exec" } else { "" };
-        *left.entry(format!("processes {}{exec}", name.trim())).or_default() += 1;
-    }
+    left.extend(processes(workshop));
     let helper = workshop.lab.helper().expect("a helper");
     let held = fs::read_dir(format!("/proc/{helper}/fd")).map_or(0, Iterator::count);
     left.insert("descriptors of the helper".into(), held);
     left
+}
+
+/// Processes of the person's, by their names.
+fn processes(workshop: &Workshop) -> Left {
+    let mut all = Left::new();
+    for pid in workshop.processes() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let exec = if line.contains("--exec-attach") { " of an exec" } else { "" };
+        *all.entry(format!("processes {}{exec}", name.trim())).or_default() += 1;
+    }
+    all
 }
