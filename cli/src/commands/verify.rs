@@ -34,9 +34,8 @@ pub async fn verify(call: &Call) -> anyhow::Result<u8> {
             show::note("The computer was busy: try again in a moment.");
         }
     }
-    Ok(match (open, unfinished) {
-        (0, 0) => 0,
-        (0, _) => exit::UNFINISHED,
-        _ => exit::FOUND,
-    })
+    if open == 0 && unfinished > 0 {
+        return Ok(exit::UNFINISHED);
+    }
+    Ok(exit::found(open > 0))
 }
