@@ -187,7 +187,10 @@ fn the_exit_code_of_what_looks_names_each_command_that_looks() {
     let files = std::fs::read_dir(folder).expect("the commands").flatten();
     let files: Vec<_> =
         files.map(|file| std::fs::read_to_string(file.path()).expect("a file")).collect();
-    let looks: Vec<_> = files.iter().filter(|text| text.contains("exit::found(")).collect();
+    let looks: Vec<_> = files
+        .iter()
+        .filter(|text| text.contains("exit::found(") || text.contains("exit::FOUND"))
+        .collect();
     assert_eq!(looks.len(), commands.len(), "{told}");
     for command in commands {
         let own = format!("pub async fn {command}(");

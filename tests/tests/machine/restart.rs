@@ -91,7 +91,16 @@ import time; time.sleep(0.3)",
 
 #[test]
 fn n11_a_service_that_ends_again_and_again_still_ends_what_is_open_for_a_time() {
-    let Some(machine) = boot() else { return };
+    what_is_open_for_a_time_ends(Release::Own);
+}
+
+#[test]
+fn n11_on_debian_13_a_service_that_ends_again_and_again_still_ends_what_is_open_for_a_time() {
+    what_is_open_for_a_time_ends(Release::Debian13);
+}
+
+fn what_is_open_for_a_time_ends(release: Release) {
+    let Some(machine) = boot(release) else { return };
     install(&machine, "this.deb");
     let mut ann = machine.person(ANN, Seat::Here).expect("ann");
     let sandbox = machine.sandbox(&mut ann, &rules()).expect("a sandbox");
