@@ -39,7 +39,6 @@ const MISLEADING: [&str; 12] = [
 /// A command for a program that [`find`] found.
 pub(crate) fn command(program: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
-    command.env("PATH", path());
     for variable in MISLEADING {
         command.env_remove(variable);
     }
@@ -49,6 +48,8 @@ pub(crate) fn command(program: &Path) -> tokio::process::Command {
             command.env_remove(variable);
         }
     }
+    // Last: the one that is there may lead into a project, too.
+    command.env("PATH", path());
     command
 }
 
