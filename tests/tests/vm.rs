@@ -335,7 +335,8 @@ print(max([one[\"elem\"][\"expires\"] for one in all], default=0))'",
 
 /// How many sandboxes the kernel lets out to the internet.
 fn openings(vm: &mut Vm) -> u64 {
-    let count = "ip netns exec rcc nft list ruleset | grep -c 'ip daddr != @private4 .*goto r_' || true";
+    let count =
+        "ip netns exec rcc nft list ruleset | grep -c 'ip daddr != @private4 .*goto r_' || true";
     number(&root(vm, count))
 }
 
