@@ -312,14 +312,14 @@ fn called(vm: &mut Vm, call: &str) -> serde_json::Value {
     }
 }
 
-/// For how many seconds more the one sandbox is open to the internet.
+/// For how many seconds more the first sandbox is open to the internet.
 fn open_for(vm: &mut Vm) -> u64 {
     let list = called(vm, "List b false");
     let one = list.pointer("/data/0/0").and_then(|one| one.as_array()).expect("a sandbox");
     one.last().and_then(serde_json::Value::as_u64).expect("seconds")
 }
 
-/// For how many seconds more the kernel lets it reach the address of the name, and the time
+/// For how many seconds more the kernel lets one reach the address of the name, and the time
 /// since the computer started, sleep and all.
 fn left(vm: &mut Vm) -> (f64, f64) {
     let said = root(
@@ -337,7 +337,8 @@ print(max([one[\"elem\"][\"expires\"] for one in all], default=0))'",
 
 /// How many sandboxes the kernel lets out to the internet.
 fn openings(vm: &mut Vm) -> u64 {
-    let count = "ip netns exec rcc nft list ruleset | grep -c 'ip daddr != @private4 .*goto r_' || true";
+    let count =
+        "ip netns exec rcc nft list ruleset | grep -c 'ip daddr != @private4 .*goto r_' || true";
     number(&root(vm, count))
 }
 
@@ -348,9 +349,11 @@ fn n7_what_is_open_for_a_time_ends_while_the_computer_sleeps() {
     let vm = &mut vm;
     root(vm, NAMES);
     ann(vm, "podman import -q ~/image.tar localhost/busy");
+    // The end of an opening writes all rules of its sandbox: the name is another's.
     ann(vm, &inside("a", "true"));
-    ann(vm, "cd ~/a && rcc allow host.example");
-    let asked = said_inside(vm, "a", "nslookup host.example");
+    ann(vm, &inside("b", "true"));
+    ann(vm, "cd ~/b && rcc allow host.example");
+    let asked = said_inside(vm, "b", "nslookup host.example");
     assert!(asked.contains("203.0.113.9"), "{asked}");
     let id = called(vm, "List b false").pointer("/data/0/0/0").and_then(|id| id.as_u64());
     let id = id.expect("a number");
