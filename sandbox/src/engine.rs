@@ -3,6 +3,7 @@
 mod api;
 mod container;
 pub(crate) mod filter;
+mod import;
 mod info;
 mod service;
 

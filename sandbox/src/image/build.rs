@@ -6,7 +6,6 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bollard::query_parameters::CreateImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use nix::sys::signal::{Signal, killpg};
@@ -57,8 +56,7 @@ pub(super) async fn run(
     };
     let status = Arc::new(Mutex::new(None));
     let body = body(child, archive, status.clone(), recipe.size, report.clone());
-    // Podman takes an archive in that broke off, too (measured with 4.3.1). So it
-    // gets its name only after mmdebstrap said that all was well.
+    // It gets its name only after mmdebstrap said that all was well.
     let unfinished = format!("localhost/rcc-unfinished:{}", std::process::id());
     let taken = tokio::select! {
         taken = take_in(engine, &unfinished, body) => taken,
@@ -197,20 +195,9 @@ async fn take_in(
     reference: &str,
     archive: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
 ) -> Result<()> {
-    // The whole name as the repository: Podman 4.3 does not look at a tag of its own.
-    let options = CreateImageOptionsBuilder::default().from_src("-").repo(reference).build();
-    let patient = engine.patient()?;
-    let mut answers = std::pin::pin!(patient.create_image(
-        Some(options),
-        Some(bollard::body_try_stream(archive)),
-        None
-    ));
-    while let Some(answer) = answers.next().await {
-        answer.map_err(|e| {
-            Error::new(Code::ImageBuild, format!("Podman did not take the image in: {e}."))
-        })?;
-    }
-    Ok(())
+    engine.import(reference, archive).await.map_err(|e| {
+        Error::new(Code::ImageBuild, format!("Podman did not take the image in: {e}."))
+    })
 }
 
 /// An empty archive is an image a moment after its connection broke off.

@@ -33,10 +33,18 @@ fn an_image_is_built_again_and_the_old_one_goes_with_its_last_sandbox() {
     assert!(looked.out.contains(&before.1) && !looked.out.contains("claude"), "{looked:?}");
 
     // Something that runs with it. Not a sandbox: the lab ends those before it builds.
+    let temporary = || {
+        let names = fs::read_dir("/var/tmp").expect("a folder").flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.contains(".tar")).collect::<Vec<_>>()
+    };
+    let there = temporary();
     podman(&["create", "--quiet", "--name", "holder", &before.1, "true"]);
     let outside = workshop.rcc_outside(&project, &["update", "image"]).expect("update");
     good(&workshop, &outside);
     assert!(outside.err.contains("is built again"), "{outside:?}");
+    let left: Vec<_> = temporary().into_iter().filter(|name| !there.contains(name)).collect();
+    assert!(left.is_empty(), "copies of the archive: {left:?}");
     let now = images(&workshop, &project);
     let after = small(&now);
     assert!(after.1 == before.1 && after.0 != before.0, "{before:?} {after:?}");
