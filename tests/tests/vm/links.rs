@@ -45,7 +45,7 @@ fn greeting(vm: &mut Vm, server: usize) -> String {
 }
 
 #[test]
-fn n19_wireguard_as_wg_quick_sets_it_up_carries_sandboxes_and_gives_them_back() {
+fn n22_wireguard_as_wg_quick_sets_it_up_carries_sandboxes_and_gives_them_back() {
     let Some(mut vm) = connected() else { return };
     let vm = &mut vm;
     let by = |address: &str| format!("from {address}");
