@@ -132,7 +132,10 @@ impl FirstProcess {
             log = engine.log_tail(container).await;
         }
         if log.trim().is_empty() {
-            return Err(error);
+            let runs = engine.state(container).await.is_ok_and(|state| state.running);
+            let gone = "Its first program ended at once, and said nothing.";
+            let ended = Error::new(Code::SandboxStart, gone).with_detail(error.to_string());
+            return Err(if runs { error } else { ended });
         }
         Err(Error::new(Code::SandboxStart, "Its first program ended at once.")
             .with_detail(format!("{log}\n{error}")))
