@@ -96,7 +96,8 @@ pub async fn find(host: &Host, engine: Option<&Engine>) -> Result<Vec<Belonging>
         let homes = engine.homes().await?;
         let size = homes.iter().map(|(_, folder)| size_of(folder)).sum();
         add(Kind::Homes, homes.into_iter().map(|(name, _)| name).collect(), size);
-        let images = engine.images("localhost/rcc-").await?;
+        let mut images = engine.images("localhost/rcc-").await?;
+        images.retain(|image| is_ours(&image.name));
         let size = layers(&images).values().sum();
         add(Kind::Images, images.into_iter().map(|image| image.name).collect(), size);
     }
@@ -151,6 +152,15 @@ pub async fn remove(host: &Host, engine: Option<&Engine>, belonging: &Belonging)
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Names that rcc gives, as [`crate::image`] and its builds do. A person may have an image
+/// whose name only begins alike.
+fn is_ours(image: &str) -> bool {
+    const OURS: [&str; 7] =
+        ["dev", "small", "dev-with", "small-with", "replaced", "unfinished", "unfinished-layer"];
+    let name = image.strip_prefix("localhost/rcc-").and_then(|rest| rest.split_once(':'));
+    name.is_some_and(|(name, _)| OURS.contains(&name))
 }
 
 fn folders(host: &Host, kind: Kind) -> Vec<PathBuf> {
@@ -220,6 +230,16 @@ mod tests {
         assert!(!host.config.exists() && !host.data.exists());
         assert!(beside.join("kept").exists());
         assert_eq!(find().await, []);
+    }
+
+    #[test]
+    fn an_image_of_the_persons_own_stays() {
+        for ours in ["dev:0123", "small-with:aabbccddeeff", "replaced:0123"] {
+            assert!(is_ours(&format!("localhost/rcc-{ours}")), "{ours}");
+        }
+        for other in ["localhost/rcc-mine:1", "localhost/rcc-dev", "host.example/rcc-dev:1"] {
+            assert!(!is_ours(other), "{other}");
+        }
     }
 
     #[test]
