@@ -16,7 +16,7 @@ use bollard::{ClientVersion, Docker};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 
-pub(crate) use api::{ContainerState, KeptImage, name_end};
+pub(crate) use api::{ContainerState, ImageFacts, KeptImage, name_end};
 pub use api::{ExecPipes, Found};
 pub(crate) use container::is_plain;
 pub use container::{ContainerSpec, FileLabel, HOME, MountSpec, WORKSPACE, label};

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, ImageFacts};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
 use crate::lock::Lock;
@@ -153,10 +153,15 @@ pub async fn find(
     let release = sources::release();
     let (base, reference) = (recipe.tag(&release), recipe.reference(&release));
     let Some(image) = engine.image(&reference).await? else { return Ok(None) };
-    let stands = reference == base
-        // A layer on an image that was built again since has the old packages.
-        || engine.image(&base).await?.is_none_or(|base| image.layers.starts_with(&base.layers));
+    let stands =
+        reference == base || engine.image(&base).await?.is_none_or(|base| is_on(&image, &base));
     Ok(stands.then_some(reference))
+}
+
+/// Whether a layer is on this image. On one that was built again since it has the old
+/// packages.
+fn is_on(layer: &ImageFacts, base: &ImageFacts) -> bool {
+    layer.layers.starts_with(&base.layers)
 }
 
 /// One of the images that rcc built.
@@ -312,6 +317,18 @@ mod tests {
         assert!(Recipe::of(&ImageChoice::Named("a".into()), &[]).unwrap().is_none());
         assert!(has_package(&ImageChoice::Dev, "nodejs"));
         assert!(!has_package(&ImageChoice::Small, "nodejs"));
+    }
+
+    #[test]
+    fn a_layer_on_an_image_that_was_built_again_is_not_taken() {
+        let image = |layers: &[&str]| ImageFacts {
+            id: String::new(),
+            layers: layers.iter().map(|layer| (*layer).to_string()).collect(),
+        };
+        let layer = image(&["sha256:1", "sha256:2", "sha256:more"]);
+        assert!(is_on(&layer, &image(&["sha256:1", "sha256:2"])));
+        assert!(!is_on(&layer, &image(&["sha256:1", "sha256:3"])));
+        assert!(!is_on(&layer, &image(&["sha256:2"])));
     }
 
     #[test]

@@ -60,6 +60,9 @@ enum Command {
     Client(bench::client::Wanted),
     /// Take one defence away at a time, in a copy, and see a test turn red
     Mutate {
+        /// So many copies at once; each takes some gigabytes
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+        jobs: u8,
         /// Only rows with these words; all without one
         rows: Vec<String>,
     },
@@ -90,7 +93,7 @@ fn main() -> ExitCode {
         Command::Bench { parts } => bench::run(&parts),
         Command::Measure { parts } => bench::measure(&parts),
         Command::Client(wanted) => bench::client::run(&wanted),
-        Command::Mutate { rows } => mutate::run(&rows),
+        Command::Mutate { jobs, rows } => mutate::run(&rows, jobs),
         Command::Fuzz(wanted) => fuzz::run(&wanted),
         Command::Package(wanted) => package::run(&wanted),
         Command::Screenshots { to, pages } => screenshots::run(to, &pages),

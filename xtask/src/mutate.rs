@@ -1,10 +1,13 @@
 //! `cargo xtask mutate`: takes one defence away at a time, in a copy of the project,
 //! and runs the test that must turn red then. A test that stays green tests nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -13,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::child::{self, End};
 use crate::{test, workspace};
 
-/// A build, and a test with it.
-const PATIENCE: Duration = Duration::from_secs(1_200);
+const BUILD: Duration = Duration::from_secs(1_800);
+
+/// A test that hangs without its defence has turned red.
+const TEST: Duration = Duration::from_secs(600);
 
 /// The window is built with it, and git does not know it.
 const PAGE: &str = "ui/dist";
@@ -54,37 +59,37 @@ fn list() -> anyhow::Result<Vec<Mutation>> {
     Ok(list.mutation)
 }
 
-/// Takes away what `wanted` names (a part of a row; everything without one). Answers
-/// 1 when a test stayed green.
-pub fn run(wanted: &[String]) -> anyhow::Result<u8> {
+/// Takes away what `wanted` names (a part of a row; everything without one), in `jobs`
+/// copies at once. Answers 1 when a test stayed green.
+pub fn run(wanted: &[String], jobs: u8) -> anyhow::Result<u8> {
     let asked = |one: &Mutation| {
         wanted.is_empty() || wanted.iter().any(|part| one.row.contains(part.as_str()))
     };
     let mutations: Vec<Mutation> = list()?.into_iter().filter(asked).collect();
     ensure!(!mutations.is_empty(), "no row fits; they stand in xtask/mutations.toml");
-    let copy = Copy::make()?;
-    let tests: BTreeSet<&Test> = mutations.iter().map(|one| &one.test).collect();
-    eprintln!("… {} tests, unchanged", tests.len());
-    let mut sound = BTreeSet::new();
-    for test in tests {
-        let (end, why) = copy.try_test(test)?;
-        if end == Outcome::Green {
-            sound.insert(test);
-        } else {
-            // Its rows say nothing; the others still do.
-            eprintln!(
-                "{} is {} without any change: {}",
-                test.name(),
-                end.word(),
-                why.unwrap_or_default()
-            );
-        }
+    let copies = (1..=jobs).map(Copy::make).collect::<anyhow::Result<Vec<_>>>()?;
+
+    let mut suites: BTreeMap<(&str, &str), BTreeSet<&Test>> = BTreeMap::new();
+    for Mutation { test, .. } in &mutations {
+        suites.entry((&test.0, &test.1)).or_default().insert(test);
     }
-    let mut lines = Vec::new();
-    for one in &mutations {
+    let suites: Vec<Vec<&Test>> = suites.into_values().map(|of| of.into_iter().collect()).collect();
+    eprintln!("… {} programs of tests, unchanged", suites.len());
+    let sound = Mutex::new(BTreeSet::new());
+    each(&copies, &suites, |copy, tests| {
+        let good = copy.sound(tests)?;
+        locked(&sound).extend(good);
+        Ok(())
+    })?;
+    let sound = sound.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+
+    let path = workspace::outputs().join("mutate.json");
+    let lines = Mutex::new(Vec::new());
+    each(&copies, &mutations, |copy, one| {
         let begun = Instant::now();
         let (outcome, why) = match sound.contains(&one.test) {
             true => copy.without(one)?,
+            // It says nothing: it is red, or does not run, without any change.
             false => (Outcome::NotRun, None),
         };
         let line = Line {
@@ -94,18 +99,50 @@ pub fn run(wanted: &[String]) -> anyhow::Result<u8> {
             seconds: begun.elapsed().as_secs_f64(),
             why,
         };
+        let mut lines = locked(&lines);
         println!("{:<11}  {:<62}  {}", line.outcome, line.row, line.test);
         if let Some(why) = &line.why {
             println!("             {why}");
         }
         lines.push(line);
-    }
+        // After each one: hours may be broken off.
+        fs::write(&path, serde_json::to_string_pretty(&*lines)?)?;
+        Ok(())
+    })?;
+    let lines = lines.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let red = lines.iter().filter(|line| line.outcome == Outcome::Red.word()).count();
     println!("{red} of {} defences are missed by a test when they are gone", lines.len());
-    let path = workspace::outputs().join("mutate.json");
-    fs::write(&path, serde_json::to_string_pretty(&lines)?)?;
     println!("as JSON: {}", path.display());
     Ok(u8::from(red < lines.len()))
+}
+
+/// Has each copy take the next of `work` until there is none left, or something cannot
+/// be done at all.
+fn each<T: Sync>(
+    copies: &[Copy],
+    work: &[T],
+    done: impl Fn(&Copy, &T) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    let hand = |copy| {
+        while let Some(one) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = done(copy, one) {
+                next.store(work.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let hands: Vec<_> = copies.iter().map(|copy| scope.spawn(|| hand(copy))).collect();
+        let ends = hands.into_iter().map(|one| one.join().unwrap_or_else(|_| bail!("a bug")));
+        ends.fold(Ok(()), anyhow::Result::and)
+    })
+}
+
+/// What one of them panicked over does not make the others' lines wrong.
+fn locked<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +178,8 @@ struct Copy {
 }
 
 impl Copy {
-    fn make() -> anyhow::Result<Self> {
-        let folder = workspace::outputs().join("mutate");
+    fn make(number: u8) -> anyhow::Result<Self> {
+        let folder = workspace::outputs().join("mutate").join(number.to_string());
         fs::create_dir_all(&folder)?;
         let copy = Self { folder };
         let files = Command::new("git")
@@ -205,41 +242,78 @@ impl Copy {
         cargo
     }
 
+    /// Those of one program's tests that pass as they are: all at once, and what does
+    /// not pass then alone.
+    fn sound<'a>(&self, tests: &[&'a Test]) -> anyhow::Result<Vec<&'a Test>> {
+        let mut said = String::new();
+        let filters: Vec<&str> = tests.iter().map(|test| test.2.as_str()).collect();
+        if let Some(Test(package, kind, _)) = tests.first()
+            && kind != "container"
+            && self.build(package, kind)?
+        {
+            self.run(self.tests(package, kind, &filters))?;
+            said = fs::read_to_string(self.output("test")).unwrap_or_default();
+            said += &fs::read_to_string(self.skipped()).unwrap_or_default();
+        }
+        let mut good = Vec::new();
+        for test in tests {
+            if passed(&said, &test.2) {
+                good.push(*test);
+                continue;
+            }
+            let (end, why) = self.try_test(test)?;
+            if end == Outcome::Green {
+                good.push(*test);
+            } else {
+                // Its rows say nothing; the others still do.
+                let why = why.unwrap_or_default();
+                eprintln!("{} is {} without any change: {why}", test.name(), end.word());
+            }
+        }
+        Ok(good)
+    }
+
     /// How it ended, and what the first test that failed says.
     fn try_test(&self, test: &Test) -> anyhow::Result<(Outcome, Option<String>)> {
         let Test(package, kind, filter) = test;
         if kind == "container" {
             return self.try_containers(package, filter);
         }
-        let mut build = self.cargo();
-        build.args(["test", "--no-run", "--package", package]);
-        match kind.as_str() {
-            "bin" => build.arg("--bins"),
-            "lib" => build.arg("--lib"),
-            suite => build.args(["--test", suite]),
-        };
+        if !self.build(package, kind)? {
+            return Ok((Outcome::NotBuilt, None));
+        }
+        self.run(self.tests(package, kind, &[filter]))
+    }
+
+    /// A program of tests, and the programs that it starts.
+    fn build(&self, package: &str, kind: &str) -> anyhow::Result<bool> {
         if package == "rcc-tests" {
             let mut programs = self.cargo();
             programs.args(["build", "--package", "rcc-helper", "--package", "rcc-tests", "--bins"]);
             if kind == "end_to_end" {
                 programs.args(["--package", "rcc-cli"]);
             }
-            if self.end(&mut programs, "build")? != End::Good {
-                return Ok((Outcome::NotBuilt, None));
+            if self.end(&mut programs, "build", BUILD)? != End::Good {
+                return Ok(false);
             }
         }
-        if self.end(&mut build, "build")? != End::Good {
-            return Ok((Outcome::NotBuilt, None));
-        }
-        let mut run = self.cargo();
-        run.args(["test", "--package", package]);
-        match kind.as_str() {
-            "bin" => run.arg("--bins"),
-            "lib" => run.arg("--lib"),
-            suite => run.args(["--test", suite]),
+        let mut build = self.tests(package, kind, &[]);
+        build.arg("--no-run");
+        Ok(self.end(&mut build, "build", BUILD)? == End::Good)
+    }
+
+    fn tests(&self, package: &str, kind: &str, filters: &[&str]) -> Command {
+        let mut tests = self.cargo();
+        tests.args(["test", "--package", package]);
+        match kind {
+            "bin" => tests.arg("--bins"),
+            "lib" => tests.arg("--lib"),
+            suite => tests.args(["--test", suite]),
         };
-        run.args(["--", filter]);
-        self.run(run)
+        if !filters.is_empty() {
+            tests.arg("--").args(filters);
+        }
+        tests
     }
 
     /// One of the engine's tests of containers, by the ordinary user of a lab.
@@ -254,7 +328,7 @@ impl Copy {
         let mut tests = self.cargo();
         tests.args(["test", "--no-run", "--package", package, "--test", "container"]);
         for build in [&mut programs, &mut tests] {
-            if self.end(build, "build")? != End::Good {
+            if self.end(build, "build", BUILD)? != End::Good {
                 return Ok((Outcome::NotBuilt, None));
             }
         }
@@ -266,13 +340,13 @@ impl Copy {
     }
 
     fn run(&self, mut run: Command) -> anyhow::Result<(Outcome, Option<String>)> {
-        let skipped = self.folder.join("skipped.txt");
+        let skipped = self.skipped();
         let _ = fs::remove_file(&skipped);
         run.env("RCC_SKIPPED", &skipped);
         if let Ok(inside) = test::built_inside() {
             run.env("RCC_INSIDE", inside);
         }
-        let end = self.end(&mut run, "test")?;
+        let end = self.end(&mut run, "test", TEST)?;
         let said = fs::read_to_string(self.output("test")).unwrap_or_default();
         let ran = said
             .lines()
@@ -289,9 +363,23 @@ impl Copy {
         self.folder.join(format!("{what}.log"))
     }
 
-    fn end(&self, command: &mut Command, what: &str) -> anyhow::Result<End> {
-        child::run(command, &self.output(what), PATIENCE)
+    /// Where tests say that they did not run.
+    fn skipped(&self) -> PathBuf {
+        self.folder.join("skipped.txt")
     }
+
+    fn end(&self, command: &mut Command, what: &str, patience: Duration) -> anyhow::Result<End> {
+        child::run(command, &self.output(what), patience)
+    }
+}
+
+/// Whether, of all tests that cargo names in `said`, some fit the filter, and each of
+/// these passed and did not say that it was skipped.
+fn passed(said: &str, filter: &str) -> bool {
+    let ends = said.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+    let mut of_it = ends.filter(|(name, _)| name.contains(filter)).peekable();
+    let skipped = |line: &str| line.starts_with("SKIPPED ") && line.contains(filter);
+    of_it.peek().is_some() && of_it.all(|(_, end)| end == "ok") && !said.lines().any(skipped)
 }
 
 /// The first assertion that failed: the line after `thread '…' panicked at …`.
@@ -317,6 +405,16 @@ fn replaced(text: &str, one: &Mutation) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sound_ran_and_passed() {
+        let said = "running 4 tests\ntest a::n1_x ... ok\ntest a::n1_y ... ok\n\
+                    test a::n2_ ... FAILED\ntest a::n3_ ... ok\nSKIPPED a::n3_: no root\n";
+        assert!(passed(said, "n1_"));
+        for not in ["n2_", "n3_", "n4_", "a::"] {
+            assert!(!passed(said, not), "{not}");
+        }
+    }
 
     #[test]
     fn every_defence_that_is_taken_away_is_there() {
