@@ -37,9 +37,13 @@ pub fn dns_question(bytes: &[u8]) {
             // Only the name in its one form goes out (N4).
             assert_eq!(asked.name.to_ascii(), format!("{}.", question.name));
             let addresses = vec![Ipv4Addr::LOCALHOST; MAX_ADDRESSES];
-            for reply in
-                [Reply::Addresses(addresses, 1), Reply::NoData, Reply::NoName, Reply::Failed]
-            {
+            for reply in [
+                Reply::Addresses(addresses, 1),
+                Reply::NoData,
+                Reply::NoName,
+                Reply::NotAllowed,
+                Reply::Failed,
+            ] {
                 answered(&question, &reply);
             }
         }

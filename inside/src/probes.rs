@@ -35,7 +35,8 @@ pub enum Probe {
         /// The server's name in the hello.
         name: String,
     },
-    /// A question to a name server, over UDP, answered with at least one record.
+    /// A question to a name server, over UDP, answered with at least one record. Refused only by one that says so
+    /// (RFC 8914, 15): "no such name" is what any name server says.
     Ask {
         /// The name server.
         server: IpAddr,
@@ -89,8 +90,10 @@ pub enum Probe {
 pub enum End {
     /// It was possible.
     Possible,
-    /// Something said no: the kernel, the gate, or who was asked.
+    /// Something said no: the kernel, a router, or who was asked.
     Refused,
+    /// A packet came back that says no: a reset, or "port unreachable".
+    Rejected,
     /// Nobody said anything.
     Silent,
     /// It was not tried, or what happened says nothing about a wall.

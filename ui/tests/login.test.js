@@ -89,7 +89,7 @@ describe("login", () => {
     await button(page, "Check Now").click();
     await page.getByText("3 ways out were tried, and none led out.").waitFor();
     await page.getByText("What was tried").click();
-    await page.getByText("Two names on one address are told apart").waitFor();
+    await page.getByText("Other sandboxes are out of reach").waitFor();
     assert.deepEqual(await calls(page, "verify"), [["verify", "0000000000000002"]]);
   });
 
@@ -98,7 +98,7 @@ describe("login", () => {
     await button(page, "Protected").click();
     await button(page, "Check Now").click();
     await page.getByText("1 way out of the sandbox is open. Stop the session.").waitFor();
-    assert.match(await page.locator(".tried li").first().innerText(), /This computer is not reachable/);
+    assert.match(await page.locator(".tried li").first().innerText(), /Hosts that are not allowed are out of reach/);
     await page.locator("button.shield", { hasText: "Not protected" }).waitFor();
   });
 

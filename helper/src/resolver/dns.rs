@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, HTTPS, SOA};
 use hickory_proto::rr::{DNSClass, Name as DnsName, RData, Record, RecordType};
 use rcc_policy::Name;
@@ -18,6 +19,11 @@ pub const MAX_ADDRESSES: usize = 32;
 const MAX_CHAIN: usize = 16;
 /// For how long a client may remember that there is no such record, in seconds.
 const NO_DATA_TTL: u32 = 5;
+/// The option that says why (RFC 8914 2).
+const EXTENDED_ERROR: u16 = 15;
+/// The policy of who runs the resolver (RFC 8914 4.16).
+const BLOCKED: u16 = 15;
+const NOT_ALLOWED: &str = "not allowed by rcc";
 
 /// A question that can be answered.
 #[derive(Debug, Clone)]
@@ -223,6 +229,9 @@ pub enum Reply {
     NoData,
     /// There is no such name. Nobody remembers it: it may be allowed in a moment (N7).
     NoName,
+    /// The same for a name that may not be asked for, which is said beside it (RFC 8914):
+    /// a person who looks with `dig` sees why, and `rcc verify` that it was refused here.
+    NotAllowed,
     /// Something failed; asking again may help.
     Failed,
 }
@@ -250,7 +259,7 @@ impl Question {
             Reply::NoData => {
                 message.add_authority(self.start_of_authority(NO_DATA_TTL));
             }
-            Reply::NoName => {
+            Reply::NoName | Reply::NotAllowed => {
                 message.metadata.response_code = ResponseCode::NXDomain;
                 message.add_authority(self.start_of_authority(0));
             }
@@ -259,6 +268,10 @@ impl Question {
         if self.edns.is_some() {
             let mut edns = Edns::new();
             edns.set_max_payload(MAX_UDP as u16);
+            if *reply == Reply::NotAllowed {
+                let said = [&BLOCKED.to_be_bytes()[..], NOT_ALLOWED.as_bytes()].concat();
+                edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, said));
+            }
             message.set_edns(edns);
         }
         let bytes = message.to_vec().unwrap_or_default();
@@ -415,10 +428,28 @@ mod tests {
     #[test]
     fn n7_a_refusal_is_not_remembered() {
         let question = question(&asked("a.example.", RecordType::A)).unwrap();
-        let reply = Message::from_vec(&question.answer(&Reply::NoName, true)).unwrap();
+        let reply = Message::from_vec(&question.answer(&Reply::NotAllowed, true)).unwrap();
         assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
         let RData::SOA(soa) = &reply.authorities[0].data else { panic!("no SOA") };
         assert_eq!((reply.authorities[0].ttl, soa.minimum), (0, 0));
+    }
+
+    #[test]
+    fn a_refusal_says_that_it_is_one_and_other_names_that_are_not_there_do_not() {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        message.add_query(Query::query(dns("a.example."), RecordType::A));
+        message.set_edns(Edns::new());
+        let question = question(&message.to_vec().unwrap()).unwrap();
+        let answer = |reply| Message::from_vec(&question.answer(&reply, true)).unwrap();
+        let why = |message: &Message| {
+            let edns = message.edns.clone().expect("as it was asked");
+            edns.option(EXTENDED_ERROR.into()).cloned()
+        };
+        let refused = answer(Reply::NotAllowed);
+        assert_eq!(refused.metadata.response_code, ResponseCode::NXDomain);
+        let said = b"\x00\x0fnot allowed by rcc".to_vec();
+        assert_eq!(why(&refused), Some(EdnsOption::Unknown(15, said)));
+        assert_eq!(why(&answer(Reply::NoName)), None);
     }
 
     proptest! {

@@ -1,10 +1,12 @@
 //! Tries what must not be possible, with the agent's rights, and says what came of it (`rcc verify`).
 
+mod question;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -19,6 +21,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use rcc_inside::probes::{End, MAX_DOCUMENT, Outcome, Probe};
 
 use super::filter;
+use question::ask;
 
 /// How long a packet may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_millis(1_200);
@@ -136,6 +139,9 @@ fn failed(error: &io::Error) -> Outcome {
     if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
         return Outcome { end: End::Silent, seen: "no answer".to_owned() };
     }
+    if error.raw_os_error() == Some(Errno::ECONNREFUSED as i32) {
+        return Outcome { end: End::Rejected, seen: error.to_string() };
+    }
     let said_no = [
         Errno::EPERM,
         Errno::EACCES,
@@ -143,7 +149,6 @@ fn failed(error: &io::Error) -> Outcome {
         Errno::ENOENT,
         Errno::ENOTDIR,
         Errno::ENOSYS,
-        Errno::ECONNREFUSED,
         Errno::ECONNRESET,
         Errno::ECONNABORTED,
         Errno::EPIPE,
@@ -191,11 +196,12 @@ fn attempt(probe: &Probe) -> Outcome {
 }
 
 fn other_link() -> io::Result<Outcome> {
-    let mut links: Vec<String> = fs::read_dir("/sys/class/net")?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    links.sort();
-    let other = links.iter().any(|link| link != "lo" && link != "eth0");
+    // proc_net(5): two lines of headings, then a link each, its name before a colon.
+    let text = fs::read_to_string("/proc/self/net/dev").map_err(io::Error::other)?;
+    let names = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let mut links: Vec<&str> = names.map(|(name, _)| name.trim()).collect();
+    links.sort_unstable();
+    let other = links.iter().any(|link| !["lo", "eth0"].contains(link));
     let seen = links.join(", ");
     Ok(if other { done(seen) } else { held(seen) })
 }
@@ -248,62 +254,6 @@ fn hello(address: IpAddr, port: u16, name: &str) -> io::Result<Outcome> {
     match stream.read(&mut answer)? {
         0 => Ok(held("the connection was closed without an answer")),
         _ => Ok(done("the server answered")),
-    }
-}
-
-/// A question of DNS (RFC 1035). The answer's records are counted, not read.
-fn ask(server: IpAddr, name: &str, kind: u16) -> io::Result<Outcome> {
-    let mut packet = vec![0x52, 0x43, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        packet.push(u8::try_from(label.len()).map_err(io::Error::other)?);
-        packet.extend(label.bytes());
-    }
-    packet.push(0);
-    packet.extend(kind.to_be_bytes());
-    packet.extend([0, 1]);
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(SocketAddr::new(server, 53))?;
-    socket.send(&packet)?;
-    let mut answer = [0; 1_500];
-    let length = socket.recv(&mut answer)?;
-    if length < 12 || answer[..2] != packet[..2] {
-        return Ok(untried("no answer to this question"));
-    }
-    let records = u16::from_be_bytes([answer[6], answer[7]]);
-    // RFC 1035 4.1.1.
-    Ok(match (answer[3] & 15, records) {
-        (0, 0) => held("no records"),
-        (0, _) => done(first_address(&answer[12..length]).unwrap_or_else(|| "records".to_owned())),
-        (3, _) => held("no such name"),
-        (code, _) => held(format!("refused with code {code}")),
-    })
-}
-
-/// The first address among the records behind the header of an answer to one question.
-fn first_address(mut rest: &[u8]) -> Option<String> {
-    let skip_name = |rest: &mut &[u8]| -> Option<()> {
-        loop {
-            let length = usize::from(*rest.first()?);
-            // A pointer ends a name (RFC 1035 4.1.4).
-            let taken = if length >= 0xc0 { 2 } else { 1 + length };
-            *rest = rest.get(taken..)?;
-            if length == 0 || length >= 0xc0 {
-                return Some(());
-            }
-        }
-    };
-    skip_name(&mut rest)?;
-    rest = rest.get(4..)?;
-    loop {
-        skip_name(&mut rest)?;
-        let kind = rest.get(1)?;
-        let length = usize::from(u16::from_be_bytes([*rest.get(8)?, *rest.get(9)?]));
-        if let (1, Some([a, b, c, d])) = (kind, rest.get(10..10 + length)) {
-            return Some(format!("{a}.{b}.{c}.{d}"));
-        }
-        rest = rest.get(10 + length..)?;
     }
 }
 
@@ -472,6 +422,7 @@ mod tests {
         assert_eq!(end(Errno::EPERM), End::Refused);
         assert_eq!(end(Errno::ENETUNREACH), End::Refused);
         assert_eq!(end(Errno::EAGAIN), End::Silent);
+        assert_eq!(end(Errno::ECONNREFUSED), End::Rejected);
         for errno in [Errno::ENOMEM, Errno::EMFILE, Errno::ENOSPC, Errno::EIO, Errno::EINVAL] {
             assert_eq!(end(errno), End::Untried, "{errno}");
         }

@@ -17,7 +17,7 @@ use bollard::container::LogOutput;
 use futures_util::StreamExt;
 use rcc_inside::PROGRAM;
 use rcc_inside::probes::{End, MAX_DOCUMENT, Outcome, Probe, read_outcomes};
-use rcc_policy::{Entry, HostPattern, Policy, Protocol, Target};
+use rcc_policy::{Entry, HostPattern, Name, Policy, Protocol, Target};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -72,7 +72,7 @@ impl Verdict {
 pub struct Row {
     /// Of docs/threat-model.md, or a word.
     pub id: &'static str,
-    /// What must not be possible.
+    /// What must hold.
     pub what: &'static str,
     /// What was tried.
     pub tried: String,
@@ -125,34 +125,34 @@ impl Session {
         let canary = Canary::make(host)?;
         let listening = Listening::start();
         let known = self.look(project, host, network);
-        let Known { walls, memory, state, open, others, name } =
-            timeout_at(end, known).await.map_err(|_| {
-                failed("the engine and the firewall service took five seconds").hint_is(
-                    "A busy computer can be the reason: try again in a moment. \
+        let known = timeout_at(end, known).await.map_err(|_| {
+            failed("the engine and the firewall service took five seconds").hint_is(
+                "A busy computer can be the reason: try again in a moment. \
                      `rcc doctor` says more.",
-                )
-            })??;
+            )
+        })??;
 
         let namespaces = self.label(label::USER_NAMESPACES) == "1";
-        let tries = tries(project, &canary, &listening, &others, name.as_deref(), open, namespaces);
-        let mut probes: Vec<Probe> = tries.iter().flat_map(|one| one.probes.clone()).collect();
+        let tries = tries(project, &canary, &listening, &known, namespaces);
+        let mut probes: Vec<Probe> =
+            tries.iter().flat_map(|one| &one.probes).map(|(probe, _)| probe.clone()).collect();
         // The one that must succeed, and tells an address for the check of names.
-        let control = name.as_ref().filter(|_| state == NetworkState::Connected);
+        let control = known.name.as_ref().filter(|_| known.state == NetworkState::Connected);
         if let Some(name) = control {
             probes.push(Probe::Ask { server: GATE, name: name.clone(), kind: A });
         }
         let mut outcomes = self.probe(&probes, end).await?;
         let answer = control.and_then(|_| outcomes.pop());
 
-        let mut rows = held_by_the_kernel(walls);
-        rows.push(memory);
+        let mut rows = held_by_the_kernel(&known.walls);
+        rows.push(known.memory.clone());
         let mut outcomes = outcomes.into_iter();
         for one in tries {
             let outcomes: Vec<Outcome> = outcomes.by_ref().take(one.probes.len()).collect();
             rows.push(judge(one, &outcomes));
         }
         rows.extend(self.names(control, answer, end).await?);
-        rows.extend(not_tried(state, open, &others, !listening.addresses.is_empty()));
+        rows.extend(not_tried(&known, !listening.addresses.is_empty()));
         rows.extend(judge::elsewhere(&rows));
         rows.sort_by_key(|row| order(row.id));
         Ok(rows)
@@ -191,8 +191,11 @@ impl Session {
                 .collect(),
             _ => Vec::new(),
         };
-        let name = policy.as_ref().and_then(|policy| tls_name(policy, project, host));
-        Ok(Known { walls, memory, state, open, others, name })
+        let mut entries = policy.map(|policy| policy.entries).unwrap_or_default();
+        entries.extend(levels::of_project(project, host).unwrap_or_default());
+        let agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| path.starts_with('/'));
+        let (name, stranger) = (tls_name(&entries), stranger(&entries));
+        Ok(Known { walls, memory, state, open, others, agent, name, stranger, entries })
     }
 
     /// Runs the probes inside and reads what came of them until `end`.
@@ -252,14 +255,16 @@ impl Session {
     }
 
     async fn memory(&self) -> Row {
-        let what = "More memory is used than was given";
+        let what = "It takes no more memory than it was given";
         let usage = self.usage().await.unwrap_or_default();
         match usage.memory_limit {
             Some(limit) => {
-                let gigabytes = limit as f64 / f64::from(1 << 30);
-                let used = usage.memory.unwrap_or_default() as f64 / f64::from(1 << 30);
-                let seen =
-                    format!("{used:.2} GB of {gigabytes:.1} GB are used, and no more are taken");
+                let gigabytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+                let seen = format!(
+                    "it takes {:.2} GB of this computer's memory now, and can take up to {:.1} GB",
+                    gigabytes(usage.memory.unwrap_or_default()),
+                    gigabytes(limit)
+                );
                 Row::seen("memory", what, "the kernel's limit", true, seen)
             }
             None => Row::not_tried(
@@ -280,8 +285,14 @@ struct Known {
     open: bool,
     /// Addresses of other sandboxes of the person's.
     others: Vec<IpAddr>,
+    /// Where the person's SSH agent listens.
+    agent: Option<String>,
     /// One that is allowed.
     name: Option<String>,
+    /// One that everybody but the firewall answers to.
+    stranger: Option<&'static str>,
+    /// What is allowed.
+    entries: Vec<Entry>,
 }
 
 fn failed(why: impl std::fmt::Display) -> Error {
@@ -289,9 +300,8 @@ fn failed(why: impl std::fmt::Display) -> Error {
 }
 
 /// A name that is allowed on the port of TLS.
-fn tls_name(policy: &Policy, project: &Project, host: &Host) -> Option<String> {
-    let own = levels::of_project(project, host).unwrap_or_default();
-    let exact = |entry: &Entry| match entry.target() {
+fn tls_name(entries: &[Entry]) -> Option<String> {
+    entries.iter().find_map(|entry| match entry.target() {
         Target::Host(HostPattern::Exact(name))
             if entry.protocol() == Protocol::Tcp
                 && entry.ports().contains(&443)
@@ -300,6 +310,25 @@ fn tls_name(policy: &Policy, project: &Project, host: &Host) -> Option<String> {
             Some(name.to_string())
         }
         _ => None,
-    };
-    policy.entries.iter().chain(&own).find_map(exact)
+    })
+}
+
+/// A name that is there for good (RFC 2606, IANA's own), and that no entry names, or has
+/// something below: that is answered without addresses, and not refused.
+fn stranger(entries: &[Entry]) -> Option<&'static str> {
+    let hosts: Vec<&HostPattern> = entries
+        .iter()
+        .filter_map(|entry| match entry.target() {
+            Target::Host(pattern) => Some(pattern),
+            Target::Net(_) => None,
+        })
+        .collect();
+    ["example.org", "example.net", "iana.org"].into_iter().find(|text| {
+        let name: Option<Name> = text.parse().ok();
+        name.is_some_and(|name| {
+            !hosts.iter().any(|one| {
+                one.matches(&name) || name.is_ancestor_of(one.base()) || *one.base() == name
+            })
+        })
+    })
 }

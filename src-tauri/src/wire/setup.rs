@@ -129,7 +129,7 @@ impl From<SetupId> for Part {
 pub struct Tried {
     /// As in docs/threat-model.md.
     pub id: String,
-    /// What must not be possible.
+    /// What must hold.
     pub what: String,
     pub tried: String,
     /// What was seen, or why nothing was tried.
@@ -144,6 +144,8 @@ pub enum VerdictWord {
     Holds,
     Open,
     NotTried,
+    /// There was no time for it.
+    Unfinished,
 }
 
 impl From<Row> for Tried {
@@ -156,7 +158,8 @@ impl From<Row> for Tried {
             verdict: match row.verdict {
                 Verdict::Holds => VerdictWord::Holds,
                 Verdict::Open => VerdictWord::Open,
-                Verdict::NotTried | Verdict::Unfinished => VerdictWord::NotTried,
+                Verdict::NotTried => VerdictWord::NotTried,
+                Verdict::Unfinished => VerdictWord::Unfinished,
             },
         }
     }

@@ -1,14 +1,14 @@
 //! `rcc verify`, which tries ways out for a person.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcc_tests::{Workshop, played_api, wait_for, world, zone};
+use rcc_tests::{Workshop, in_namespace, played_api, wait_for, world, zone};
 use serde_json::Value;
 
 use super::{good, inside, start};
@@ -38,6 +38,17 @@ fn verify_tries_the_walls_and_sees_a_hole() {
     fs::create_dir_all(project.join(".git/hooks")).expect("mkdir");
     fs::write(project.join(".git/config"), "[core]\n").expect("write");
     good(&workshop, &inside(&workshop, &project, "true"));
+    // Another sandbox, and servers that everybody reaches: 853 is served on all addresses.
+    let other = workshop.project("other").expect("a project");
+    good(&workshop, &inside(&workshop, &other, "true"));
+    for address in ["198.41.0.4", "193.0.14.129", "9.9.9.9"] {
+        let add = format!("ip -n internet addr add {address}/32 dev lo");
+        workshop.lab.on_host(&add).expect("ip");
+    }
+    let roots = ["198.41.0.4:53", "193.0.14.129:53"].map(|root| {
+        let listen = || TcpListener::bind(root).expect("listen");
+        in_namespace(Path::new("/run/netns/internet"), listen).expect("the internet")
+    });
     let verify = || verify(&workshop, &project);
     let (code, verdict, took) = verify();
     for id in [
@@ -47,20 +58,25 @@ fn verify_tries_the_walls_and_sees_a_hole() {
         "F1-mount",
         "F2",
         "namespaces",
-        "rights",
+        "host-network",
+        "privileged",
+        "net-admin",
         "seccomp",
         "calls",
         "H8",
+        "hosts",
         "N1",
         "N2",
         "N3",
         "N4",
         "N6",
         "N8",
+        "N13",
         "N16",
         "N18",
         "N20",
         "firewall",
+        "list",
     ] {
         let (word, row) = verdict(id);
         assert_eq!(word, "holds", "{row:#}");
@@ -85,13 +101,35 @@ fn verify_tries_the_walls_and_sees_a_hole() {
     let (word, row) = verdict("N16");
     assert_eq!((word.as_str(), code), ("OPEN", 1), "{row:#}");
     good(&workshop, &workshop.rcc(&project, &["deny", lookalike]).expect("rcc deny"));
-    // A hole in the gate is seen.
+    workshop.lab.dns.set(zone().name(played_api::NAME, &[played_api::ADDRESS]));
+    // Another resolver in the place of the firewall's: it says "no such name" to the same
+    // names, which proves nothing.
+    let bypass = "nft insert rule inet rcc c_arrive udp dport 53 accept; \
+                  nft insert rule inet rcc c_forward udp dport 53 accept; \
+                  nft add table ip other; \
+                  nft add chain ip other way '{ type nat hook prerouting priority dstnat; }'; \
+                  nft add rule ip other way iifname 's*' udp dport 53 dnat to 192.0.2.1";
+    workshop.lab.in_gate(bypass).expect("nft");
+    let (_, verdict, _) = verify();
+    let (word, row) = verdict("N16");
+    assert_eq!(word, "not tried", "{row:#}");
+    assert!(row["seen"].as_str().is_some_and(|why| why.contains("no such name")), "{row:#}");
+    // It also answers what the firewall's never does: TXT.
+    let (word, row) = verdict("N4");
+    assert_eq!(word, "OPEN", "{row:#}");
+    // A hole in the gate is seen, by all that it lets through.
     let hole =
         "nft insert rule inet rcc c_divert accept; nft insert rule inet rcc c_forward accept";
     workshop.lab.in_gate(hole).expect("nft");
     let (code, verdict, _) = verify();
-    let (word, row) = verdict("N20");
-    assert_eq!((word.as_str(), code), ("OPEN", 1), "{row:#}");
+    for id in ["hosts", "N4", "N13", "N20"] {
+        let (word, row) = verdict(id);
+        assert_eq!((word.as_str(), code), ("OPEN", 1), "{row:#}");
+    }
+    // Nobody is there in the lab: what is not reached for that reason is behind no wall.
+    let (word, row) = verdict("N6");
+    assert_eq!(word, "not tried", "{row:#}");
+    drop(roots);
 }
 
 /// The processes that make tries.
@@ -147,7 +185,7 @@ fn verify_ends_in_time_and_says_what_it_could_not_finish() {
     workshop.lab.dns.set(zone().name(played_api::NAME, &[NOBODY]));
     for (round, held, late) in [
         // Nothing was tried from inside; what the kernel says was looked at.
-        (1, ["namespaces", "rights"], &["N1", "F1", "N20", "works"][..]),
+        (1, ["namespaces", "privileged"], &["N1", "F1", "N20", "works"][..]),
         (2, ["N1", "F1"], &["N20", "works"]),
     ] {
         let (code, verdict, took) = while_tries_hang(round, || verify(&workshop, &project));
@@ -162,5 +200,23 @@ fn verify_ends_in_time_and_says_what_it_could_not_finish() {
             assert_eq!(row["seen"], "the computer was busy", "round {round}: {row:#}");
         }
         assert_eq!(code, 3, "it does not pass for good");
+    }
+}
+
+#[test]
+fn verify_of_a_sandbox_that_is_disconnected_or_has_no_link_shows_no_hole() {
+    let Some((workshop, project)) = start("apart") else { return };
+    good(&workshop, &inside(&workshop, &project, "true"));
+    good(&workshop, &workshop.rcc(&project, &["net", "off"]).expect("rcc net off"));
+    let offline = workshop.project("offline").expect("a project");
+    let arguments = ["run", "--yes", "--image", "small", "--offline", "--", "true"];
+    good(&workshop, &workshop.rcc(&offline, &arguments).expect("rcc run"));
+    for project in [&project, &offline] {
+        let (code, verdict, _) = verify(&workshop, project);
+        for id in ["F1", "hosts", "N1", "N2", "N3", "N4", "N6"] {
+            let (word, row) = verdict(id);
+            assert_eq!(word, "holds", "{}: {row:#}", project.display());
+        }
+        assert_eq!(code, 0);
     }
 }

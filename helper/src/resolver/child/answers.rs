@@ -60,7 +60,7 @@ impl Resolver {
                 Decision::Answer(reply) => return Some(reply),
                 Decision::Refuse { limit } => {
                     self.report(id, &question.name, limit).await;
-                    return (!limit).then_some(Reply::NoName);
+                    return (!limit).then_some(Reply::NotAllowed);
                 }
                 Decision::TooWild => {
                     self.report(id, &question.name, true).await;
@@ -200,7 +200,7 @@ impl Resolver {
             return Decision::Refuse { limit: true };
         }
         if !sandbox.connected {
-            return Decision::Answer(Reply::NoName);
+            return Decision::Answer(Reply::NotAllowed);
         }
         let policy = self.policy.borrow();
         let administrators = policy.index.matching(name);

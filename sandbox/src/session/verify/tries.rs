@@ -5,58 +5,101 @@ use std::path::{Path, PathBuf};
 
 use rcc_inside::PROGRAM;
 use rcc_inside::probes::Probe;
+use rcc_policy::{Entry, Target};
 
 use super::bait::{Canary, Listening};
-use super::{A, GATE, NO_NAME};
+use super::{A, GATE, Known, NO_NAME};
 use crate::engine::WORKSPACE;
 use crate::guard;
 use crate::project::Project;
+use crate::session::NetworkState;
 
-/// An address for documentation (RFC 5737), which nobody has and no rule names.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
-/// The same for IPv6 (RFC 3849).
+/// An address of IPv6 for documentation (RFC 3849), which nobody has.
 const NOBODY_6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+/// A and K of the name servers of the internet's root: they are there, whoever asks, and
+/// no list of hosts has a reason to name them. Nothing is sent to them that the firewall
+/// does not refuse.
+pub(super) const ROOTS: [IpAddr; 2] = [v4(198, 41, 0, 4), v4(193, 0, 14, 129)];
+/// One that answers to DNS over TLS.
+pub(super) const OVER_TLS: IpAddr = v4(9, 9, 9, 9);
 /// The number of a type of DNS records that can carry anything.
 const TXT: u16 = 16;
 
-/// Tries of one row: each must fail.
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+/// What shows that a wall is there, and not just nobody behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Any failure: what is tried is there for certain.
+    Failure,
+    /// Somebody says no: silence may have any reason.
+    Refusal,
+    /// The gate's reset: what is far away may be silent, or without a way there.
+    Reset,
+    /// Silence: a sandbox that is reached says no itself where nobody listens.
+    Silence,
+}
+
+/// Tries of one row: each must fail, and show by what.
 pub(super) struct Tries {
     pub id: &'static str,
     pub what: &'static str,
     pub tried: String,
-    pub probes: Vec<Probe>,
+    pub probes: Vec<(Probe, Proof)>,
 }
 
-/// Everything that is tried in one go. `others` are addresses of other sandboxes, `name`
-/// one that is allowed, `open` says that the public internet is, `namespaces` that
-/// programs may make some of their own.
+/// Everything that is tried in one go. `namespaces`: programs may make some of their own.
 pub(super) fn tries(
     project: &Project,
     canary: &Canary,
     listening: &Listening,
-    others: &[IpAddr],
-    name: Option<&str>,
-    open: bool,
+    known: &Known,
     namespaces: bool,
 ) -> Vec<Tries> {
     let connect = |address, port| Probe::Connect { address, port };
-    let v4 = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
     let text = Path::to_string_lossy;
+    // Without a link the sandbox's own kernel refuses everything.
+    let offline = known.state == NetworkState::Offline;
+    let by_the_gate = if offline { Proof::Refusal } else { Proof::Reset };
+    let row = |id, what, tried: &str, proof, probes: Vec<Probe>| {
+        let probes = probes.into_iter().map(|probe| (probe, proof)).collect();
+        Tries { id, what, tried: tried.into(), probes }
+    };
+    let exists = |path: &str| Probe::Exists { path: path.into() };
+    let mut sockets: Vec<Probe> = [
+        "/run/dbus/system_bus_socket",
+        "/var/run/dbus/system_bus_socket",
+        "/run/podman/podman.sock",
+        "/var/run/docker.sock",
+        "/tmp/.X11-unix",
+        "/run/user",
+    ]
+    .map(exists)
+    .into();
+    sockets.extend(known.agent.as_deref().map(exists));
+    let services = format!(
+        "a server that listens on {} addresses of this computer, and the gate",
+        listening.addresses.len()
+    );
     let mut tries = vec![
-        Tries {
-            id: "F1",
-            what: "A file outside the project is read",
-            tried: "a file of your own, by its path, a link, .. and /proc".into(),
-            probes: vec![Probe::ReadHost {
+        row(
+            "F1",
+            "No file outside the project can be read",
+            "a file of your own, by its path, a link, .. and /proc",
+            Proof::Refusal,
+            vec![Probe::ReadHost {
                 path: text(&canary.path).into_owned(),
                 word: canary.word.clone(),
             }],
-        },
-        Tries {
-            id: "F1-write",
-            what: "What belongs to the system is written",
-            tried: "/etc, /usr, and rcc's own files in the sandbox".into(),
-            probes: [
+        ),
+        row(
+            "F1-write",
+            "What belongs to the system cannot be written",
+            "/etc, /usr, and rcc's own files in the sandbox",
+            Proof::Refusal,
+            [
                 "/etc/rcc-verify",
                 "/usr/rcc-verify",
                 PROGRAM,
@@ -65,127 +108,97 @@ pub(super) fn tries(
             ]
             .map(|path| Probe::Write { path: path.into() })
             .into(),
-        },
-        Tries {
-            id: "calls",
-            what: "System calls are possible that programs here do not need",
-            tried: "the mark of rcc's own filter, odd sockets, namespaces".into(),
-            probes: vec![Probe::Calls { namespaces }],
-        },
-        Tries {
-            id: "F1-mount",
-            what: "Mounts are changed",
-            tried: "mount over a folder; unmount in namespaces of its own".into(),
-            probes: vec![Probe::Mount, Probe::Unmount],
-        },
-        Tries {
-            id: "H8",
-            what: "The desktop's and the engine's sockets are reached",
-            tried: "the usual paths of D-Bus, Podman, Docker, X11, and your runtime folder".into(),
-            probes: [
-                "/run/dbus/system_bus_socket",
-                "/var/run/dbus/system_bus_socket",
-                "/run/podman/podman.sock",
-                "/var/run/docker.sock",
-                "/tmp/.X11-unix",
-                "/run/user",
-            ]
-            .map(|path| Probe::Exists { path: path.into() })
-            .into(),
-        },
-        Tries {
-            id: "N1",
-            what: "There is another network beside the link",
-            tried: "list the links".into(),
-            probes: vec![Probe::OtherLink],
-        },
-        Tries {
-            id: "N2",
-            what: "The computer's own services are reached",
-            tried: format!(
-                "a server that listens on {} addresses of this computer, and the gate",
-                listening.addresses.len()
-            ),
-            probes: listening
-                .addresses
-                .iter()
-                .map(|address| connect(*address, listening.port))
-                .chain([connect(GATE, 22), connect(v4(169, 254, 1, 2), listening.port)])
-                .collect(),
-        },
-        Tries {
-            id: "N3",
-            what: "IPv6 goes round the firewall",
-            tried: "an address of the world; a connection".into(),
-            probes: vec![Probe::AddressOfSix, connect(NOBODY_6, 443)],
-        },
-        Tries {
-            id: "N6",
-            what: "Metadata services of clouds are reached",
-            tried: "169.254.169.254, 168.63.129.16, 100.100.100.200".into(),
-            probes: vec![
+        ),
+        row(
+            "calls",
+            "System calls that programs here do not need are refused",
+            "the mark of rcc's own filter, odd sockets, namespaces",
+            Proof::Refusal,
+            vec![Probe::Calls { namespaces }],
+        ),
+        row(
+            "F1-mount",
+            "Mounts cannot be changed",
+            "mount over a folder; unmount in namespaces of its own",
+            Proof::Refusal,
+            vec![Probe::Mount, Probe::Unmount],
+        ),
+        row(
+            "H8",
+            "The desktop's and the engine's sockets are not there",
+            "the usual paths of D-Bus, Podman, Docker, X11, your runtime folder and your SSH agent",
+            Proof::Refusal,
+            sockets,
+        ),
+        row(
+            "N1",
+            "There is no other network beside the link",
+            "list the links",
+            Proof::Refusal,
+            vec![Probe::OtherLink],
+        ),
+        row(
+            "N3",
+            "IPv6 does not go round the firewall",
+            "an address of the world; a connection",
+            Proof::Refusal,
+            vec![Probe::AddressOfSix, connect(NOBODY_6, 443)],
+        ),
+        row(
+            "N6",
+            "Metadata services of clouds are out of reach",
+            "169.254.169.254, 168.63.129.16, 100.100.100.200",
+            by_the_gate,
+            vec![
                 connect(v4(169, 254, 169, 254), 80),
                 connect(v4(168, 63, 129, 16), 80),
                 connect(v4(100, 100, 100, 200), 80),
             ],
-        },
-        Tries {
-            id: "N8",
-            what: "Packets with a forged source are sent",
-            tried: "raw sockets".into(),
-            probes: vec![Probe::RawSocket],
-        },
-        Tries {
-            id: "N18",
-            what: "Rights in namespaces of its own reach out",
-            tried: "a user and a network namespace, and a connection from there".into(),
-            probes: vec![Probe::OwnNetwork { address: GATE, port: 53 }],
-        },
-        Tries {
-            id: "firewall",
-            what: "The firewall's rules or its list are changed from inside",
-            tried: "make a table (as `iptables -F` does); write the list".into(),
-            probes: vec![
-                Probe::ChangeRules,
-                Probe::Write { path: crate::hosts::COMPUTER_FILE.into() },
-            ],
-        },
+        ),
+        row(
+            "N8",
+            "No packet with a forged source is sent",
+            "raw sockets",
+            Proof::Refusal,
+            vec![Probe::RawSocket],
+        ),
+        row(
+            "N18",
+            "Rights in namespaces of its own do not reach out",
+            "a user and a network namespace, and a connection from there",
+            Proof::Refusal,
+            vec![Probe::OwnNetwork { address: GATE, port: 53 }],
+        ),
+        row(
+            "firewall",
+            "The firewall's rules cannot be changed from inside",
+            "make a table, as `iptables -F` and `nft` would have to",
+            Proof::Refusal,
+            vec![Probe::ChangeRules],
+        ),
+        row(
+            "list",
+            "The firewall's list is not in the sandbox",
+            crate::hosts::COMPUTER_FILE,
+            Proof::Refusal,
+            vec![exists(crate::hosts::COMPUTER_FILE)],
+        ),
     ];
-    let mut questions = vec![
-        Probe::Ask { server: NOBODY, name: "example.org".into(), kind: A },
-        Probe::Ask { server: GATE, name: NO_NAME.into(), kind: TXT },
-    ];
-    if let Some(name) = name {
-        questions.push(Probe::Ask { server: GATE, name: name.into(), kind: TXT });
+    if !listening.addresses.is_empty() {
+        let all = listening.addresses.iter().map(|address| connect(*address, listening.port));
+        let gate = [connect(GATE, 22), connect(v4(169, 254, 1, 2), listening.port)];
+        let what = "The computer's own services are out of reach";
+        tries.push(row("N2", what, &services, Proof::Failure, all.chain(gate).collect()));
     }
-    if !open {
-        questions.push(connect(NOBODY, 853));
-    }
-    tries.push(Tries {
-        id: "N4",
-        what: "Names carry data out",
-        tried: "another resolver, a name that is not allowed, TXT, DNS over TLS".into(),
-        probes: questions,
-    });
-    if let Some(name) = name {
-        let looks_like = format!("{name}.{NO_NAME}");
-        tries.push(Tries {
-            id: "N16",
-            what: "A name that only looks like an allowed one is answered",
-            tried: format!("{looks_like}, by the firewall's resolver"),
-            probes: vec![Probe::Ask { server: GATE, name: looks_like, kind: super::A }],
-        });
-    }
-    if !others.is_empty() {
-        tries.push(Tries {
-            id: "N13",
-            what: "Another sandbox is reached",
-            tried: format!("{} other sandboxes of yours", others.len()),
-            probes: others
-                .iter()
-                .flat_map(|one| [connect(*one, 22), connect(*one, 8080)])
-                .collect(),
-        });
+    tries.extend(of_the_list(known, by_the_gate));
+    if !known.others.is_empty() {
+        tries.push(row(
+            "N13",
+            OTHER_SANDBOX,
+            &format!("{} other sandboxes of yours", known.others.len()),
+            Proof::Silence,
+            known.others.iter().flat_map(|one| [connect(*one, 22), connect(*one, 8080)]).collect(),
+        ));
     }
     let guarded: Vec<PathBuf> = guard::plan(project.path())
         .map(|plan| plan.mounts)
@@ -203,10 +216,67 @@ pub(super) fn tries(
         let write = |path: &PathBuf| Probe::Write { path: text(&inside(path)).into_owned() };
         tries.push(Tries {
             id: "F2",
-            what: "Files that this computer would execute are written",
+            what: EXECUTED,
             tried: format!("{} that exist in the project", guarded.len()),
-            probes: guarded.iter().take(64).map(write).collect(),
+            probes: guarded.iter().take(64).map(|path| (write(path), Proof::Refusal)).collect(),
         });
     }
     tries
+}
+
+/// What N13 says.
+pub(super) const OTHER_SANDBOX: &str = "Other sandboxes are out of reach";
+/// What F2 says.
+pub(super) const EXECUTED: &str = "Files that this computer would execute cannot be written";
+/// What N4 says.
+pub(super) const NAMES: &str = "Names carry no data out";
+/// What N16 says.
+pub(super) const LOOKALIKE: &str = "A name that only looks like an allowed one is refused";
+/// What the row says that the whole is for.
+pub(super) const HOSTS: &str = "Hosts that are not allowed are out of reach";
+
+/// What the list of hosts decides. Nothing of it says anything while the public internet
+/// is open.
+fn of_the_list(known: &Known, by_the_gate: Proof) -> Vec<Tries> {
+    if known.open {
+        return Vec::new();
+    }
+    let refused = |address: IpAddr, port| {
+        let opens = |entry: &Entry| {
+            let Target::Net(net) = entry.target() else { return false };
+            net.contains(&address) && entry.ports().contains(&port)
+        };
+        let probe = || (Probe::Connect { address, port }, by_the_gate);
+        (!known.entries.iter().any(opens)).then(probe)
+    };
+    let ask = |name: String, kind| Probe::Ask { server: GATE, name, kind };
+    let mut rows = vec![Tries {
+        id: "hosts",
+        what: HOSTS,
+        tried: "connections to two name servers of the internet's root, which everybody reaches"
+            .into(),
+        probes: ROOTS.into_iter().filter_map(|root| refused(root, 53)).collect(),
+    }];
+    let mut questions: Vec<_> = refused(OVER_TLS, 853).into_iter().collect();
+    if known.state != NetworkState::Offline {
+        questions.extend(known.stranger.map(|name| (ask(name.into(), A), Proof::Refusal)));
+        questions.push((ask(NO_NAME.into(), TXT), Proof::Refusal));
+        questions.extend(known.name.clone().map(|name| (ask(name, TXT), Proof::Refusal)));
+    }
+    rows.push(Tries {
+        id: "N4",
+        what: NAMES,
+        tried: "names that are not allowed, TXT of one that is, DNS over TLS".into(),
+        probes: questions,
+    });
+    if let Some(name) = known.name.as_ref().filter(|_| known.state != NetworkState::Offline) {
+        let looks_like = format!("{name}.{NO_NAME}");
+        rows.push(Tries {
+            id: "N16",
+            what: LOOKALIKE,
+            tried: format!("{looks_like}, by the firewall's resolver"),
+            probes: vec![(ask(looks_like, A), Proof::Refusal)],
+        });
+    }
+    rows
 }

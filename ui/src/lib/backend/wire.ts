@@ -427,7 +427,7 @@ export type Tried = {
  */
 id: string,
 /**
- * What must not be possible.
+ * What must hold.
  */
 what: string, tried: string,
 /**
@@ -435,7 +435,7 @@ what: string, tried: string,
  */
 seen: string, verdict: VerdictWord, };
 
-export type VerdictWord = "holds" | "open" | "notTried";
+export type VerdictWord = "holds" | "open" | "notTried" | "unfinished";
 
 export type WindowSettings = { theme: Theme, contrast: Contrast,
 /**

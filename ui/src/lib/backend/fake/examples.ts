@@ -183,10 +183,10 @@ export function walls(offline: boolean, held: boolean, open: boolean): Wall[] {
 
 export function tried(open: boolean): Tried[] {
   return [
-    { id: "F1", what: "Files of this computer are not reachable", tried: "open 12 paths", seen: "none was there", verdict: "holds" },
-    { id: "N2", what: "This computer is not reachable", tried: "6 connections", seen: "refused", verdict: open ? "open" : "holds" },
-    { id: "N6", what: "Private networks are not reachable", tried: "4 connections", seen: "refused", verdict: "holds" },
-    { id: "N20", what: "Two names on one address are told apart", tried: "", seen: "no allowed host has one", verdict: "notTried" },
+    { id: "F1", what: "No file outside the project can be read", tried: "a file of your own, by its path, a link, .. and /proc", seen: "not there, by none of five ways", verdict: "holds" },
+    { id: "hosts", what: "Hosts that are not allowed are out of reach", tried: "connections to two name servers of the internet's root, which everybody reaches", seen: "Connection refused (os error 111)", verdict: open ? "open" : "holds" },
+    { id: "N6", what: "Metadata services of clouds are out of reach", tried: "169.254.169.254, 168.63.129.16, 100.100.100.200", seen: "Connection refused (os error 111)", verdict: "holds" },
+    { id: "N13", what: "Other sandboxes are out of reach", tried: "", seen: "no other sandbox of yours is connected", verdict: "notTried" },
   ];
 }
 
