@@ -20,6 +20,7 @@ use rcc_dbus::{AttachmentInfo, BlockedReason, Code, HelperError, Rule, RuleDropp
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::error;
 
+use self::change::hold_to;
 use self::refusals::Refusals;
 use crate::attachments::{Attachment, Attachments, Held};
 use crate::clock::now;
@@ -290,14 +291,18 @@ impl Control {
     async fn stand_again(&self, state: &mut State, id: u32) -> Result<(), HelperError> {
         // The administrator's file may be another than when the helper ended.
         let other = state.attachments.policy != state.policy.version;
-        let written = self.replace_rules(state, id, other, |_| {}).await;
+        // And what was open for a time may be over.
+        let policy = state.policy.clone();
+        let held = |one: &mut Attachment| hold_to(&policy.policy, one);
+        let written = self.replace_rules(state, id, other, held).await;
         if other {
             return written;
         }
         let Err(error) = written else { return Ok(()) };
         error!(attachment = id, %error, "could not write the state; what was written holds");
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
-        let transaction = one.transaction(&state.policy.policy, now());
+        hold_to(&policy.policy, one);
+        let transaction = one.transaction(&policy.policy, now());
         self.commit(transaction).await
     }
 

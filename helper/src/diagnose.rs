@@ -1,5 +1,6 @@
 //! What works and what does not, in words.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use rcc_dbus::Check;
@@ -213,14 +214,16 @@ fn host_firewall(found: Option<&Firewalls>) -> Check {
 }
 
 /// The change between two policies, for the password prompt: at most a few names.
-pub fn describe_change(before: &Policy, after: &Policy) -> String {
+pub fn describe_change<'a>(before: &'a Policy, after: &'a Policy) -> String {
     const MOST: usize = 5;
-    let only_in = |one: &Policy, other: &Policy| -> Vec<String> {
-        one.entries.iter().filter(|e| !other.entries.contains(e)).map(Entry::to_string).collect()
+    // Lists may be long, and who asks may be anybody.
+    let only_in = |one: &'a Policy, other: &Policy| -> Vec<&'a Entry> {
+        let there: HashSet<&Entry> = other.entries.iter().collect();
+        one.entries.iter().filter(|entry| !there.contains(entry)).collect()
     };
-    let list = |mut names: Vec<String>| {
-        let more = names.len().saturating_sub(MOST);
-        names.truncate(MOST);
+    let list = |entries: Vec<&Entry>| {
+        let more = entries.len().saturating_sub(MOST);
+        let names: Vec<String> = entries.into_iter().take(MOST).map(Entry::to_string).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{}{more}", names.join(", "))
     };

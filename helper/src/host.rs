@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::layout::{GATE_ADDRESS, POOL, STATE_FOLDER};
 use crate::netlink::{Route, Rtnl, Rule, TABLE_LOCAL};
 use crate::nft::{NftError, Transaction};
+use crate::policy_file;
 use crate::rules::{HOST_LINK, host_table};
 use crate::uplink::{self, Uplink};
 
@@ -191,6 +192,7 @@ pub fn remove(rtnl: &mut Rtnl) -> Result<(), HostError> {
     note(t.commit().map_err(HostError::from));
     let _ = fs::remove_file(Record::path());
     uplink::forget();
+    policy_file::forget();
     first
 }
 

@@ -55,11 +55,16 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
     let sleeps = Sleeps::listen().context("cannot hear of sleeps")?;
     let file = InForce::read();
     let uplink = Uplink::at_start(file.as_ref());
-    let policy = file.unwrap_or_else(|error| {
-        // Fail closed: a file that does not read allows nothing.
-        error!(%error, "the list of allowed hosts does not read; nothing is allowed");
-        InForce::default()
-    });
+    let policy = match file {
+        Ok(policy) => {
+            policy.record();
+            policy
+        }
+        Err(error) => {
+            error!(%error, "the list of allowed hosts does not read; the last one that did holds, or nothing");
+            InForce::before()
+        }
+    };
     // Sockets belong to the namespace of the thread that makes them.
     let logged = gate.run(|| nfnetlink::nflog(LOG_GROUP)).await??;
     let hellos = Hellos {

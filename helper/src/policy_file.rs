@@ -1,20 +1,21 @@
 //! The administrator's file: reading it, and replacing it whole.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rcc_policy::{MAX_DOCUMENT, Policy, PolicyError};
+use rcc_policy::{Defaults, Entry, MAX_DOCUMENT, MayAttach, Policy, PolicyError, UsersMayAdd};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
-use crate::layout::POLICY_FILE;
+use crate::layout::{POLICY_FILE, STATE_FOLDER};
 
 /// An editor renames, writes and removes: what it leaves counts, not what is there in
 /// between. So long nothing may happen, and so often that is waited for.
@@ -71,6 +72,36 @@ impl InForce {
         Ok(Self::of(document, policy))
     }
 
+    /// What a service starts with when the file does not read: what was in force before, as
+    /// for one that runs; else nothing at all, for nobody.
+    pub fn before() -> Self {
+        let recorded = fs::read_to_string(record()).ok().and_then(|text| Self::parse(text).ok());
+        recorded.unwrap_or_else(|| {
+            let defaults = Defaults {
+                users_may_add: UsersMayAdd::None,
+                attach: MayAttach::Nobody,
+                ..Defaults::default()
+            };
+            Self { policy: Policy { defaults, entries: Vec::new() }, ..Self::default() }
+        })
+    }
+
+    /// Writes down that this is in force.
+    pub fn record(&self) {
+        let path = record();
+        if fs::read_to_string(&path).is_ok_and(|text| text == self.document) {
+            return;
+        }
+        let written = match self.document.is_empty() {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => crate::state::write_atomically(&path, self.document.as_bytes()),
+        };
+        if written.is_err() {
+            // Better none than another one.
+            let _ = fs::remove_file(&path);
+        }
+    }
+
     fn of(document: String, policy: Policy) -> Self {
         let digest = Sha256::digest(document.as_bytes());
         let version = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -89,13 +120,18 @@ impl InForce {
     /// True when `new` allows nothing that this does not.
     pub fn is_narrowed_by(&self, new: &Self) -> bool {
         let (old, new) = (&self.policy, &new.policy);
-        let order = |may: rcc_policy::UsersMayAdd| may as u8;
-        let kept = |entry: &rcc_policy::Entry| {
-            old.entries.iter().any(|other| {
-                other.target() == entry.target()
-                    && other.protocol() == entry.protocol()
-                    && (other.private() || !entry.private())
-                    && entry.ports().iter().all(|port| other.ports().contains(port))
+        let order = |may: UsersMayAdd| may as u8;
+        // Lists may be long, and who asks may be anybody.
+        let mut there: HashMap<_, Vec<&Entry>> = HashMap::new();
+        for entry in &old.entries {
+            there.entry((entry.target(), entry.protocol())).or_default().push(entry);
+        }
+        let kept = |entry: &Entry| {
+            there.get(&(entry.target(), entry.protocol())).is_some_and(|others| {
+                others.iter().any(|other| {
+                    (other.private() || !entry.private())
+                        && entry.ports().iter().all(|port| other.ports().contains(port))
+                })
             })
         };
         new.entries.iter().all(kept)
@@ -103,9 +139,19 @@ impl InForce {
             && (new.defaults.block_rfc1918 || !old.defaults.block_rfc1918)
             && order(new.defaults.users_may_add) <= order(old.defaults.users_may_add)
             && (new.defaults.attach == old.defaults.attach
-                || new.defaults.attach == rcc_policy::MayAttach::Nobody)
+                || new.defaults.attach == MayAttach::Nobody)
             && (old.defaults.uplink.is_none() || new.defaults.uplink == old.defaults.uplink)
     }
+}
+
+/// The list that was in force last, until the computer starts anew.
+fn record() -> PathBuf {
+    Path::new(STATE_FOLDER).join("list")
+}
+
+/// Takes the record away, with the firewall.
+pub fn forget() {
+    let _ = fs::remove_file(record());
 }
 
 /// Hears of edits of the file, by whatever program.

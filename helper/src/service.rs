@@ -14,7 +14,7 @@ use rcc_dbus::{
     Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Reached, Rule, RuleDropped,
     action,
 };
-use rcc_policy::MAX_DOCUMENT;
+use rcc_policy::{MAX_DOCUMENT, PolicyError};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedFd;
@@ -29,9 +29,10 @@ use crate::watchers::Watchers;
 
 /// How often one user may attach, and refresh, in a second and in a burst.
 const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
-/// How often one user may change what holds for sandboxes: each change holds all others up
-/// for some milliseconds.
+/// How often one user may change what holds for sandboxes, when each change holds all others
+/// up for [`CHANGE_TIME`] at most; one that takes longer counts for as many more.
 const CHANGE_RATE: (f64, f64) = (10.0, 300.0);
+const CHANGE_TIME: Duration = Duration::from_millis(20);
 /// What is counted as one.
 const CHANGES: [&str; 3] = ["SetRules", "SetConnected", "OpenInternet"];
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub struct Helper {
     watchers: Arc<Watchers>,
     attaching: Mutex<HashMap<u32, Bucket>>,
     changing: Mutex<HashMap<u32, Bucket>>,
+    /// Held by a user's one change that is under way: others' come between two of them.
+    turns: Mutex<HashMap<u32, Arc<tokio::sync::Mutex<()>>>>,
     refreshed: Mutex<HashMap<u32, Instant>>,
     /// What was seen last, and when one may look again. Held while one looks.
     diagnosed: tokio::sync::Mutex<(Bucket, Vec<Check>)>,
@@ -80,6 +83,7 @@ impl Helper {
             watchers,
             attaching: Mutex::default(),
             changing: Mutex::default(),
+            turns: Mutex::default(),
             refreshed: Mutex::default(),
             diagnosed: tokio::sync::Mutex::new((
                 Bucket::new(DIAGNOSE_RATE.0, DIAGNOSE_RATE.1),
@@ -118,7 +122,7 @@ impl Helper {
     }
 
     /// Admits the caller to attachment `id`: to their own by the method's action,
-    /// to another's as an administrator. Answers whether it is another's. Somebody
+    /// to another's as an administrator. Answers who it is, and whether it is another's. Somebody
     /// else's id looks like one that does not exist to who may not control it (H1).
     async fn admit_to(
         &self,
@@ -126,7 +130,7 @@ impl Helper {
         id: u32,
         connection: &zbus::Connection,
         header: &Header<'_>,
-    ) -> Answer<bool> {
+    ) -> Answer<(u32, bool)> {
         let _call = self.watchers.call();
         let caller = self.admit(method, connection, header).await?;
         if CHANGES.contains(&method) && too_soon(&self.changing, caller.uid, CHANGE_RATE) {
@@ -136,17 +140,34 @@ impl Helper {
         let none =
             || HelperError::new(Code::NoSuchAttachment, "You have no sandbox with this number.");
         match self.control.owner(id).await {
-            Some(owner) if owner == caller.uid => Ok(false),
+            Some(owner) if owner == caller.uid => Ok((caller.uid, false)),
             // Also for a number that does not exist: whether polkit is asked would
             // tell which ones do.
             _ => {
                 let details = HashMap::from([("what", method)]);
                 match authorise(connection, header, action::CONTROL_OTHERS, &details).await {
-                    Ok(()) if self.control.owner(id).await.is_some() => Ok(true),
+                    Ok(()) if self.control.owner(id).await.is_some() => Ok((caller.uid, true)),
                     _ => Err(none()),
                 }
             }
         }
+    }
+}
+
+impl Helper {
+    /// Does a user's change when their last one is done, and counts what it took.
+    async fn in_turn<T>(&self, uid: u32, change: impl Future<Output = T>) -> T {
+        let turn = self.turns.lock().map(|mut turns| turns.entry(uid).or_default().clone());
+        let turn = turn.unwrap_or_default();
+        let _turn = turn.lock().await;
+        let begun = Instant::now();
+        let done = change.await;
+        let more = begun.elapsed().div_duration_f64(CHANGE_TIME) - 1.0;
+        if let Ok(mut buckets) = self.changing.lock() {
+            let new = || Bucket::new(CHANGE_RATE.0, CHANGE_RATE.1);
+            buckets.entry(uid).or_insert_with(new).charge(more.max(0.0));
+        }
+        done
     }
 }
 
@@ -173,7 +194,8 @@ impl Helper {
             let text = "You open sandboxes faster than the firewall takes them; wait a moment.";
             return Err(HelperError::new(Code::LimitReached, text));
         }
-        self.control.attach(caller.uid, netns.into(), &rules).await
+        let attach = self.control.attach(caller.uid, netns.into(), &rules);
+        self.in_turn(caller.uid, attach).await
     }
 
     #[zbus(out_args("dropped"))]
@@ -187,8 +209,8 @@ impl Helper {
     ) -> Result<Vec<RuleDropped>, HelperError> {
         // Before anybody is asked: a prompt must not keep a large call in memory.
         crate::control::check_size(&rules)?;
-        self.admit_to("SetRules", id, connection, &header).await?;
-        self.control.set_rules(id, &rules, expires_in).await
+        let (uid, _) = self.admit_to("SetRules", id, connection, &header).await?;
+        self.in_turn(uid, self.control.set_rules(id, &rules, expires_in)).await
     }
 
     async fn set_connected(
@@ -198,8 +220,8 @@ impl Helper {
         id: u32,
         connected: bool,
     ) -> Result<(), HelperError> {
-        let administrator = self.admit_to("SetConnected", id, connection, &header).await?;
-        self.control.set_connected(id, connected, administrator).await
+        let (uid, administrator) = self.admit_to("SetConnected", id, connection, &header).await?;
+        self.in_turn(uid, self.control.set_connected(id, connected, administrator)).await
     }
 
     async fn open_internet(
@@ -209,8 +231,8 @@ impl Helper {
         id: u32,
         seconds: u32,
     ) -> Result<(), HelperError> {
-        self.admit_to("OpenInternet", id, connection, &header).await?;
-        self.control.open_internet(id, seconds).await
+        let (uid, _) = self.admit_to("OpenInternet", id, connection, &header).await?;
+        self.in_turn(uid, self.control.open_internet(id, seconds)).await
     }
 
     #[zbus(out_args("destinations"))]
@@ -230,7 +252,7 @@ impl Helper {
         #[zbus(header)] header: Header<'_>,
         id: u32,
     ) -> Result<(), HelperError> {
-        let administrator = self.admit_to("Detach", id, connection, &header).await?;
+        let (_, administrator) = self.admit_to("Detach", id, connection, &header).await?;
         self.control.detach(id, administrator).await
     }
 
@@ -319,7 +341,6 @@ impl Helper {
         // Who it is goes into the log before anything is asked of polkit.
         let caller = Caller::of(connection, &header).await?;
         let _asked = self.ask_once(caller.uid)?;
-        let fresh = aside(move || InForce::parse(document)).await?;
         let before = self.control.policy().await;
         let conflict = || {
             let text = "The list of allowed hosts was changed meanwhile; look at it again.";
@@ -328,9 +349,14 @@ impl Helper {
         if before.version != expected_version {
             return Err(conflict());
         }
-        let narrower = before.is_narrowed_by(&fresh);
+        // Nobody was asked yet, and two long lists take a while.
+        let compare = move || {
+            let fresh = InForce::parse(document)?;
+            let change = diagnose::describe_change(&before.policy, &fresh.policy);
+            Ok::<_, PolicyError>((before.is_narrowed_by(&fresh), change, fresh))
+        };
+        let (narrower, change, fresh) = aside(compare).await?;
         let action = if narrower { action::EDIT_POLICY_NARROW } else { action::EDIT_POLICY_WIDEN };
-        let change = diagnose::describe_change(&before.policy, &fresh.policy);
         authorise(connection, &header, action, &HashMap::from([("change", change.as_str())]))
             .await?;
         let _one_at_a_time = self.editing.lock().await;
@@ -426,9 +452,9 @@ impl Helper {
 }
 
 /// A long list takes a while to check: names are answered meanwhile.
-async fn aside<E: Display + Send + 'static>(
-    take: impl FnOnce() -> Result<InForce, E> + Send + 'static,
-) -> Result<InForce, HelperError> {
+async fn aside<T: Send + 'static, E: Display + Send + 'static>(
+    take: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, HelperError> {
     tokio::task::spawn_blocking(take)
         .await
         .map_err(|error| HelperError::new(Code::Failed, error.to_string()))?

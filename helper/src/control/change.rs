@@ -336,6 +336,16 @@ pub(super) fn users_may_open(policy: &rcc_policy::Policy) -> bool {
     policy.defaults.users_may_add != rcc_policy::UsersMayAdd::None
 }
 
+/// Takes from a sandbox what the administrator's list does not let its user have, and what
+/// is over.
+pub(super) fn hold_to(policy: &rcc_policy::Policy, one: &mut Attachment) {
+    one.expire(now());
+    let own: Vec<Entry> = one.entries().cloned().collect();
+    let held: HashSet<Entry> = rcc_policy::merge(policy, &own).0.into_iter().collect();
+    one.held.retain(|own| held.contains(&own.entry));
+    one.open_until = one.open_until.filter(|_| users_may_open(policy));
+}
+
 /// The rules of now, which are `entries`, let this flow go on. `name`: by which it was passed, for one whose
 /// hello was looked at.
 fn still_open(

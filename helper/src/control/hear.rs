@@ -15,7 +15,7 @@ use crate::netlink::{Removed, Rtnl};
 use crate::resolver::dns::MAX_ADDRESSES;
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules;
-use crate::uplink;
+use crate::uplink::{self, Uplink};
 
 impl Control {
     /// Tells a new resolver everything.
@@ -250,6 +250,10 @@ impl Control {
             let text = format!("The computer's own table could not be put up: {error:#}. Sandboxes reach nothing until it stands.");
             HelperError::new(Code::Failed, text)
         })?;
+        // A failure before took the record away.
+        if Uplink::recorded().as_ref() != Some(&state.uplink) {
+            state.uplink.record();
+        }
         info!(event = "restored", "the host's table was put up again");
         Ok(())
     }

@@ -1,14 +1,13 @@
 //! The administrator's file, in force everywhere at once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use rcc_dbus::HelperError;
-use rcc_policy::Entry;
 use tracing::{error, info};
 
-use super::change::users_may_open;
+use super::change::hold_to;
 use super::{Control, Event};
+use crate::attachments::Attachment;
 use crate::netlink::Rtnl;
 use crate::policy_file::InForce;
 use crate::uplink::Uplink;
@@ -27,32 +26,25 @@ impl Control {
         }
         let version = policy.version.clone();
         let uplink = Uplink::said_by(&policy);
+        // Where that fails nothing leaves the host, so the rest can hold all the same.
+        let mut put_up = Ok(());
         if let Some(uplink) = uplink.filter(|said| *said != state.uplink || !state.uplink_stands) {
             // First: whoever looks meanwhile, the regular check too, goes by the new one.
             uplink.record();
             state.uplink = uplink;
-            self.put_up_host(&mut state).await?;
+            put_up = self.put_up_host(&mut state).await;
         }
-        state.policy = Arc::new(policy);
+        policy.record();
+        let policy = Arc::new(policy);
+        state.policy = policy.clone();
         // The resolver's index first: with the new one and an old revision a
         // publication is refused; the other way round it would open addresses of
         // one entry for another.
         self.brief_policy(&state).await?;
-        let may_open = users_may_open(&state.policy.policy);
         for id in state.attachments.ids() {
-            let held: HashSet<Entry> = {
-                let Some(one) = state.attachments.all.get(&id) else { continue };
-                let own: Vec<Entry> = one.entries().cloned().collect();
-                rcc_policy::merge(&state.policy.policy, &own).0.into_iter().collect()
-            };
             // Entries of the file may have gone: every flow is looked at again.
-            let result = self
-                .replace_rules(&mut state, id, true, |one| {
-                    one.held.retain(|own| held.contains(&own.entry));
-                    one.open_until = one.open_until.filter(|_| may_open);
-                })
-                .await;
-            if let Err(error) = result {
+            let held = |one: &mut Attachment| hold_to(&policy.policy, one);
+            if let Err(error) = self.replace_rules(&mut state, id, true, held).await {
                 error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
                 self.clear(&mut state, id, "failed").await;
             }
@@ -64,19 +56,15 @@ impl Control {
         }
         info!(event = "policy", version, "the policy changed");
         let _ = self.events.send(Event::PolicyChanged { version });
-        Ok(())
+        put_up
     }
 
-    /// Makes the host's table be as the policy says; the one that stands may be of
-    /// another one.
+    /// Makes the host's table be as the policy says: the one that stands may be of another
+    /// one, and while no service ran anybody may have taken it away.
     pub(super) async fn use_uplink(&self) -> Result<(), HelperError> {
         let mut state = self.state.lock().await;
-        if Uplink::recorded().as_ref() != Some(&state.uplink) {
-            state.uplink.record();
-            self.put_up_host(&mut state).await?;
-        }
-        state.uplink_stands = true;
-        Ok(())
+        state.uplink.record();
+        self.put_up_host(&mut state).await
     }
 
     /// By which interface sandboxes leave the host, and how it is with it.

@@ -210,6 +210,11 @@ impl Bucket {
         }
         enough
     }
+
+    /// Takes more for something that was dearer than one, also what is not there yet.
+    pub fn charge(&mut self, more: f64) {
+        self.tokens = (self.tokens - more).max(-self.burst);
+    }
 }
 
 /// A sandbox's DNS sockets in the gate, held here so that questions wait in them

@@ -289,3 +289,49 @@ fn r2_what_comes_and_goes_leaves_as_much_as_there_was() {
     assert!(grown.is_empty(), "after {number} turns there is more: {grown:#?}");
     assert_eq!((lab.helper(), lab.resolver()), (helper, resolver), "neither started anew");
 }
+
+/// Ann changes her sandbox as fast and as dearly as she may, from many programs at once.
+#[test]
+fn h4_one_users_changes_leave_others_their_turn() {
+    let Some((lab, ann, sandbox)) = start(POLICY, &[]) else { return };
+    let mut bob = lab.person(BOB).expect("a person");
+    let theirs = lab.sandbox(&mut bob, &[]).expect("a sandbox");
+    let ports: Vec<u16> = (1..=64).map(|number| 2 * number).collect();
+    let nets = |with: u8| -> Vec<Rule> {
+        (0..60).map(|number| Rule::tcp(&format!("9.{with}.{number}.0/24"), &ports)).collect()
+    };
+    let many: Vec<Actor> = (0..16).map(|_| lab.person(ANN).expect("a program")).collect();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    let one = |(number, mut program): (usize, Actor)| {
+        let mut done = 0_u32;
+        while !is_over() {
+            let with = u8::try_from(number % 2).expect("small");
+            match program.set_rules(sandbox.id, &nets(with), 0) {
+                Ok(_) => done += 1,
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        done
+    };
+    let (changes, slowest) = std::thread::scope(|scope| {
+        let one = &one;
+        let programs: Vec<_> =
+            many.into_iter().enumerate().map(|each| scope.spawn(move || one(each))).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let mut slowest = Duration::ZERO;
+        for _ in 0..12 {
+            let begun = Instant::now();
+            theirs.resolve("allowed.example").expect("a name of his");
+            bob.set_rules(theirs.id, &[], 0).expect("a change of his");
+            slowest = slowest.max(begun.elapsed());
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let changes: u32 = programs.into_iter().map(|one| one.join().expect("it ends")).sum();
+        (changes, slowest)
+    });
+    eprintln!("{changes} changes of hers; his slowest name and change {slowest:?}");
+    assert!(changes > 2, "{changes} are no flood");
+    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
+    drop(ann);
+}

@@ -71,3 +71,56 @@ fn n15_who_is_killed_before_it_cuts_leaves_no_flow() {
     assert!(!flows.contains(&format!("src={} ", sandbox.address)), "{flows}");
     assert!(!echoes(&goes));
 }
+
+const LIST: &str = "/etc/rcc/network-whitelist.yaml";
+
+/// The list is edited while no service runs, and something that was open for a time is over.
+#[test]
+fn n11_a_service_that_starts_holds_sandboxes_to_the_list_of_now() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    ann.set_rules(sandbox.id, &[Rule::tcp("other.example", &[9_999])], 0).expect("her own");
+    ann.open_internet(sandbox.id, 600).expect("open");
+    sandbox.reach("other.example", 9_999).expect("her own");
+    let streams = [(world::SERVERS[1], 9_999), (world::SERVERS[2], 9_999)]
+        .map(|(server, port)| held(&sandbox, server, port));
+    kill_helper(&lab);
+    std::fs::write(LIST, format!("{POLICY}defaults:\n  users_may_add: none\n")).expect("write");
+    let list = ann.list().expect("the next helper");
+    assert!(list[0].rules.is_empty() && list[0].open_for == 0, "{list:?}");
+    assert!(streams.iter().all(|stream| !echoes(stream)), "cut");
+    assert!(sandbox.resolve("other.example").is_err());
+    assert!(sandbox.tcp(world::SERVERS[2], 9_999).is_err());
+    assert!(sandbox.reach("allowed.example", 9_999).is_ok(), "what the list says");
+}
+
+#[test]
+fn n11_a_mistake_in_the_list_gives_nobody_more_after_a_restart() {
+    let bounded = format!("{POLICY}defaults:\n  users_may_add: none\n");
+    let Some((lab, mut ann, sandbox)) = start(&bounded, &[]) else { return };
+    std::fs::write(LIST, format!("{bounded}  attach: [\n")).expect("write");
+    let more = [Rule::tcp("other.example", &[9_999])];
+    let next = |ann: &mut rcc_tests::Actor| {
+        kill_helper(&lab);
+        let dropped = ann.set_rules(sandbox.id, &more, 0).expect("the next helper");
+        assert_eq!(dropped.len(), 1, "{dropped:?}");
+        assert!(ann.open_internet(sandbox.id, 60).is_err(), "nor everything");
+        assert!(sandbox.resolve("other.example").is_err());
+    };
+    next(&mut ann);
+    assert!(sandbox.reach("allowed.example", 9_999).is_ok(), "the last list that did read holds");
+    // As after a start of the computer: nobody knows what was allowed, and to whom.
+    lab.on_host("rm /run/rcc/list").expect("a record");
+    next(&mut ann);
+    assert!(sandbox.resolve("allowed.example").is_err());
+    assert!(lab.sandbox(&mut ann, &[]).is_err(), "no new one gets a network");
+}
+
+#[test]
+fn n12_a_service_that_starts_puts_up_the_computers_own_table() {
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    kill_helper(&lab);
+    lab.on_host("nft flush ruleset").expect("flush");
+    ann.list().expect("the next helper");
+    lab.on_host("nft list chain inet rcc h_arrive").expect("it stands");
+    assert!(sandbox.reach("allowed.example", 9_999).is_ok());
+}

@@ -181,6 +181,8 @@ fn n22_an_uplink_that_cannot_be_put_up_is_refused_and_shut() {
     let told = told.expect_err("it does not stand").to_string();
     assert!(told.starts_with("Failed:") && told.contains("own table"), "{told}");
     assert!(sandbox.tcp(server, 443).is_err(), "shut");
+    let (document, _): (String, String) = root.call(&Call::GetPolicy).expect("read");
+    assert_eq!(document, BOUND, "the rest of the edit holds");
     kill_helper(&lab);
     assert!(ann.list().is_err(), "nor does the next helper take it for one that stands");
     assert!(sandbox.tcp(server, 443).is_err(), "shut");
@@ -189,6 +191,14 @@ fn n22_an_uplink_that_cannot_be_put_up_is_refused_and_shut() {
     assert!(sandbox.tcp(server, 443).is_err(), "by the VPN alone");
     connect(&lab);
     assert!(sandbox.tcp(server, 443).is_ok(), "{}", lab.log());
+    // Once it cannot be put up, and then it can: the record is there again.
+    let record = || lab.on_host("cat /run/rcc/uplink").unwrap_or_default();
+    lab.on_host("mount --bind /bin/false $(command -v nft)").expect("no nft");
+    root.call::<()>(&Call::Refresh).expect_err("it does not stand");
+    assert_eq!(record(), "", "nobody takes it for one that stands");
+    lab.on_host("umount $(command -v nft)").expect("nft again");
+    ann.call::<()>(&Call::Refresh).expect("it stands");
+    assert_eq!(record().trim(), "vpn0");
 }
 
 #[test]
