@@ -232,15 +232,16 @@ async fn newest(session: &Session) -> rcc_sandbox::Result<u32> {
 async fn stop(call: &Call, folder: Option<&Path>, all: bool) -> anyhow::Result<u8> {
     let sessions = match folder {
         Some(folder) => vec![named(call, folder).await?],
-        None if all => {
-            let engine = Engine::connect(&call.host).await?;
-            Session::remove_ended(&engine, &call.host).await?;
-            Session::all(&engine).await?
-        }
+        None if all => Session::all(&Engine::connect(&call.host).await?).await?,
         None => vec![call.session().await?.2],
     };
+    // One that cannot be stopped keeps no other running.
+    let mut failed = None;
     for session in &sessions {
-        session.stop(&call.host).await?;
+        if let Err(error) = session.stop(&call.host).await {
+            failed = failed.or(Some(error));
+            continue;
+        }
         show::note(&format!("{} is stopped; project and conversation are kept.", session.id()));
         if let Ok(project) = Project::open(&session.path(), &call.host) {
             review::remind(call, &project).await;
@@ -249,7 +250,12 @@ async fn stop(call: &Call, folder: Option<&Path>, all: bool) -> anyhow::Result<u
     if sessions.is_empty() {
         show::note("no sandbox runs.");
     }
-    Ok(0)
+    if all {
+        // Containers that ended by themselves.
+        let engine = Engine::connect(&call.host).await?;
+        failed = failed.or(Session::remove_ended(&engine, &call.host).await.err());
+    }
+    failed.map_or(Ok(0), |error| Err(error.into()))
 }
 
 /// The session that was opened in a folder of this name, whatever is there now.

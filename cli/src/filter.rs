@@ -3,6 +3,8 @@
 //! be harmless; a question for the clipboard never does, as its answer would be
 //! typed into the sandbox (THREATS T1).
 
+use std::collections::BTreeSet;
+
 use crate::sequences::{Sequences, Token};
 
 /// Longest command other than a clipboard text, in bytes.
@@ -13,15 +15,32 @@ const MAX_COMMAND: usize = 8 << 10;
 const HARMLESS: [&str; 14] =
     ["0", "1", "2", "4", "10", "11", "12", "22", "104", "110", "111", "112", "133", "9;4"];
 
-/// Keeps its place between pieces of output.
+/// What takes back a command of the same number (xterm's ctlseqs; 9;4 by ConEmu).
+const UNDONE: [(&str, &str); 9] = [
+    ("0", "0;"),
+    ("1", "0;"),
+    ("2", "0;"),
+    ("4", "104"),
+    ("10", "110"),
+    ("11", "111"),
+    ("12", "112"),
+    ("22", "22;"),
+    ("9;4", "9;4;0"),
+];
+
+/// Keeps its place between pieces of output, and what was changed for longer than they.
 #[derive(Default)]
-pub struct Filter(Sequences);
+pub struct Filter {
+    sequences: Sequences,
+    changed: BTreeSet<&'static str>,
+}
 
 impl Filter {
     /// The bytes to show.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut shown = Vec::with_capacity(bytes.len());
-        self.0.take(bytes, |token| match token {
+        let Self { sequences, changed } = self;
+        sequences.take(bytes, |token| match token {
             Token::Byte(byte) => shown.push(byte),
             Token::Escape(sequence) => shown.extend(sequence),
             Token::Control(sequence) => {
@@ -31,6 +50,7 @@ impl Filter {
             }
             Token::Command(text) => {
                 if may_pass(text) {
+                    changed.extend(undone_by(text));
                     shown.extend(b"\x1b]");
                     shown.extend(text);
                     shown.extend(b"\x1b\\");
@@ -39,20 +59,46 @@ impl Filter {
         });
         shown
     }
+
+    /// What gives the person's terminal its own colours, title and pointer back, as far as
+    /// any were changed: who has set them by hand keeps them otherwise.
+    pub fn undo(&self) -> String {
+        self.changed.iter().map(|command| format!("\x1b]{command}\x1b\\")).collect()
+    }
+}
+
+/// Of a command that passes, and is no question.
+fn undone_by(text: &[u8]) -> Option<&'static str> {
+    let text = std::str::from_utf8(text).ok()?;
+    let of = |(number, undone): (&str, &'static str)| {
+        let rest = text.strip_prefix(number)?.strip_prefix(';')?;
+        let asks = |part: &str| part == "?" || part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_title = undone == "0;";
+        (is_title || !rest.split(';').all(asks) || number == "9;4").then_some(undone)
+    };
+    UNDONE.into_iter().find_map(of)
 }
 
 /// Not what prints on paper (`i`), moves or asks windows (`t`), or locks the keyboard (mode
-/// 2 without a mark of a private one; ECMA-48).
+/// 2 without a mark of a private one; ECMA-48), nor what makes it another terminal, which
+/// knows nothing of what is undone at the end (private mode 2; DEC STD 070).
 fn draws(sequence: &[u8]) -> bool {
     let Some((last, rest)) = sequence.split_last() else { return false };
     let parameters = rest.strip_prefix(b"\x1b[").unwrap_or(rest);
     match last {
         b'i' | b't' => false,
+        b'l' if parameters.starts_with(b"?") => {
+            !parameters[1..].split(|byte| *byte == b';').any(|one| number(one) == Some(2))
+        }
         b'h' => !parameters
             .split(|byte| *byte == b';' || *byte == b':')
-            .any(|one| std::str::from_utf8(one).is_ok_and(|one| one.parse() == Ok(2_u32))),
+            .any(|one| number(one) == Some(2)),
         _ => true,
     }
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn may_pass(text: &[u8]) -> bool {
@@ -122,6 +168,8 @@ mod tests {
             "\x1b[3;0;0t",
             "\x1b[21t",
             "\x1b[2h",
+            "\x1b[?2l",
+            "\x1b[?25;02l",
             "\x1b[4;002h",
         ] {
             let shown = pass(&format!("a{attack}b")).replace('\0', "");
@@ -145,6 +193,22 @@ mod tests {
             assert_eq!(pass(text), text);
         }
         assert_eq!(pass("\x1b]0;title\x07"), "\x1b]0;title\x1b\\");
+    }
+
+    #[test]
+    fn t1_what_was_changed_is_given_back_and_nothing_else() {
+        let undo = |text: &str| {
+            let mut filter = Filter::default();
+            filter.pass(text.as_bytes());
+            filter.undo()
+        };
+        assert_eq!(undo("text \x1b[31m\x1b]11;?\x1b\\\x1b]4;1;?\x07\x1b]52;c;aGk=\x07"), "");
+        assert_eq!(undo("\x1b]11;#000000\x07"), "\x1b]111\x1b\\");
+        assert_eq!(
+            undo("\x1b]4;1;#fff\x07\x1b]2;a\x07\x1b]0;b\x07"),
+            "\x1b]0;\x1b\\\x1b]104\x1b\\"
+        );
+        assert_eq!(undo("\x1b]9;4;1;50\x07"), "\x1b]9;4;0\x1b\\");
     }
 
     #[test]

@@ -6,10 +6,11 @@ use rcc_sandbox::Size;
 use rustix::stdio;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// What programs may leave switched on: mouse, focus reports, bracketed paste,
-/// colour-scheme reports, key encodings however often they were set, a hidden cursor,
-/// colours, other colours of the terminal's own, a title.
-const MODES_OFF: &str = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[<99u\x1b[>4;0m\x1b[?25h\x1b[!p\x1b(B\x0f\x1b[?2026l\x1b[0m\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\\x1b]0;\x1b\\";
+/// What programs may leave switched on: the mouse in each of its ways, reports of focus,
+/// colour scheme and size, bracketed paste, key encodings however often they were set, line
+/// feeds that are two characters, a hidden cursor, colours. The terminal would type some of
+/// it into the person's shell.
+const MODES_OFF: &str = "\x1b[?9l\x1b[?1000l\x1b[?1001l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[?2048l\x1b[20l\x1b[<99u\x1b[>4;0m\x1b[?25h\x1b[!p\x1b(B\x0f\x1b[?2026l\x1b[0m";
 
 /// The other screen, without moving the cursor where there was none.
 const MAIN_SCREEN: &str = "\x1b[?1047l";
@@ -19,6 +20,8 @@ pub struct Raw {
     before: Termios,
     /// The program did not end by itself and may have left its screen behind.
     pub broken_off: bool,
+    /// What else is to be undone: see [`crate::filter::Filter::undo`].
+    pub undo: String,
 }
 
 impl Raw {
@@ -28,7 +31,7 @@ impl Raw {
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(stdio::stdin(), OptionalActions::Drain, &raw)?;
-        Ok(Self { before, broken_off: true })
+        Ok(Self { before, broken_off: true, undo: String::new() })
     }
 }
 
@@ -37,6 +40,7 @@ impl Drop for Raw {
         let mut stdout = std::io::stdout();
         // Nothing can be done about a terminal that is gone.
         let _ = stdout.write_all(MODES_OFF.as_bytes());
+        let _ = stdout.write_all(self.undo.as_bytes());
         if self.broken_off {
             let _ = stdout.write_all(MAIN_SCREEN.as_bytes());
         }
@@ -66,12 +70,13 @@ mod tests {
 
     #[test]
     fn t1_what_the_filter_lets_a_program_set_is_undone_at_the_end() {
-        // Colours (104 to 112), a title (0), the stack of key encodings.
-        for undone in ["\x1b]104\x1b\\", "\x1b]110\x1b\\", "\x1b]111\x1b\\", "\x1b]112\x1b\\"]
+        // The mouse, reports that arrive as keys, the stack of key encodings.
+        for undone in [9, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031, 2048]
+            .map(|mode| format!("\x1b[?{mode}l"))
             .into_iter()
-            .chain(["\x1b]0;\x1b\\", "\x1b[<99u", "\x1b[?25h", "\x1b[0m"])
+            .chain(["\x1b[<99u", "\x1b[20l", "\x1b[?25h", "\x1b[0m"].map(str::to_owned))
         {
-            assert!(MODES_OFF.contains(undone), "{undone:?}");
+            assert!(MODES_OFF.contains(&undone), "{undone:?}");
         }
     }
 }

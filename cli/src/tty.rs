@@ -35,8 +35,10 @@ pub async fn show(
     let mut raw = Raw::begin()?;
     let (say, words) = mpsc::unbounded_channel();
     let followed = following.say(move |word| drop(say.send(word)));
-    let outcome = carry(terminal, words).await;
+    let mut filter = Filter::default();
+    let outcome = carry(terminal, words, &mut filter).await;
     drop(followed);
+    raw.undo = filter.undo();
     raw.broken_off = !matches!(outcome, Ok(Outcome::Ended(0)));
     drop(raw);
     match outcome? {
@@ -61,6 +63,7 @@ pub async fn show(
 async fn carry(
     terminal: Terminal,
     mut words: mpsc::UnboundedReceiver<Word>,
+    filter: &mut Filter,
 ) -> anyhow::Result<Outcome> {
     let (input, mut output) = terminal.split();
     let mut keys = keys();
@@ -68,7 +71,6 @@ async fn carry(
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut detach = Detach::default();
-    let mut filter = Filter::default();
     let typing = Typing::begin(input);
     let mut noticed = Noticed::default();
     loop {

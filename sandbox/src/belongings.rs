@@ -154,13 +154,21 @@ pub async fn remove(host: &Host, engine: Option<&Engine>, belonging: &Belonging)
     failed.map_or(Ok(()), Err)
 }
 
-/// Names that rcc gives, as [`crate::image`] and its builds do. A person may have an image
-/// whose name only begins alike.
+/// Names that rcc gives, as [`crate::image`] and its builds do: with a hash, or the number of
+/// a process. A person may have an image whose name only begins alike, or with a tag of
+/// their own.
 fn is_ours(image: &str) -> bool {
     const OURS: [&str; 7] =
         ["dev", "small", "dev-with", "small-with", "replaced", "unfinished", "unfinished-layer"];
+    let is_hash = |tag: &str| {
+        tag.len() == 12 && tag.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_number = |tag: &str| !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_digit());
     let name = image.strip_prefix("localhost/rcc-").and_then(|rest| rest.split_once(':'));
-    name.is_some_and(|(name, _)| OURS.contains(&name))
+    name.is_some_and(|(name, tag)| {
+        OURS.contains(&name)
+            && if name.starts_with("unfinished") { is_number(tag) } else { is_hash(tag) }
+    })
 }
 
 fn folders(host: &Host, kind: Kind) -> Vec<PathBuf> {
@@ -234,10 +242,23 @@ mod tests {
 
     #[test]
     fn an_image_of_the_persons_own_stays() {
-        for ours in ["dev:0123", "small-with:aabbccddeeff", "replaced:0123"] {
+        for ours in [
+            "dev:0123456789ab",
+            "small-with:aabbccddeeff",
+            "replaced:012345678901",
+            "unfinished:7",
+            "unfinished-layer:4711",
+        ] {
             assert!(is_ours(&format!("localhost/rcc-{ours}")), "{ours}");
         }
-        for other in ["localhost/rcc-mine:1", "localhost/rcc-dev", "host.example/rcc-dev:1"] {
+        for other in [
+            "localhost/rcc-mine:0123456789ab",
+            "localhost/rcc-dev",
+            "localhost/rcc-dev:mine",
+            "localhost/rcc-dev:0123456789AB",
+            "localhost/rcc-unfinished:",
+            "host.example/rcc-dev:0123456789ab",
+        ] {
             assert!(!is_ours(other), "{other}");
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::future::{Future, pending};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -172,9 +172,10 @@ async fn write_down(
     .await
 }
 
-/// The file, and how much is in it.
+/// The file, which one it is, and how much is in it.
 struct Log {
     file: File,
+    id: (u64, u64),
     bytes: u64,
 }
 
@@ -188,14 +189,19 @@ impl Log {
             .mode(0o600)
             .open(&path)
             .map_err(|e| Error::io("write", &path, e))?;
-        let bytes = file.metadata().map_err(|e| Error::io("look at", &path, e))?.len();
-        Ok(Self { file, bytes })
+        let meta = file.metadata().map_err(|e| Error::io("look at", &path, e))?;
+        Ok(Self { file, id: (meta.dev(), meta.ino()), bytes: meta.len() })
     }
 
     fn write(&mut self, host: &Host, record: &Record) -> Result<()> {
         let mut line = serde_json::to_string(record).unwrap_or_default();
         line.push('\n');
         let length = line.len() as u64;
+        // Another face may have made it shorter: that is another file.
+        let now = fs::metadata(file(host)).map(|meta| (meta.dev(), meta.ino()));
+        if now.ok() != Some(self.id) {
+            *self = Self::open(host)?;
+        }
         if self.bytes + length > MAX_BYTES {
             // Half of it, so that it is not done again at once.
             shorten(host, MAX_LINES / 2, MAX_BYTES / 2)?;
@@ -365,6 +371,20 @@ mod tests {
         let kept = read(&host).unwrap();
         assert_eq!(kept.last().unwrap().port, 9_999);
         assert!(kept.len() > 1_000 && kept.len() < 5_000, "{}", kept.len());
+    }
+
+    #[test]
+    fn what_is_written_after_another_face_made_it_shorter_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::testing::host(dir.path());
+        make_dirs(&host.state).unwrap();
+        let mut log = Log::open(&host).unwrap();
+        log.write(&host, &at(1)).unwrap();
+        // The window, when a person saves its settings.
+        tidy(&host).unwrap();
+        log.write(&host, &at(now())).unwrap();
+        assert_eq!(read(&host).unwrap().len(), 1);
+        assert_eq!(fs::metadata(file(&host)).unwrap().len(), log.bytes);
     }
 
     #[test]

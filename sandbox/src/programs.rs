@@ -76,6 +76,10 @@ pub(crate) fn distrust_remembered(host: &Host) {
         Err(_) => return distrust(Path::new("/")),
     };
     for entry in entries {
+        // What an interrupted write left is not a record.
+        if entry.as_ref().is_ok_and(|entry| entry.file_name().as_bytes().starts_with(b".")) {
+            continue;
+        }
         match entry.and_then(|entry| fs::read(entry.path())) {
             Ok(path) => distrust(Path::new(OsStr::from_bytes(&path))),
             // Written anew at this moment, by another face.
@@ -91,9 +95,11 @@ pub(crate) fn is_in_project(path: &Path) -> bool {
     PROJECTS.read().map_or(true, |projects| in_one(&projects))
 }
 
-/// Finds no program in `folder` from now on.
+/// Finds no program in `folder` from now on. An empty path, as in settings that a person
+/// wrote by hand, is no folder: every other one would begin with it.
 pub(crate) fn distrust(folder: &Path) {
-    if let Ok(mut projects) = PROJECTS.write()
+    if folder.is_absolute()
+        && let Ok(mut projects) = PROJECTS.write()
         && !projects.iter().any(|known| known == folder)
     {
         projects.push(folder.to_path_buf());
@@ -225,6 +231,11 @@ mod tests {
         remember(&opened, "0123", &host).unwrap();
         distrust_remembered(&host);
         assert!(is_in_project(&opened.join("bin")) && !is_in_project(&dir.path().join("other")));
+        // A write that was broken off, and settings without a path.
+        fs::write(host.state.join(FOLDERS).join(".0123.7.new"), "").unwrap();
+        distrust_remembered(&host);
+        distrust(Path::new(""));
+        assert!(!is_in_project(Path::new("/usr/bin")));
         let removed = |variable: &str| {
             let command = command(Path::new("/bin/true"));
             command.as_std().get_envs().any(|(name, value)| name == variable && value.is_none())

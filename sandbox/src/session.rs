@@ -155,12 +155,11 @@ impl Session {
     pub async fn remove_ended(engine: &Engine, host: &Host) -> Result<()> {
         // One that somebody is opening does not run yet.
         let _all = Lock::take(&host.runtime.join(OPENINGS_LOCK)).await?;
-        for found in engine.find(None).await? {
-            if !found.running {
-                engine.remove(&found.id, 0).await?;
-            }
+        let mut failed = None;
+        for found in engine.find(None).await?.iter().filter(|found| !found.running) {
+            failed = failed.or(engine.remove(&found.id, 0).await.err());
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// The session's name.

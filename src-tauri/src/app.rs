@@ -43,6 +43,8 @@ pub struct App {
     pub to_review: Mutex<BTreeSet<String>>,
     /// Somebody looks at them every second.
     pub reviewing: AtomicBool,
+    /// Somebody listens for blocked hosts.
+    pub listening: AtomicBool,
     /// What of the first run is being done.
     pub mending: Mutex<HashMap<SetupId, Cancel>>,
     /// The last looks at what each sandbox computes.
@@ -103,6 +105,7 @@ impl App {
             reviewed: Mutex::default(),
             to_review: Mutex::default(),
             reviewing: AtomicBool::default(),
+            listening: AtomicBool::default(),
             mending: Mutex::default(),
             looks: Mutex::default(),
             tray_online: Arc::default(),

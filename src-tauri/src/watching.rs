@@ -1,5 +1,6 @@
 //! What happens by itself: what Claude does in running sessions, blocked hosts.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rcc_sandbox::Session;
@@ -27,19 +28,12 @@ pub async fn begin(app: Shared) {
         return;
     };
     for session in sessions {
-        let first = {
-            let mut live = locked(&app.live);
-            if !live.begin(session.project_id()) {
-                continue;
-            }
-            live.len() == 1
-        };
+        if !locked(&app.live).begin(session.project_id()) {
+            continue;
+        }
         tauri::async_runtime::spawn(states(app.clone(), session));
         tauri::async_runtime::spawn(review::watch(app.clone()));
-        // The first session that is seen begins to listen for blocked hosts.
-        if first {
-            tauri::async_runtime::spawn(blocked(app.clone()));
-        }
+        tauri::async_runtime::spawn(blocked(app.clone()));
     }
     app.tell(Event::Projects);
 }
@@ -183,17 +177,25 @@ fn changed(app: &Shared, project: &str) {
     app.tell(Event::Activity { project: project.into(), activity, terminals });
 }
 
-/// Tells of blocked hosts for as long as a session runs.
+/// Tells of blocked hosts for as long as a session runs; one at a time does.
 async fn blocked(app: Shared) {
+    while !locked(&app.live).is_empty() && !app.listening.swap(true, Ordering::AcqRel) {
+        listen(&app).await;
+        // A session that began meanwhile is looked for once more.
+        app.listening.store(false, Ordering::Release);
+    }
+}
+
+async fn listen(app: &Shared) {
     while !locked(&app.live).is_empty() {
         if let (Ok(host), Ok(engine), Ok(firewall)) =
             (app.host(), app.engine().await, app.network().await)
         {
-            network::load(&app);
-            let tell = |record: &Record| network::blocked(&app, record);
+            network::load(app);
+            let tell = |record: &Record| network::blocked(app, record);
             tokio::select! {
                 _ = blocked_log::follow(host, &engine, &firewall, tell) => {}
-                () = none_runs(&app) => {}
+                () = none_runs(app) => {}
             }
         }
         tokio::time::sleep(PATIENCE).await;

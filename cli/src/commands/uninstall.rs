@@ -22,7 +22,9 @@ pub async fn uninstall(call: &Call, yes: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     if found.is_empty() {
-        show::note("nothing of yours is kept.");
+        if engine.is_some() {
+            show::note("nothing of yours is kept.");
+        }
         return Ok(0);
     }
     if !yes {
@@ -47,7 +49,8 @@ pub async fn uninstall(call: &Call, yes: bool) -> anyhow::Result<u8> {
 fn words(belonging: &Belonging) -> String {
     let title = belonging.kind.title();
     let count = match belonging.kind {
-        Kind::Sandboxes | Kind::Homes | Kind::Images => format!(": {}", belonging.names.len()),
+        Kind::Images => format!(": {}", belonging.names.join(", ")),
+        Kind::Sandboxes | Kind::Homes => format!(": {}", belonging.names.len()),
         _ => String::new(),
     };
     match belonging.size {

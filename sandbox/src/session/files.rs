@@ -163,21 +163,28 @@ fn certificates_of(path: &Path) -> Result<Vec<u8>> {
     if text.len() as u64 > MAX_CERTIFICATES {
         return Err(failed(&"it is larger than 4 MiB"));
     }
-    Ok(certificates(&String::from_utf8_lossy(&text)).into_bytes())
+    let found = certificates(&String::from_utf8_lossy(&text));
+    if found.is_empty() {
+        return Err(failed(&"there is no certificate in it, in the form PEM"));
+    }
+    Ok(found.into_bytes())
 }
 
-/// The certificates of a PEM file (RFC 7468), without keys and words.
+/// The certificates of a PEM file (RFC 7468; the other two are OpenSSL's), without keys
+/// and words.
 fn certificates(text: &str) -> String {
+    const KINDS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"];
     let mut found = String::new();
-    let mut block: Option<String> = None;
+    let mut block: Option<(&str, String)> = None;
     for line in text.lines().map(str::trim_end) {
-        if line == "-----BEGIN CERTIFICATE-----" {
-            block = Some(String::new());
+        let marks = |mark: &str, kind: &str| line == format!("-----{mark} {kind}-----");
+        if let Some(kind) = KINDS.into_iter().find(|kind| marks("BEGIN", kind)) {
+            block = Some((kind, String::new()));
         }
-        let Some(lines) = &mut block else { continue };
+        let Some((kind, lines)) = &mut block else { continue };
         lines.push_str(line);
         lines.push('\n');
-        if line == "-----END CERTIFICATE-----" {
+        if marks("END", kind) {
             found.push_str(lines);
             block = None;
         }
@@ -328,6 +335,10 @@ mod tests {
         fs::write(&own, format!("words\r\n{KEY}{ONE}# {ONE}{KEY}-----BEGIN CERTIFICATE-----\nx"))
             .unwrap();
         assert_eq!(certificates_of(&own).unwrap(), ONE.as_bytes());
+        let trusted = ONE.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+        fs::write(&own, format!("{trusted}{KEY}{ONE}")).unwrap();
+        assert_eq!(certificates_of(&own).unwrap(), format!("{trusted}{ONE}").as_bytes());
+        fs::write(&own, ONE).unwrap();
 
         let project = root.join("project");
         fs::create_dir(&project).unwrap();
@@ -341,7 +352,8 @@ mod tests {
         }
         let made = std::process::Command::new("mkfifo").arg(root.join("pipe")).status().unwrap();
         assert!(made.success());
-        for path in [root.join("pipe"), "/dev/zero".into(), root.clone()] {
+        fs::write(root.join("key.pem"), KEY).unwrap();
+        for path in [root.join("pipe"), "/dev/zero".into(), root.clone(), root.join("key.pem")] {
             certificates_of(&path).unwrap_err();
         }
     }
