@@ -117,10 +117,6 @@ impl Live {
         self.0.is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn get(&self, project: &str) -> Option<&Sandbox> {
         self.0.get(project)
     }
