@@ -144,12 +144,14 @@ pub async fn walls(app: &App, id: &str) -> Result<Vec<Wall>, Error> {
             .is_some_and(|bounds| bounds.allow_public),
         None => false,
     };
+    // Of this sandbox, whatever one that is opened now would get.
+    let usage = session.usage().await.unwrap_or_default();
     let limits = engine.info().limits(&Settings::load(&project, host)?.limits());
     let layers = engine.info().hardening().join(", ");
     Ok(vec![
         files(live.own_view),
         network_wall(state, open, left.is_some()),
-        memory(limits.note),
+        memory(usage.memory_limit, limits.note),
         calls(live.no_privileges, live.filter, layers),
     ])
 }
@@ -217,14 +219,22 @@ fn network_wall(state: NetworkState, open: bool, for_a_time: bool) -> Wall {
     }
 }
 
-fn memory(note: Option<String>) -> Wall {
-    let held = note.is_none();
+fn memory(limit: Option<u64>, note: Option<String>) -> Wall {
+    let held = limit.is_some();
+    let sentence = match limit {
+        Some(bytes) => {
+            let gigabytes = bytes as f64 / f64::from(1 << 30);
+            format!(
+                "It can take up to {gigabytes:.1} GB of memory, and the cores and processes that you gave it."
+            )
+        }
+        None => note.unwrap_or_else(|| "The kernel holds no limit for this sandbox.".into()),
+    };
     Wall {
         id: WallId::Memory,
         state: if held { WallState::Holds } else { WallState::Notes },
         title: "Memory and processor".into(),
-        sentence: note
-            .unwrap_or_else(|| "It gets the memory, cores and processes that you gave it.".into()),
+        sentence,
         layer: if held { "Control groups, version 2" } else { "None here" }.into(),
     }
 }
