@@ -140,7 +140,7 @@ fn failed(error: &io::Error) -> Outcome {
         return Outcome { end: End::Silent, seen: "no answer".to_owned() };
     }
     if error.raw_os_error() == Some(Errno::ECONNREFUSED as i32) {
-        return Outcome { end: End::Rejected, seen: error.to_string() };
+        return Outcome { end: End::Rejected, seen: "refused".to_owned() };
     }
     let said_no = [
         Errno::EPERM,
@@ -160,7 +160,10 @@ fn failed(error: &io::Error) -> Outcome {
         Errno::EPROTONOSUPPORT,
     ];
     let refused = error.raw_os_error().is_some_and(|code| said_no.contains(&Errno::from_raw(code)));
-    if refused { held(error.to_string()) } else { untried(error.to_string()) }
+    // A number says nothing to a person.
+    let words = error.to_string();
+    let words = words.split(" (os error").next().unwrap_or_default();
+    if refused { held(words) } else { untried(words) }
 }
 
 fn done(seen: impl Into<String>) -> Outcome {

@@ -170,7 +170,7 @@ export function walls(offline: boolean, held: boolean, open: boolean): Wall[] {
     },
     {
       id: "memory", state: held ? "holds" : "notes", title: "Memory and processor",
-      sentence: held ? "At most 8 GB, 7 cores and 4,096 processes." : "This computer cannot hold limits for your user.",
+      sentence: held ? "It can take up to 8.0 GB of memory, and the cores and processes that you gave it." : "This computer cannot hold limits for your user.",
       layer: held ? "Control groups, version 2" : "None here",
     },
     {
@@ -184,8 +184,8 @@ export function walls(offline: boolean, held: boolean, open: boolean): Wall[] {
 export function tried(open: boolean): Tried[] {
   return [
     { id: "F1", what: "No file outside the project can be read", tried: "a file of your own, by its path, a link, .. and /proc", seen: "not there, by none of five ways", verdict: "holds" },
-    { id: "hosts", what: "Hosts that are not allowed are out of reach", tried: "connections to two name servers of the internet's root, which everybody reaches", seen: "Connection refused (os error 111)", verdict: open ? "open" : "holds" },
-    { id: "N6", what: "Metadata services of clouds are out of reach", tried: "169.254.169.254, 168.63.129.16, 100.100.100.200", seen: "Connection refused (os error 111)", verdict: "holds" },
+    { id: "hosts", what: "Hosts that are not allowed are out of reach", tried: "connections to two name servers of the internet's root, which everybody reaches", seen: "refused", verdict: open ? "open" : "holds" },
+    { id: "N6", what: "Metadata services of clouds are out of reach", tried: "169.254.169.254, 168.63.129.16, 100.100.100.200", seen: "refused", verdict: "holds" },
     { id: "N13", what: "Other sandboxes are out of reach", tried: "", seen: "no other sandbox of yours is connected", verdict: "notTried" },
   ];
 }
