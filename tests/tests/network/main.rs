@@ -9,6 +9,7 @@ mod hellos;
 mod memory;
 mod names;
 mod packets;
+mod resolver;
 mod restarts;
 mod retry;
 mod routes;
