@@ -20,11 +20,32 @@ fn n1_without_a_helper_there_is_only_lo() {
     assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["lo", "eth0"]);
 }
 
+/// Hears datagrams on the computer, whichever of its addresses they are for.
+fn datagrams() -> UdpSocket {
+    let socket = UdpSocket::bind(("0.0.0.0", DATAGRAMS)).expect("bind");
+    socket.set_read_timeout(Some(Duration::from_millis(150))).expect("timeout");
+    socket
+}
+
+const DATAGRAMS: u16 = 9_998;
+
+/// Whether a datagram of the sandbox's arrives there. An answer would say less: it could
+/// come from another address.
+fn arrives(heard: &UdpSocket, sandbox: &Sandbox, address: Ipv4Addr) -> bool {
+    let socket = sandbox.run(|| UdpSocket::bind(("0.0.0.0", 0))).expect("a socket");
+    // Refused at once does not arrive either.
+    let _ = socket.send_to(&address.octets(), (address, DATAGRAMS));
+    let mut said = [0; 64];
+    heard.recv(&mut said).is_ok_and(|length| said[..length] == address.octets())
+}
+
 #[test]
 fn n2_the_host_is_out_of_reach() {
     let open = "version: 1\ndefaults:\n  allow_public: true\n  block_rfc1918: false\nwhitelist:\n  - ip: 192.168.77.0/24\n    ports: [80]\n";
     let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
     assert!(sandbox.tcp(world::SERVERS[1], 443).is_ok(), "the public internet is open here");
+    let server = in_namespace(Path::new("/run/netns/internet"), datagrams).expect("a server");
+    assert!(arrives(&server, &sandbox, world::SERVERS[1]), "by datagrams, too");
     assert!(sandbox.tcp(world::NEIGHBOUR, 80).is_ok(), "and a neighbour that is listed");
     let own = [
         world::HOST,
@@ -33,22 +54,24 @@ fn n2_the_host_is_out_of_reach() {
         Ipv4Addr::new(198, 18, 0, 2),
     ];
     let gateways = [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
+    let heard = datagrams();
     for address in own.into_iter().chain(gateways) {
         for port in [22, 80, 443, 9_999] {
             assert!(sandbox.tcp(address, port).is_err(), "{address}:{port}");
         }
+        assert!(!arrives(&heard, &sandbox, address), "a datagram to {address}");
     }
     // An address that the host got a moment ago, while the helper is dead.
     kill_helper(&lab);
-    lab.on_host("ip addr add 203.0.113.77/32 dev lo").expect("address");
-    assert!(
-        sandbox.tcp(Ipv4Addr::new(203, 0, 113, 77), 80).is_err(),
-        "a fresh address of the host"
-    );
+    let fresh = Ipv4Addr::new(203, 0, 113, 77);
+    lab.on_host(&format!("ip addr add {fresh}/32 dev lo")).expect("address");
+    assert!(sandbox.tcp(fresh, 80).is_err(), "a fresh address of the host");
+    assert!(!arrives(&heard, &sandbox, fresh), "a datagram to a fresh address");
     // And with every rule of the host gone.
     lab.on_host("nft flush ruleset").expect("flush");
-    for address in [world::HOST, world::HOST_ON_LAN, Ipv4Addr::new(203, 0, 113, 77)] {
+    for address in [world::HOST, world::HOST_ON_LAN, fresh] {
         assert!(sandbox.tcp(address, 80).is_err(), "{address} after a flush");
+        assert!(!arrives(&heard, &sandbox, address), "a datagram to {address} after a flush");
     }
 }
 
@@ -57,24 +80,27 @@ fn n2_each_of_the_three_layers_holds_alone() {
     let open = "version: 1\ndefaults:\n  allow_public: true\n  block_rfc1918: false\n";
     let Some((lab, _ann, sandbox)) = start(open, &[]) else { return };
     let fresh = Ipv4Addr::new(203, 0, 113, 77);
+    let heard = datagrams();
+    // A connection, and a datagram.
+    let open = |address| (sandbox.tcp(address, 80).is_ok(), arrives(&heard, &sandbox, address));
     kill_helper(&lab);
     // The gate alone: the host's own two are gone.
     lab.on_host(
         "ip rule add pref 0 lookup local; ip rule del pref 0 not iif rcc0; nft flush ruleset",
     )
     .expect("take away");
-    assert!(sandbox.tcp(world::HOST, 80).is_err(), "the gate knows the host's addresses");
+    assert_eq!(open(world::HOST), (false, false), "the gate knows the host's addresses");
     // The host's table alone: an address that the gate does not know.
     lab.on_host(&format!("ip addr add {fresh}/32 dev lo")).expect("address");
-    assert!(sandbox.tcp(fresh, 80).is_ok(), "without both of the host's it is open");
+    assert_eq!(open(fresh), (true, true), "without both of the host's it is open");
     lab.apply().expect("put up again");
     lab.on_host("ip rule add pref 0 lookup local; ip rule del pref 0 not iif rcc0")
         .expect("take away");
-    assert!(sandbox.tcp(fresh, 80).is_err(), "the host's table");
+    assert_eq!(open(fresh), (false, false), "the host's table");
     // The routing rule alone.
     lab.apply().expect("put up again");
     lab.on_host("nft flush ruleset").expect("flush");
-    assert!(sandbox.tcp(fresh, 80).is_err(), "the routing rule");
+    assert_eq!(open(fresh), (false, false), "the routing rule");
 }
 
 #[test]
