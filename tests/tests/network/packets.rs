@@ -186,6 +186,43 @@ fn n8_forged_source_addresses_are_dropped() {
     assert!(sandbox.tcp(world::SERVERS[0], 443).is_ok(), "its own address still works");
 }
 
+/// A raw socket says what it likes, and needs no address to be there.
+#[test]
+fn n8_what_a_raw_socket_says_of_its_source_is_held_against_the_link() {
+    use super::decisions::{left, segment, send_raw};
+    const SYN: u8 = 2;
+    let Some((lab, mut ann, sandbox)) = start(POLICY, &[]) else { return };
+    let other = lab.sandbox(&mut ann, &[]).expect("another");
+    sandbox.resolve("allowed.example").expect("open");
+    // Reverse path filtering would drop them too: without it, the rule alone.
+    lab.in_gate("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.s1.rp_filter=0")
+        .expect("sysctl");
+    let heard = listen();
+    let dropped = || counted(&lab, "c_arrive", "iifname \"s*\" iifname . ip saddr");
+    // Open to both of them, so that only the source speaks against it.
+    let server = world::SERVERS[3];
+    let send = |source| {
+        sandbox.run(|| send_raw(&segment((source, 40_000), (server, 443), SYN, (1, 0), b"")));
+    };
+    for forged in [
+        other.address,
+        Ipv4Addr::new(198, 18, 9, 9),
+        world::SERVERS[1],
+        world::HOST,
+        Ipv4Addr::LOCALHOST,
+        Ipv4Addr::new(169, 254, 1, 1),
+    ] {
+        let before = dropped();
+        send(forged);
+        wait_for(|| dropped() > before).unwrap_or_else(|_| panic!("{forged}: dropped, counted"));
+        let flows = lab.in_gate("cat /proc/net/nf_conntrack").expect("conntrack");
+        assert!(!flows.contains(&format!("src={forged} dst={server} ")), "{forged}: {flows}");
+        assert!(left(&heard).is_empty(), "{forged}");
+    }
+    send(sandbox.address);
+    wait_for(|| left(&heard).contains(&(server, Protocol::Tcp, 443))).expect("its own leaves");
+}
+
 #[test]
 fn n12_a_flush_of_the_hosts_rules_is_undone() {
     let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
