@@ -9,6 +9,7 @@ mod hellos;
 mod memory;
 mod names;
 mod packets;
+mod protocols;
 mod resolver;
 mod restarts;
 mod retry;
