@@ -28,7 +28,6 @@ fn f1_nothing_outside_the_project_can_be_read_or_written() {
          unshare -m true 2>/dev/null && echo OWN MOUNTS
          unshare -Urm sh -c 'umount -l /workspace && mount --bind / /mnt' 2>/dev/null && echo REMOUNTED
          for place in / /usr/bin /etc /run/rcc; do touch $place/x 2>/dev/null && echo WROTE $place; done
-         for fd in /proc/1/fd/*; do cat $fd/../secret.txt 2>/dev/null; done
          echo done"
     );
     let ended = inside(&workshop, &project, &script);
@@ -41,6 +40,31 @@ fn f1_nothing_outside_the_project_can_be_read_or_written() {
     assert_eq!(fs::read_to_string(&secret).expect("read"), "the host's secret\n");
     // The same as seen by the host: what the link names was not made elsewhere.
     assert!(fs::symlink_metadata(project.join("link")).expect("the link").is_symlink());
+}
+
+/// Each descriptor of a process in the sandbox that is readable there, and whether it leads
+/// to something that the sandbox has: a file is the one that stands there by that name, a
+/// socket is of its network. One does not, to see that such a one is found.
+const DESCRIPTORS: &str = r#"exec 9> gone; rm gone
+for fd in /proc/[0-9]*/fd/*; do
+  to=$(readlink "$fd") || continue
+  case $to in
+    pipe:*|anon_inode:*) kind=own ;;
+    socket:*) grep -qw "${to//[^0-9]/}" /proc/net/* 2>/dev/null && kind=own || kind=OUTSIDE ;;
+    *) [ "$fd" -ef "$to" ] && kind=own || kind=OUTSIDE ;;
+  esac
+  echo "$kind ${fd/#\/proc\/$$\//shell: } $to"
+done"#;
+
+#[test]
+fn f1_no_descriptor_leads_outside() {
+    let Some((workshop, project)) = start("descriptors") else { return };
+    let ended = inside(&workshop, &project, DESCRIPTORS);
+    good(&workshop, &ended);
+    let lines = ended.out.lines();
+    let outside: Vec<_> = lines.filter(|line| line.starts_with("OUTSIDE")).collect();
+    assert_eq!(outside, ["OUTSIDE shell: fd/9 /workspace/gone (deleted)"], "{}", ended.out);
+    assert!(ended.out.contains("own /proc/1/fd/"), "those of the first process: {}", ended.out);
 }
 
 /// What Git, an editor, a shell or a package manager would run of a project, and programs in
