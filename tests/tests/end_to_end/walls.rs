@@ -1,11 +1,10 @@
 //! Attacks from inside.
 
 use std::fs;
-use std::path::Path;
 
-use rcc_tests::{Lab, Workshop};
+use rcc_tests::Lab;
 
-use super::{REACH, good, inside, start};
+use super::{REACH, good, inside, set, start};
 
 #[test]
 fn f1_nothing_outside_the_project_can_be_read_or_written() {
@@ -284,19 +283,10 @@ fn a_container_has_no_names_or_addresses_of_the_host() {
     assert_eq!(ended.out.lines().collect::<Vec<_>>(), names);
 }
 
-/// Switches on what is off by default, in ann's settings for the project.
-fn may_make_namespaces(workshop: &Workshop, project: &Path) {
-    good(workshop, &workshop.rcc(project, &["init", "--yes", "--image", "small"]).expect("init"));
-    let settings = workshop.home().join(".config/rcc/projects");
-    let file = fs::read_dir(settings).expect("settings").next().expect("one").expect("file").path();
-    let text = fs::read_to_string(&file).expect("read") + "user-namespaces = true\n";
-    fs::write(&file, text).expect("write");
-}
-
 #[test]
 fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     let Some((workshop, project)) = start("nested") else { return };
-    may_make_namespaces(&workshop, &project);
+    set(&workshop, &project, "user-namespaces = true\n");
     let before = workshop.lab.in_gate("nft list ruleset | grep -v packets").expect("nft");
     // First the link is there: the rules of this sandbox are what counts.
     good(&workshop, &inside(&workshop, &project, "true"));
