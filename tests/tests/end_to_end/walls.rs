@@ -314,8 +314,10 @@ fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     assert!(ended.out.contains("no: Function not implemented"), "{ended:?}");
     let verify = workshop.rcc(&project, &["verify", "--json"]).expect("rcc verify");
     let rows: serde_json::Value = serde_json::from_str(&verify.out).expect("JSON");
-    let calls = rows.as_array().and_then(|rows| rows.iter().find(|row| row["id"] == "calls"));
-    assert_eq!(calls.expect("a row")["verdict"], "holds", "{verify:?}");
+    for id in ["calls", "F1-mount"] {
+        let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["id"] == id));
+        assert_eq!(row.expect("a row")["verdict"], "holds", "{id}: {verify:?}");
+    }
 }
 
 #[test]
