@@ -15,6 +15,7 @@ mod restarts;
 mod retry;
 mod routes;
 mod rules;
+mod tunnels;
 mod uplink;
 
 use std::io::{Read, Write};
