@@ -23,7 +23,7 @@ fn n1_without_a_helper_there_is_only_lo() {
 /// Hears datagrams on the computer, whichever of its addresses they are for.
 fn datagrams() -> UdpSocket {
     let socket = UdpSocket::bind(("0.0.0.0", DATAGRAMS)).expect("bind");
-    socket.set_read_timeout(Some(Duration::from_millis(150))).expect("timeout");
+    socket.set_read_timeout(Some(Duration::from_millis(400))).expect("timeout");
     socket
 }
 

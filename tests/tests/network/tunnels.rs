@@ -21,10 +21,15 @@ whitelist:
 const MADE: &str = "Connection setup complete";
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
-/// The client, for ten seconds at most: it goes on for as long as its tunnel stands.
-fn client(server: Ipv4Addr, zone: &str, rest: &str) -> String {
+/// The client, until it gives up or its tunnel stands.
+fn client(lab: &Lab, server: Ipv4Addr, zone: &str, rest: &str) -> String {
+    let pid = lab.folder().join("iodine.pid");
+    let pid = pid.display();
     // No way but names, a password that it would ask for, and no search for a size.
-    format!("timeout 10 iodine -f -r -P secret -m 200 {rest} {server} {zone} 2>&1; true")
+    format!(
+        "timeout 60 iodine -r -P secret -m 200 -F {pid} {rest} {server} {zone} 2>&1
+         test ! -e {pid} || kill $(cat {pid}); rm -f {pid}"
+    )
 }
 
 /// The server, in the played internet.
@@ -53,12 +58,12 @@ fn asked(heard: &(OwnedFd, usize), server: Ipv4Addr) -> Vec<String> {
 #[test]
 fn n4_a_real_tunnel_gets_nothing_through() {
     let Some((lab, _ann, sandbox)) = start(TUNNELS, &[]) else { return };
-    if lab.on_host("command -v iodine iodined && test -c /dev/net/tun").is_err() {
+    if lab.on_host("command -v iodine && command -v iodined && test -c /dev/net/tun").is_err() {
         return skip(&Skip("iodine, iodined or /dev/net/tun is missing".into()));
     }
     // Below a refused name, and below one that is allowed and no wildcard.
     for zone in ["t.other.example", "allowed.example", "t.allowed.example"] {
-        let said = sandbox.shell(&client(GATEWAY, zone, "")).expect("iodine");
+        let said = sandbox.shell(&client(&lab, GATEWAY, zone, "")).expect("iodine");
         assert!(said.contains("No suitable DNS query type found"), "it gives up: {said}");
     }
     assert_eq!(lab.dns.asked_names(), [""; 0], "nothing at all is sent upstream");
@@ -77,14 +82,14 @@ fn n4_a_real_tunnel_gets_nothing_through() {
     let _server = Server(command.spawn().expect("iodined"));
     let log = || std::fs::read_to_string(&log).unwrap_or_default();
     wait_for(|| log().contains("Listening to dns")).unwrap_or_else(|_| panic!("{}", log()));
-    let said = lab.on_host(&client(server, "zone.example", "-T A")).expect("iodine");
+    let said = lab.on_host(&client(&lab, server, "zone.example", "-T A")).expect("iodine");
     assert!(said.contains(MADE), "without the wall it works: {said}");
     std::fs::write("/etc/resolv.conf", format!("nameserver {server}\n")).expect("write");
     let heard = listen_at(Path::new("/proc/thread-self/ns/net"), "eth0");
     // The gate answers at once, so that each gives up at once.
     let mut all = HashSet::new();
     for kind in ["", "-T A", "-T CNAME", "-T TXT", "-T NULL", "-T MX", "-T SRV"] {
-        let said = sandbox.shell(&client(GATEWAY, "zone.example", kind)).expect("iodine");
+        let said = sandbox.shell(&client(&lab, GATEWAY, "zone.example", kind)).expect("iodine");
         assert!(!said.contains(MADE), "{kind}: {said}");
         all.extend(asked(&heard, server));
     }
