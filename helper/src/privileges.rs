@@ -29,9 +29,10 @@ pub fn drop_to_service() -> io::Result<()> {
     capctl::prctl::set_no_new_privs().map_err(io::Error::from)
 }
 
-/// Gives up everything. For the resolver, after it became its own user.
+/// Gives up everything. For the resolver, after it became its own user. The bounding set
+/// stays, as who is not root cannot make it smaller: with `no_new_privs` no program that
+/// it starts could get anything out of it.
 pub fn drop_all() -> io::Result<()> {
-    let _ = bounding::clear();
     CapState::empty().set_current().map_err(io::Error::from)?;
     capctl::prctl::set_no_new_privs().map_err(io::Error::from)?;
     // Nobody else with this uid may look into the process.

@@ -79,3 +79,43 @@ pub fn confine() -> Result<(), seccompiler::Error> {
     let program: BpfProgram = filter.try_into()?;
     seccompiler::apply_filter(&program)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What somebody would do first who has taken the resolver over.
+    fn tries() -> [(&'static str, io::Result<()>); 7] {
+        [
+            ("read a file", std::fs::File::open("/dev/null").map(drop)),
+            ("make a file", std::fs::File::create("/dev/null").map(drop)),
+            ("a datagram socket", UdpSocket::bind("127.0.0.1:0").map(drop)),
+            ("a stream socket", TcpListener::bind("127.0.0.1:0").map(drop)),
+            ("a local socket", UnixStream::pair().map(drop)),
+            ("a program", Command::new("/bin/true").status().map(drop)),
+            ("a thread", std::thread::Builder::new().spawn(|| ()).map(drop)),
+        ]
+    }
+
+    #[test]
+    fn who_is_confined_opens_nothing_and_starts_nothing() {
+        for (what, tried) in tries() {
+            assert!(tried.is_ok(), "{what} works before: {tried:?}");
+        }
+        // For the thread alone: the other tests go on.
+        let confined = std::thread::spawn(|| {
+            confine().expect("confined");
+            tries()
+        });
+        for (what, tried) in confined.join().expect("no panic") {
+            let refused =
+                tried.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM));
+            assert!(refused, "{what}: {tried:?}");
+        }
+    }
+}

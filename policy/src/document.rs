@@ -433,6 +433,29 @@ whitelist:
     }
 
     #[test]
+    fn n16_a_list_of_100_000_is_read_whole_or_refused_and_soon() {
+        let list = |entries: u32, name: &str| {
+            let mut text = "version: 1\nwhitelist:\n".to_owned();
+            for number in 0..entries {
+                text += &format!("- host: n{number}.{name}\n  ports: [443]\n");
+            }
+            text
+        };
+        let start = std::time::Instant::now();
+        let policy = Policy::parse(list(100_000, "example").as_bytes()).unwrap();
+        assert_eq!(policy.entries.len(), 100_000);
+        // One that is wrong, at the end: nothing of it holds.
+        let wrong = list(100_000, "example") + "- host: '*'\n  ports: [443]\n";
+        assert_eq!(Policy::parse(wrong.as_bytes()).unwrap_err().line, 200_003);
+        // More than may be.
+        let long = list(100_000, &"long-".repeat(30).replace("-", "x.")) + "# more";
+        assert!(long.len() > MAX_DOCUMENT);
+        assert!(Policy::parse(long.as_bytes()).unwrap_err().message.contains("larger"));
+        // A second or two; what grows by the square of its length takes minutes.
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+    }
+
+    #[test]
     fn errors_name_the_place() {
         let cases = [
             ("", 1, "version"),

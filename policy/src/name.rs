@@ -264,6 +264,39 @@ mod tests {
     }
 
     #[test]
+    fn n16_what_looks_alike_is_another_name() {
+        let allowed = HostPattern::parse("allowed.com", false).unwrap();
+        // A letter that is Cyrillic, Greek, Komi, Cyrillic, and an upper case i.
+        for text in [
+            "\u{430}llowed.com",
+            "all\u{3bf}wed.com",
+            "allowe\u{501}.com",
+            "allowed.c\u{43e}m",
+            "alIowed.com",
+        ] {
+            for pattern in [text.to_owned(), format!("*.{text}")] {
+                let pattern = HostPattern::parse(&pattern, false).unwrap();
+                let shown = pattern.to_string();
+                assert!(shown.contains("xn--") || shown.contains("aliowed"), "{shown}");
+                for other in ["allowed.com", "www.allowed.com"] {
+                    assert!(!pattern.matches(&name(other)), "{shown} opens {other}");
+                }
+            }
+            assert!(!allowed.matches(&name(text)), "allowed.com opens {text}");
+        }
+        // Written otherwise, the same name for every client.
+        let wide = HostPattern::parse("\u{ff41}llowed\u{3002}com", false).unwrap();
+        assert_eq!(wide.to_string(), "allowed.com");
+        // Of no length does it take long.
+        let start = std::time::Instant::now();
+        for letter in ["a", "\u{430}", "\u{430}.", "*.", "xn--a."] {
+            let long = letter.repeat(4 << 20);
+            assert!(HostPattern::parse(&long, false).is_err(), "{letter} and so on");
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+
+    #[test]
     fn wildcards_over_public_suffixes_are_refused() {
         for bad in [
             "*",

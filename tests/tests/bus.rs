@@ -169,6 +169,51 @@ fn h3_hostile_arguments_are_refused_and_cost_little() {
     assert!(sandbox.reach("allowed.example", 443).is_ok());
 }
 
+#[test]
+fn h3_a_call_of_another_shape_is_refused_and_changes_nothing() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    let rules = [Rule::tcp("own.example", &[443])];
+    ann.set_rules(sandbox.id, &rules, 0).expect("set");
+    let (helper, id) = (lab.helper().expect("a helper"), sandbox.id);
+    let send = |method: &str, arguments: &str| {
+        lab.on_host(&format!(
+            "setpriv --reuid 4001 --regid 4001 --clear-groups dbus-send --system --print-reply \
+             --dest=dev.rcc.Helper1 /dev/rcc/Helper1 dev.rcc.Helper1.{method} {arguments}"
+        ))
+    };
+    assert!(send("List", "boolean:false").is_ok(), "as it should be");
+    let (own, none) = (format!("uint32:{id}"), format!("uint32:{id} array:string: uint32:0"));
+    for (method, arguments) in [
+        ("SetRules", ""),
+        ("SetRules", "string:x"),
+        ("SetRules", &*own),
+        ("SetRules", &*none),
+        ("SetRules", "int32:-1 array:int32:-1 int32:-1"),
+        ("SetRules", "variant:int32:-1 variant:string:x variant:boolean:true"),
+        ("SetRules", "dict:string:string:a,b"),
+        ("SetConnected", "int32:-1 boolean:false"),
+        ("SetConnected", &*format!("{own} int32:0")),
+        ("SetConnected", &*format!("variant:{own} variant:boolean:false")),
+        ("OpenInternet", &*format!("{own} int64:-1")),
+        ("OpenInternet", &*format!("double:{id} double:1e300")),
+        ("Detach", &*format!("int32:{id}")),
+        ("Detach", &*format!("{own} {own}")),
+        ("Detach", &*format!("variant:{own}")),
+        ("Attach", "uint32:0 array:string:"),
+        ("ReplacePolicy", "array:byte:1,2,3 string:"),
+        ("Setup", "string:remove"),
+    ] {
+        let said = send(method, arguments).expect_err("refused").to_string();
+        // Before any of the helper's own code sees it, and not for coming too fast.
+        assert!(said.contains("Signature mismatch"), "{method} {arguments}: {said}");
+    }
+    assert_eq!(lab.helper(), Some(helper), "it lives");
+    let list = ann.list().expect("list");
+    assert_eq!((list.len(), &list[0].rules[0].rule), (1, &rules[0]), "{list:?}");
+    assert!(list[0].connected, "{list:?}");
+    assert!(sandbox.reach("allowed.example", 443).is_ok());
+}
+
 /// Resident memory of the helper in kB.
 fn resident(lab: &Lab) -> u64 {
     let pid = lab.helper().expect("a helper");

@@ -13,22 +13,6 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(project().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Names of the tests in a suite of this crate: a file, or a folder of them.
-fn tests_of(suite: &str) -> Vec<String> {
-    let folder = project().join("tests/tests").join(suite);
-    let text: String = match std::fs::read_dir(&folder) {
-        Ok(files) => files
-            .flatten()
-            .map(|file| std::fs::read_to_string(file.path()).expect("a file of tests"))
-            .collect(),
-        Err(_) => read(&format!("tests/tests/{suite}.rs")),
-    };
-    text.split("#[test]")
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once("fn ")?.1.split_once('(')?.0.to_owned()))
-        .collect()
-}
-
 /// A test: where it stands, word by word, and its name.
 struct Found {
     place: Vec<String>,
@@ -36,13 +20,17 @@ struct Found {
 }
 
 impl Found {
+    /// Whether it stands at that place.
+    fn is_of(&self, place: &str) -> bool {
+        place.split("::").all(|part| self.place.iter().any(|word| word == part))
+    }
+
     /// Whether `named` means it: `network::n1_…` is each test of that beginning in a file or
     /// folder of that name, without `…` the name is whole.
     fn is_meant_by(&self, named: &str) -> bool {
         let (place, name) = named.rsplit_once("::").unwrap_or(("", named));
         let begins = name.strip_suffix('…').map(|begin| self.name.starts_with(begin));
-        place.split("::").all(|part| self.place.iter().any(|word| word == part))
-            && begins.unwrap_or(self.name == name)
+        (place.is_empty() || self.is_of(place)) && begins.unwrap_or(self.name == name)
     }
 }
 
@@ -127,23 +115,31 @@ fn every_threat_has_a_test_or_is_a_known_issue() {
 
 #[test]
 fn every_test_that_the_documents_name_is_there() {
+    let tests = all_tests();
+    let mut wrong = Vec::new();
     for document in ["docs/threat-model.md", "docs/security.md"] {
         let text = read(document);
-        for (prefix, file) in
-            [("network::", "network"), ("bus::", "bus"), ("machine::", "machine"), ("vm::", "vm")]
-        {
-            let tests = tests_of(file);
-            assert!(tests.len() > 1, "{file} has tests");
-            for rest in text.split(prefix).skip(1) {
-                let named: String =
-                    rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-                assert!(
-                    tests.iter().any(|test| test.starts_with(&named)),
-                    "{document} names {prefix}{named}, which is no test"
-                );
+        let mut names = 0;
+        for word in code(&text) {
+            // In a list of places `…::` is what the one before it begins with; `page::` alone
+            // is explained.
+            let named = word.strip_prefix("…::").unwrap_or(word);
+            let is_there = if named.ends_with('…') {
+                tests.iter().any(|test| test.is_meant_by(named))
+            } else if word.contains("::") && !word.ends_with("::") {
+                // All tests of a place, or the whole name of one.
+                tests.iter().any(|test| test.is_of(named) || test.is_meant_by(named))
+            } else {
+                continue;
+            };
+            names += 1;
+            if !is_there {
+                wrong.push(format!("{document}: {word} is no test"));
             }
         }
+        assert!(names > 30, "{document} names {names}");
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Each test starts a lab of its own; the labs take turns. Named after the rows
 //! of docs/threat-model.md where they attack one.
 
+mod bounds;
 mod crowd;
 mod engine;
 mod keeping;
@@ -38,6 +39,15 @@ fn start(name: &str) -> Option<(Workshop, PathBuf)> {
 fn inside(workshop: &Workshop, project: &Path, script: &str) -> Ended {
     let arguments = ["run", "--yes", "--image", "small", "--", "bash", "-c", script];
     workshop.rcc(project, &arguments).expect("rcc run")
+}
+
+/// Adds to ann's settings for the project.
+fn set(workshop: &Workshop, project: &Path, line: &str) {
+    good(workshop, &workshop.rcc(project, &["init", "--yes", "--image", "small"]).expect("init"));
+    let settings = workshop.home().join(".config/rcc/projects");
+    let file = fs::read_dir(settings).expect("settings").next().expect("one").expect("file").path();
+    let text = fs::read_to_string(&file).expect("read") + line;
+    fs::write(&file, text).expect("write");
 }
 
 fn good(workshop: &Workshop, ended: &Ended) {

@@ -1,11 +1,10 @@
 //! Attacks from inside.
 
 use std::fs;
-use std::path::Path;
 
-use rcc_tests::{Lab, Workshop};
+use rcc_tests::Lab;
 
-use super::{REACH, good, inside, start};
+use super::{REACH, good, inside, set, start};
 
 #[test]
 fn f1_nothing_outside_the_project_can_be_read_or_written() {
@@ -28,7 +27,6 @@ fn f1_nothing_outside_the_project_can_be_read_or_written() {
          unshare -m true 2>/dev/null && echo OWN MOUNTS
          unshare -Urm sh -c 'umount -l /workspace && mount --bind / /mnt' 2>/dev/null && echo REMOUNTED
          for place in / /usr/bin /etc /run/rcc; do touch $place/x 2>/dev/null && echo WROTE $place; done
-         for fd in /proc/1/fd/*; do cat $fd/../secret.txt 2>/dev/null; done
          echo done"
     );
     let ended = inside(&workshop, &project, &script);
@@ -41,6 +39,31 @@ fn f1_nothing_outside_the_project_can_be_read_or_written() {
     assert_eq!(fs::read_to_string(&secret).expect("read"), "the host's secret\n");
     // The same as seen by the host: what the link names was not made elsewhere.
     assert!(fs::symlink_metadata(project.join("link")).expect("the link").is_symlink());
+}
+
+/// Each descriptor of a process in the sandbox that is readable there, and whether it leads
+/// to something that the sandbox has: a file is the one that stands there by that name, a
+/// socket is of its network. One does not, to see that such a one is found.
+const DESCRIPTORS: &str = r#"exec 9> gone; rm gone
+for fd in /proc/[0-9]*/fd/*; do
+  to=$(readlink "$fd") || continue
+  case $to in
+    pipe:*|anon_inode:*) kind=own ;;
+    socket:*) grep -qw "${to//[^0-9]/}" /proc/net/* 2>/dev/null && kind=own || kind=OUTSIDE ;;
+    *) [ "$fd" -ef "$to" ] && kind=own || kind=OUTSIDE ;;
+  esac
+  echo "$kind ${fd/#\/proc\/$$\//shell: } $to"
+done"#;
+
+#[test]
+fn f1_no_descriptor_leads_outside() {
+    let Some((workshop, project)) = start("descriptors") else { return };
+    let ended = inside(&workshop, &project, DESCRIPTORS);
+    good(&workshop, &ended);
+    let lines = ended.out.lines();
+    let outside: Vec<_> = lines.filter(|line| line.starts_with("OUTSIDE")).collect();
+    assert_eq!(outside, ["OUTSIDE shell: fd/9 /workspace/gone (deleted)"], "{}", ended.out);
+    assert!(ended.out.contains("own /proc/1/fd/"), "those of the first process: {}", ended.out);
 }
 
 /// What Git, an editor, a shell or a package manager would run of a project, and programs in
@@ -260,19 +283,10 @@ fn a_container_has_no_names_or_addresses_of_the_host() {
     assert_eq!(ended.out.lines().collect::<Vec<_>>(), names);
 }
 
-/// Switches on what is off by default, in ann's settings for the project.
-fn may_make_namespaces(workshop: &Workshop, project: &Path) {
-    good(workshop, &workshop.rcc(project, &["init", "--yes", "--image", "small"]).expect("init"));
-    let settings = workshop.home().join(".config/rcc/projects");
-    let file = fs::read_dir(settings).expect("settings").next().expect("one").expect("file").path();
-    let text = fs::read_to_string(&file).expect("read") + "user-namespaces = true\n";
-    fs::write(&file, text).expect("write");
-}
-
 #[test]
 fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     let Some((workshop, project)) = start("nested") else { return };
-    may_make_namespaces(&workshop, &project);
+    set(&workshop, &project, "user-namespaces = true\n");
     let before = workshop.lab.in_gate("nft list ruleset | grep -v packets").expect("nft");
     // First the link is there: the rules of this sandbox are what counts.
     good(&workshop, &inside(&workshop, &project, "true"));
@@ -300,8 +314,10 @@ fn n18_a_namespace_of_the_agents_own_changes_nothing_outside() {
     assert!(ended.out.contains("no: Function not implemented"), "{ended:?}");
     let verify = workshop.rcc(&project, &["verify", "--json"]).expect("rcc verify");
     let rows: serde_json::Value = serde_json::from_str(&verify.out).expect("JSON");
-    let calls = rows.as_array().and_then(|rows| rows.iter().find(|row| row["id"] == "calls"));
-    assert_eq!(calls.expect("a row")["verdict"], "holds", "{verify:?}");
+    for id in ["calls", "F1-mount"] {
+        let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["id"] == id));
+        assert_eq!(row.expect("a row")["verdict"], "holds", "{id}: {verify:?}");
+    }
 }
 
 #[test]

@@ -9,14 +9,17 @@ mod hellos;
 mod memory;
 mod names;
 mod packets;
+mod protocols;
+mod resolver;
 mod restarts;
 mod retry;
 mod routes;
 mod rules;
+mod tunnels;
 mod uplink;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
