@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, OFlags, fstat, readlinkat};
+use rustix::fs::{Dir, DirEntry, FileType, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -189,14 +189,15 @@ impl<'a> Look<'a> {
         };
         let hooks = path.file_name().is_some_and(|name| name == "hooks");
         for name in names {
-            if hooks && name.as_bytes().ends_with(b".sample") {
-                // Git's examples, a dozen with each repository: not run under this name.
-                continue;
-            }
+            // Counted before any is passed over: what comes after so many was never read.
             if *left == 0 {
                 return self.crowd(top);
             }
             *left -= 1;
+            if hooks && name.as_bytes().ends_with(b".sample") {
+                // Git's examples, a dozen with each repository: not run under this name.
+                continue;
+            }
             // Working trees of Claude Code's are looked at as other folders are.
             let is_worktrees = name == below::WORKTREES && path.ends_with(".claude");
             let path = path.join(name);
@@ -279,16 +280,18 @@ fn link(root: &OwnedFd, path: &Path) -> Option<Entry> {
     Some(Entry::Link { to: to.into_bytes() })
 }
 
-/// Names in a folder, sorted; one more than are looked at.
+/// Names in a folder, sorted; one more than are looked at. None when they cannot be
+/// listed, or not to their end.
 fn names(root: &OwnedFd, path: &Path) -> Option<Vec<OsString>> {
     let folder = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
-    let mut names: Vec<OsString> = Dir::read_from(&folder)
+    let name = |entry: DirEntry| OsString::from_vec(entry.file_name().to_bytes().to_vec());
+    let mut names = Dir::read_from(&folder)
         .ok()?
-        .filter_map(|entry| entry.ok())
-        .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
-        .filter(|name| name != "." && name != "..")
+        .map(|entry| entry.map(name))
+        .filter(|name| !matches!(name, Ok(name) if name == "." || name == ".."))
         .take(MAX_FILES + 1)
-        .collect();
+        .collect::<rustix::io::Result<Vec<OsString>>>()
+        .ok()?;
     names.sort();
     Some(names)
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod hidden;
+
 struct Place {
     dir: tempfile::TempDir,
     host: Host,
