@@ -56,6 +56,7 @@ pub(super) fn wanted(root: &OwnedFd) -> Wanted {
         names += found.names;
         if found.is_repository() {
             wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
+            wanted.repositories.push(folder.clone());
         }
         wanted.paths.extend(found.workspaces.iter().map(|name| folder.join(name)));
         links += found.links.len();

@@ -118,6 +118,7 @@ pub(super) fn look(root: &OwnedFd, keep: Keep<'_>) -> Files {
     wanted.paths.extend(named::wanted(root));
     // Last, so that what the agent adds there leaves the others their part.
     wanted.extend(below::wanted(root));
+    wanted.paths.extend(wanted.repositories.iter().map(|git| git.join(guard::REBASE)));
     for path in &wanted.paths {
         look.at(path);
     }

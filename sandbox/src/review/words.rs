@@ -34,6 +34,9 @@ fn reader(path: &str, name: &str) -> String {
     let path = below::from_guarded_name(Path::new(path)).to_str().unwrap_or(path);
     match path {
         _ if parts().any(|part| part == "hooks") => hook(name),
+        _ if name == "git-rebase-todo" => {
+            "Git would run its `exec` lines at `git rebase --continue`.".into()
+        }
         ".git" => "Git would take its settings and hooks from where this leads.".into(),
         _ if name == "commondir" => {
             "Git would take its settings and hooks from the folder that this names.".into()
@@ -110,6 +113,7 @@ mod tests {
         assert!(why("hooks/pre-push").contains("at the next push"));
         assert!(why(".git/modules/lib/hooks/pre-push").contains("at the next push"));
         assert!(why(".git/config").contains("at every command"));
+        assert!(why(".git/rebase-merge/git-rebase-todo").contains("git rebase --continue"));
         assert!(why(".envrc").contains("direnv"));
         assert!(why(".vscode/tasks.json").contains("An editor"));
         assert!(why("sub/x.code-workspace").contains("An editor"));

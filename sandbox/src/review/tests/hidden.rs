@@ -19,3 +19,32 @@ async fn f2_a_thousand_samples_hide_no_hook() {
     assert!(review.changes.iter().any(|one| one.path == ".git/hooks" && one.what == What::New));
     assert!(review.notes.iter().any(|note| note.starts_with(".git/hooks ")), "{:?}", review.notes);
 }
+
+#[tokio::test]
+async fn f2_what_an_open_rebase_would_run_is_told_and_gone_with_it() {
+    let place = Place::new();
+    place.write(".git/modules/lib/HEAD", "ref: refs/heads/main\n");
+    place.write(".git/worktrees/tree/HEAD", "ref: refs/heads/main\n");
+    place.begin().await;
+    let repositories =
+        [".git/modules/lib", ".git", ".git/worktrees/tree", "bare", "sub/.git"].map(PathBuf::from);
+    for part in ["HEAD", "objects/x", "refs/x"] {
+        place.write(&format!("bare/{part}"), "");
+    }
+    let todo = repositories.map(|git| git.join("rebase-merge/git-rebase-todo"));
+    let todo = todo.each_ref().map(|path| path.to_str().unwrap());
+    for path in todo {
+        place.write(path, "pick 1234567 mine\nexec evil\n");
+    }
+    let review = place.look().await;
+    let seen: Vec<_> = review.changes.iter().map(|one| &*one.path).collect();
+    assert_eq!(seen, todo);
+    let why = "Git would run its `exec` lines at `git rebase --continue`.";
+    assert!(review.changes.iter().all(|one| one.why == why && one.runs_by_itself));
+    place.put_back(todo[1]).await.unwrap();
+    assert!(place.at(".git/rebase-merge").is_dir(), "a folder of Git's went");
+    for path in todo {
+        let _ = fs::remove_dir_all(place.at(path).parent().unwrap());
+    }
+    assert_eq!(place.paths().await, []);
+}
