@@ -48,3 +48,14 @@ async fn f2_what_an_open_rebase_would_run_is_told_and_gone_with_it() {
     }
     assert_eq!(place.paths().await, []);
 }
+
+#[tokio::test]
+async fn f3_a_link_out_of_the_project_by_way_of_another_is_told() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("a/b/c/d")).unwrap();
+    symlink("../../../..", place.at("a/b/c/d/up")).unwrap();
+    place.begin().await;
+    symlink("a/b/c/d/up/../../.ssh/authorized_keys", place.at("out")).unwrap();
+    symlink("a/b/c/d/up/a", place.at("in")).unwrap();
+    assert_eq!(place.paths().await, paths(&[("out", What::New)]));
+}
