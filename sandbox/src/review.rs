@@ -7,6 +7,7 @@
 //! change until a person keeps it or puts back what was there: another session
 //! does not make it the new record.
 
+mod answers;
 mod below;
 mod diff;
 mod look;
@@ -29,6 +30,7 @@ use crate::host::Host;
 use crate::lock::Lock;
 use crate::project::Project;
 
+pub use answers::{keep, put_back, undo};
 pub use diff::DiffLine;
 
 /// Changes that are told; more are counted.
@@ -73,7 +75,8 @@ pub struct Change {
     pub runs_by_itself: bool,
     /// Who would run it, and when: a sentence.
     pub why: String,
-    /// What was there is known, so that it can be put back.
+    /// What was there is known, so that it can be put back, and what is there now can be
+    /// kept, so that this can be undone.
     pub can_put_back: bool,
 }
 
@@ -167,79 +170,6 @@ pub async fn diff(project: &Project, host: &Host, id: &str) -> Result<Option<Vec
     Ok(before.filter(|_| readable).and_then(|before| diff::diff(&before, &now)))
 }
 
-/// What is there now is what is to be there. `runs` says that a sandbox may be writing.
-///
-/// # Errors
-/// [`Code::Review`] when one is no change (any more), or one whose content was not
-/// compared, while a sandbox runs: nothing is kept then.
-pub async fn keep(project: &Project, host: &Host, ids: &[String], runs: bool) -> Result<()> {
-    let mut state = State::read(project, host).await?;
-    let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
-    let is_compared = |one: &Found| !matches!(one.now, Some(Entry::Crowd | Entry::Other));
-    if runs && let Some(one) = chosen.iter().find(|one| !is_compared(one)) {
-        let shown = shown(&one.path);
-        return Err(Error::new(
-            Code::Review,
-            format!("What is in {shown} is not compared: it may be another by now."),
-        )
-        .hint_is("Stop the sandbox, look at it yourself, and keep it then."));
-    }
-    for one in chosen {
-        let entry = state.kept(&one)?;
-        state.record.before.remove(&one.path);
-        if let Some(entry) = entry {
-            state.record.before.insert(one.path, entry);
-        }
-    }
-    state.record.undo.clear();
-    state.place.save(&state.record)
-}
-
-/// What was there is there again; what was put in its place is kept for [`undo`].
-///
-/// # Errors
-/// [`Code::Review`] names the one that could not be put back; those before it are.
-pub async fn put_back(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
-    let mut state = State::read(project, host).await?;
-    let mut chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
-    // What is new may stand in the way of what was there.
-    chosen.sort_by_key(|one| one.before.is_some());
-    for one in &chosen {
-        state.kept(one)?;
-    }
-    // Written before anything is put back: what a failing disk leaves half done can be
-    // undone. To undo what was not done changes nothing.
-    state.record.undo = chosen.iter().map(|one| (one.path.clone(), one.now.clone())).collect();
-    state.place.save(&state.record)?;
-    for (done, one) in chosen.iter().enumerate() {
-        let placed = state.kept(one).and_then(|_| state.restore(&one.path, one.before.as_ref()));
-        if let Err(failed) = placed {
-            state.record.undo.truncate(done);
-            // The first error is the one that tells.
-            let _ = state.place.save(&state.record);
-            return Err(failed);
-        }
-    }
-    Ok(())
-}
-
-/// Takes the last [`put_back`] back.
-///
-/// # Errors
-/// [`Code::Review`] when there is none, or something cannot be put there.
-pub async fn undo(project: &Project, host: &Host) -> Result<()> {
-    let mut state = State::read(project, host).await?;
-    if state.record.undo.is_empty() {
-        return Err(Error::new(Code::Review, "Nothing was put back that can be undone."));
-    }
-    let mut undo = std::mem::take(&mut state.record.undo);
-    undo.sort_by_key(|(_, entry)| entry.is_some());
-    for (path, entry) in &undo {
-        state.restore(path, entry.as_ref())?;
-    }
-    state.place.save(&state.record)
-}
-
 /// Before anything of a new session runs. What an earlier session changed and
 /// nobody looked at stays a change; what the person changed since then does not
 /// become one. `opening` is the session's own mark.
@@ -259,12 +189,15 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     })
     .await??;
     let path = project.path().to_string_lossy().into_owned();
-    let before = match old {
-        None => now,
-        Some(old) => carried_over(old, now),
+    let (before, undo) = match old {
+        None => (now, Vec::new()),
+        Some(mut old) => {
+            let undo = std::mem::take(&mut old.undo);
+            (carried_over(old, now), undo)
+        }
     };
     let opening = opening.to_string();
-    place.save(&Record { path, opening, before, ended: None, undo: Vec::new() })
+    place.save(&Record { path, opening, before, ended: None, undo })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
@@ -357,23 +290,6 @@ impl Found {
 }
 
 impl State {
-    /// Keeps what is there now, if it still is what the person saw.
-    fn kept(&self, one: &Found) -> Result<Option<Entry>> {
-        if one.now == Some(Entry::Crowd) {
-            // What is in there was never compared.
-            return Ok(one.now.clone());
-        }
-        let mut failed = None;
-        let entry = look::look_at(&self.root, &one.path, &mut |sha256, bytes| {
-            failed = self.place.keep(sha256, bytes).err();
-        });
-        match failed {
-            Some(failed) => Err(failed),
-            None if entry != one.now => Err(gone(&one.id())),
-            None => Ok(entry),
-        }
-    }
-
     async fn read(project: &Project, host: &Host) -> Result<Self> {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);
@@ -441,7 +357,7 @@ impl State {
             },
             runs_by_itself: one.runs_by_itself(),
             why: words::why(&one.path, one.now.as_ref()),
-            can_put_back: self.can_put_back(one),
+            can_put_back: self.why_not(one).is_none(),
         };
         let mut changes: Vec<Change> = found.iter().map(change).collect();
         // A flood of harmless ones must not hide the others.
@@ -450,38 +366,12 @@ impl State {
         Review { changes, notes, can_undo: !self.record.undo.is_empty() }
     }
 
-    fn can_put_back(&self, one: &Found) -> bool {
-        let removable = !matches!(one.now, Some(Entry::Crowd));
-        match &one.before {
-            None => removable,
-            Some(Entry::File { .. }) => {
-                removable && one.before.as_ref().and_then(|e| self.content_before(e)).is_some()
-            }
-            Some(Entry::Link { .. }) => removable,
-            Some(_) => false,
-        }
-    }
-
     fn content_before(&self, entry: &Entry) -> Option<Vec<u8>> {
         match entry {
             Entry::File { sha256, .. } => self.place.kept(sha256),
             Entry::Link { to } => Some(to.clone()),
             _ => None,
         }
-    }
-
-    fn restore(&self, path: &Path, entry: Option<&Entry>) -> Result<()> {
-        let failed = |why: String| {
-            let shown = shown(path);
-            Error::new(Code::Review, format!("{shown} could not be put back: {why}."))
-        };
-        let bytes = match entry {
-            Some(entry) => self
-                .content_before(entry)
-                .ok_or_else(|| failed("its content was too large to be kept".into()))?,
-            None => Vec::new(),
-        };
-        put_back::put_back(&self.root, path, entry, &bytes).map_err(|e| failed(e.to_string()))
     }
 }
 

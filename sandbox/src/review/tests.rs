@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod answers;
 mod hidden;
 
 struct Place {
