@@ -177,10 +177,10 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
     let old = place.load()?;
-    let root = root(project)?;
+    let (root, home) = (root(project)?, host.home.clone());
     let (place, now) = apart(move || {
         let mut failed = None;
-        let now = look::look(&root, &mut |sha256, bytes| {
+        let now = look::look(&root, &home, &mut |sha256, bytes| {
             if let Err(e) = place.keep(sha256, bytes) {
                 failed = Some(e);
             }
@@ -228,8 +228,8 @@ pub(crate) async fn end(project: &Project, host: &Host, opening: &str) -> Result
     let place = Place::of(project, host);
     let record = place.load()?.filter(|record| record.opening == opening);
     let Some(mut record) = record else { return Ok(()) };
-    let root = root(project)?;
-    record.ended = Some(apart(move || look::look(&root, &mut |_, _| ())).await?);
+    let (root, home) = (root(project)?, host.home.clone());
+    record.ended = Some(apart(move || look::look(&root, &home, &mut |_, _| ())).await?);
     place.save(&record)
 }
 
@@ -293,10 +293,10 @@ impl State {
     async fn read(project: &Project, host: &Host) -> Result<Self> {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);
-        let root = root(project)?;
+        let (root, home) = (root(project)?, host.home.clone());
         let record = place.load()?;
         let looked = apart(move || {
-            let mut now = look::look(&root, &mut |_, _| ());
+            let mut now = look::look(&root, &home, &mut |_, _| ());
             let record =
                 record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
             // A crowd of folders in front of it must not make it look removed.

@@ -110,14 +110,17 @@ pub(super) type Files = BTreeMap<PathBuf, Entry>;
 /// Takes the contents that are read: hash and bytes.
 pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
 
-/// Everything that is guarded or shown.
-pub(super) fn look(root: &OwnedFd, keep: Keep<'_>) -> Files {
+/// Everything that is guarded or shown. `home` is the person's.
+pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> Files {
     let mut look = Look::new(root, keep);
     let mut wanted = guard::wanted(root);
     wanted.paths.extend(REVIEWED.iter().chain(BUILT).map(PathBuf::from));
-    wanted.paths.extend(named::wanted(root));
+    wanted.extend(named::wanted(root, home, &wanted.repositories));
     // Last, so that what the agent adds there leaves the others their part.
-    wanted.extend(below::wanted(root));
+    let below = below::wanted(root);
+    let of_below = named::wanted(root, home, &below.repositories);
+    wanted.extend(below);
+    wanted.extend(of_below);
     wanted.paths.extend(wanted.repositories.iter().map(|git| git.join(guard::REBASE)));
     for path in &wanted.paths {
         look.at(path);

@@ -59,3 +59,22 @@ async fn f3_a_link_out_of_the_project_by_way_of_another_is_told() {
     symlink("a/b/c/d/up/a", place.at("in")).unwrap();
     assert_eq!(place.paths().await, paths(&[("out", What::New)]));
 }
+
+#[tokio::test]
+async fn f2_what_a_repository_further_down_names_is_told() {
+    let mut place = Place::new();
+    place.host.home = place.project.path().parent().unwrap().into();
+    place.write("sub/.git/config", "[core]\n\tfsmonitor = tools/watch\n");
+    place.write("sub/tools/watch", "#!/bin/sh\n");
+    place.write(".git/config", "[core]\n\tsshCommand = ~/project/ci/ssh -4\n");
+    place.write("ci/ssh", "#!/bin/sh\n");
+    place.begin().await;
+    place.write("sub/tools/watch", "evil\n");
+    place.write("ci/ssh", "evil\n");
+    let review = place.look().await;
+    let seen: Vec<_> = review.changes.iter().map(|one| (one.path.clone(), one.what)).collect();
+    assert_eq!(seen, paths(&[("ci/ssh", What::Changed), ("sub/tools/watch", What::Changed)]));
+    assert!(review.changes.iter().all(|one| one.why.contains("settings of Git name it")));
+    fs::remove_file(place.at("ci/ssh")).unwrap();
+    assert!(place.paths().await.contains(&("ci/ssh".into(), What::Removed)));
+}
