@@ -17,7 +17,7 @@ use crate::project::Project;
 /// [`Code::Review`] when one is no change (any more), or one whose content was not
 /// compared, while a sandbox runs: nothing is kept then.
 pub async fn keep(project: &Project, host: &Host, ids: &[String], runs: bool) -> Result<()> {
-    let mut state = State::read(project, host).await?;
+    let (mut state, _lock) = State::read(project, host).await?;
     let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
     let is_compared = |one: &Found| !matches!(one.now, Some(Entry::Crowd | Entry::Other));
     if runs && let Some(one) = chosen.iter().find(|one| !is_compared(one)) {
@@ -45,7 +45,7 @@ pub async fn keep(project: &Project, host: &Host, ids: &[String], runs: bool) ->
 /// [`Code::Review`] names the one that could not be put back; those before it are. None
 /// is when one of them has a reason against it that is known.
 pub async fn put_back(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
-    let mut state = State::read(project, host).await?;
+    let (mut state, _lock) = State::read(project, host).await?;
     let mut chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
     // What is new may stand in the way of what was there.
     chosen.sort_by_key(|one| one.before.is_some());
@@ -87,7 +87,7 @@ fn replaced(chosen: &[Found]) -> Vec<Replaced> {
 /// [`Code::Review`] when there is none, or names the first that cannot be put there: the
 /// others are, and those that are not stay to be undone.
 pub async fn undo(project: &Project, host: &Host) -> Result<()> {
-    let mut state = State::read(project, host).await?;
+    let (mut state, _lock) = State::read(project, host).await?;
     if state.record.undo.is_empty() {
         return Err(Error::new(Code::Review, "Nothing was put back that can be undone."));
     }

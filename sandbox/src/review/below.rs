@@ -33,15 +33,16 @@ const OF_THE_SYSTEM: &[&str] =
     &["/bin", "/dev/null", "/lib", "/lib64", "/nix/store", "/sbin", "/usr"];
 
 /// Every path below a folder of the project, and of the project itself when that is
-/// a bare repository, that is guarded where it stands in the project's own folder.
-pub(super) fn wanted(root: &OwnedFd) -> Wanted {
+/// a bare repository, that is guarded where it stands in the project's own folder; and
+/// the links that lead out of the project.
+pub(super) fn wanted(root: &OwnedFd) -> (Wanted, Vec<PathBuf>) {
     wanted_of(root, MAX_NAMES)
 }
 
-fn wanted_of(root: &OwnedFd, max_names: usize) -> Wanted {
-    let mut wanted = Wanted::default();
+fn wanted_of(root: &OwnedFd, max_names: usize) -> (Wanted, Vec<PathBuf>) {
+    let (mut wanted, mut links) = (Wanted::default(), Vec::new());
     let mut folders = VecDeque::from([PathBuf::new()]);
-    let (mut entered, mut names, mut links) = (0, 0, 0);
+    let (mut entered, mut names) = (0, 0);
     while let Some(folder) = folders.pop_front() {
         entered += 1;
         if entered > MAX_FOLDERS {
@@ -63,11 +64,12 @@ fn wanted_of(root: &OwnedFd, max_names: usize) -> Wanted {
             wanted.repositories.push(folder.clone());
         }
         wanted.paths.extend(found.workspaces.iter().map(|name| folder.join(name)));
-        links += found.links.len();
-        if links <= MAX_LINKS {
-            wanted.paths.extend(found.links.iter().map(|name| folder.join(name)));
-        } else if !wanted.unread.contains(&PathBuf::new()) {
-            wanted.unread.push(PathBuf::new());
+        links.extend(found.links.iter().map(|name| folder.join(name)));
+        if links.len() > MAX_LINKS {
+            links.truncate(MAX_LINKS);
+            if !wanted.unread.contains(&PathBuf::new()) {
+                wanted.unread.push(PathBuf::new());
+            }
         }
         if found.guarded.iter().any(|name| name == ".claude") {
             folders.push_back(folder.join(".claude").join(WORKTREES));
@@ -94,7 +96,7 @@ fn wanted_of(root: &OwnedFd, max_names: usize) -> Wanted {
             break;
         }
     }
-    wanted
+    (wanted, links)
 }
 
 /// The guarded path that `path` is, or is in, at whatever depth it stands.
@@ -102,12 +104,6 @@ pub(super) fn top(path: &Path) -> Option<PathBuf> {
     path.ancestors()
         .find(|above| GUARDED.iter().chain(REVIEWED).any(|guarded| above.ends_with(guarded)))
         .map(Into::into)
-}
-
-/// A link at a path of which nothing else is known than where it leads.
-pub(super) fn is_plain(path: &Path) -> bool {
-    let is_known = |part: &OsStr| is_guarded(part) || part.as_bytes().ends_with(ENDING);
-    !path.iter().any(is_known) && !PER_REPOSITORY.iter().any(|name| path.ends_with(name))
 }
 
 /// Whether a link in `folder` leads out of the project, as far as the texts say: what
@@ -266,7 +262,7 @@ mod tests {
             fs::write(dir.path().join(format!("{number}")), "").unwrap();
         }
         let root = guard::open_root(dir.path()).unwrap();
-        let unread = |most| wanted_of(&root, most).unread;
+        let unread = |most| wanted_of(&root, most).0.unread;
         assert_eq!(unread(20), [PathBuf::new()]);
         assert!(unread(100).is_empty());
     }

@@ -13,6 +13,7 @@ use rustix::fs::{Dir, DirEntry, FileType, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::roles::Roles;
 use super::{below, named};
 use crate::guard::{self, Kind, kind, open_beneath};
 
@@ -111,24 +112,25 @@ pub(super) type Files = BTreeMap<PathBuf, Entry>;
 pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
 
 /// Everything that is guarded or shown. `home` is the person's.
-pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> Files {
+pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> (Files, Roles) {
     let mut look = Look::new(root, keep);
     let mut wanted = guard::wanted(root);
-    wanted.paths.extend(REVIEWED.iter().chain(BUILT).map(PathBuf::from));
+    wanted.paths.extend(REVIEWED.iter().map(PathBuf::from));
     wanted.extend(named::wanted(root, home, &wanted.repositories));
     // Last, so that what the agent adds there leaves the others their part.
-    let below = below::wanted(root);
+    let (below, links) = below::wanted(root);
     let of_below = named::wanted(root, home, &below.repositories);
     wanted.extend(below);
     wanted.extend(of_below);
     wanted.paths.extend(wanted.repositories.iter().map(|git| git.join(guard::REBASE)));
-    for path in &wanted.paths {
+    let built: Vec<PathBuf> = BUILT.iter().map(PathBuf::from).collect();
+    for path in wanted.paths.iter().chain(&built).chain(&links) {
         look.at(path);
     }
     for path in &wanted.unread {
         look.crowd(path);
     }
-    look.files
+    (look.files, Roles::new(&wanted.paths))
 }
 
 /// The one path, as [`look`] sees it.
@@ -298,13 +300,6 @@ fn names(root: &OwnedFd, path: &Path) -> Option<Vec<OsString>> {
         .ok()?;
     names.sort();
     Some(names)
-}
-
-/// Whether a path is one of those that are only shown.
-pub(super) fn is_built(path: &Path) -> bool {
-    BUILT
-        .iter()
-        .any(|built| path.as_os_str().as_bytes() == built.as_bytes() || path.starts_with(built))
 }
 
 #[cfg(test)]

@@ -78,3 +78,38 @@ async fn f2_what_a_repository_further_down_names_is_told() {
     fs::remove_file(place.at("ci/ssh")).unwrap();
     assert!(place.paths().await.contains(&("ci/ssh".into(), What::Removed)));
 }
+
+#[tokio::test]
+async fn f2_a_link_that_git_would_run_is_no_link_of_the_build() {
+    let place = Place::new();
+    place.write(".git/config", "[core]\n\thooksPath = ci\n\tfsmonitor = ./gradlew\n");
+    place.write("gradlew", "#!/bin/sh\n");
+    place.write("package.json", "{}\n");
+    symlink("/tmp/mine", place.at("old")).unwrap();
+    place.begin().await;
+    symlink("/tmp/evil", place.at("ci")).unwrap();
+    place.write("gradlew", "evil\n");
+    place.write("package.json", "{\"scripts\": {}}\n");
+    fs::create_dir(place.at("sub")).unwrap();
+    symlink("/tmp/mine", place.at("sub/config")).unwrap();
+    fs::remove_file(place.at("old")).unwrap();
+    let review = place.look().await;
+    let role = |one: &Change| (one.path.clone(), one.runs_by_itself, one.leads_out);
+    let seen: Vec<_> = review.changes.iter().map(role).collect();
+    let expected = [
+        ("ci", true, false),
+        ("gradlew", true, false),
+        ("old", false, true),
+        ("package.json", false, false),
+        ("sub/config", false, true),
+    ];
+    assert_eq!(seen, expected.map(|(path, runs, link)| (path.to_string(), runs, link)));
+    assert!(review.changes[0].why.contains("settings of Git name it"));
+    assert_eq!(review.changes[2].why, "It led out of the project.");
+    assert!(review.changes[4].why.starts_with("It leads out of the project"));
+    assert_eq!(
+        review.line().unwrap(),
+        "2 files that this computer would run changed, and 1 file of the build changed, and \
+         2 links out of the project changed: `rcc review` shows them."
+    );
+}
