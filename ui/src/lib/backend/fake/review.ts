@@ -20,6 +20,10 @@ const SOME: ReviewLine[] = [
     id: "d1b2c3d4e5f6", path: "package.json", what: "changed", runsByItself: false, leadsOut: false, canPutBack: true,
     why: "npm runs its scripts, some of them at every install.",
   },
+  {
+    id: "e1b2c3d4e5f6", path: "shared", what: "new", runsByItself: false, leadsOut: true, canPutBack: true,
+    why: "It leads out of the project: what a program writes or deletes there is yours.",
+  },
 ];
 
 const LINES: Record<string, string[]> = {
@@ -62,7 +66,7 @@ export class FakeReview {
 
   keep(ids: string[]): void {
     this.#take(ids);
-    this.#putBack = [];
+    this.#putBack = this.#putBack.filter(({ id }) => !ids.includes(id));
   }
 
   putBack(ids: string[]): void {
