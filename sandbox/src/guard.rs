@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::engine::is_plain;
 use crate::error::{Code, Error, Result};
 
-pub(crate) use repositories::{PER_REPOSITORY, Wanted, repositories};
+pub(crate) use repositories::{PER_REPOSITORY, REBASE, Wanted, repositories};
 
 /// Guarded where they exist, relative to the project.
 pub(crate) const GUARDED: &[&str] = &[
@@ -161,7 +161,7 @@ pub(crate) fn open_root(project: &Path) -> rustix::io::Result<OwnedFd> {
 /// What the guard and the review look at in the project's own folder.
 pub(crate) fn wanted(root: &OwnedFd) -> Wanted {
     let paths = GUARDED.iter().map(PathBuf::from).collect();
-    let mut wanted = Wanted { paths, unread: Vec::new() };
+    let mut wanted = Wanted { paths, ..Wanted::default() };
     match kind(root, Path::new(".git")) {
         Kind::Folder => wanted.extend(repositories(root, Path::new(".git"))),
         // A worktree's or submodule's pointer: it names the folder whose hooks run.

@@ -7,12 +7,15 @@
 //! change until a person keeps it or puts back what was there: another session
 //! does not make it the new record.
 
+mod answers;
 mod below;
 mod diff;
+mod differences;
 mod look;
 mod named;
 mod put_back;
 mod record;
+mod roles;
 mod words;
 
 use std::os::fd::OwnedFd;
@@ -21,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use look::{Entry, Files};
 use record::{Place, Record};
+use roles::{Role, Roles};
 
 use crate::display;
 use crate::error::{Code, Error, Result};
@@ -29,7 +33,9 @@ use crate::host::Host;
 use crate::lock::Lock;
 use crate::project::Project;
 
+pub use answers::{keep, put_back, undo};
 pub use diff::DiffLine;
+pub use differences::{Looked, look_with_differences};
 
 /// Changes that are told; more are counted.
 const MAX_CHANGES: usize = 500;
@@ -69,11 +75,14 @@ pub struct Change {
     /// What became of it.
     pub what: What,
     /// This computer would run it without being asked to; otherwise it is part of a
-    /// build, which agents change every day.
+    /// build, which agents change every day, or leads out of the project.
     pub runs_by_itself: bool,
+    /// It is a link that leads out of the project, and nothing else is known of it.
+    pub leads_out: bool,
     /// Who would run it, and when: a sentence.
     pub why: String,
-    /// What was there is known, so that it can be put back.
+    /// What was there is known, so that it can be put back, and what is there now can be
+    /// kept, so that this can be undone.
     pub can_put_back: bool,
 }
 
@@ -94,24 +103,28 @@ impl Review {
         self.changes.iter().filter(|change| change.runs_by_itself).count()
     }
 
+    /// Links that lead out of the project, or did.
+    pub fn links(&self) -> usize {
+        self.changes.iter().filter(|change| change.leads_out).count()
+    }
+
     /// One line, or none when there is nothing to look at.
     pub fn line(&self) -> Option<String> {
-        let (alarming, all) = (self.alarming(), self.changes.len());
-        let files =
-            |count: usize| if count == 1 { "1 file".into() } else { format!("{count} files") };
-        let more = if all > alarming {
-            format!("{} of the build changed", files(all - alarming))
-        } else {
-            String::new()
-        };
-        let changed = match (alarming, all) {
-            (_, 0) => String::new(),
-            (0, _) => more,
-            (_, _) => {
-                let and = if more.is_empty() { more } else { format!(", and {more}") };
-                format!("{} that this computer would run changed{and}", files(alarming))
-            }
-        };
+        let (alarming, links) = (self.alarming(), self.links());
+        let built = self.changes.len() - alarming - links;
+        let counts = [
+            (alarming, "file", " that this computer would run"),
+            (built, "file", " of the build"),
+            (links, "link", " out of the project"),
+        ];
+        let counts = counts.iter().filter(|(count, ..)| *count > 0);
+        let changed: Vec<String> = counts
+            .map(|(count, name, which)| {
+                let plural = if *count == 1 { "" } else { "s" };
+                format!("{count} {name}{plural}{which} changed")
+            })
+            .collect();
+        let changed = changed.join(", and ");
         // What was not compared may be what matters.
         match (self.notes.is_empty(), changed.is_empty()) {
             (true, true) => None,
@@ -135,7 +148,7 @@ pub async fn look(project: &Project, host: &Host) -> Result<Review> {
     if Place::of(project, host).load()?.is_none() {
         return Ok(Review::default());
     }
-    let state = State::read(project, host).await?;
+    let (state, _lock) = State::read(project, host).await?;
     Ok(state.review())
 }
 
@@ -144,100 +157,8 @@ pub async fn look(project: &Project, host: &Host) -> Result<Review> {
 /// # Errors
 /// [`Code::Review`] when there is no such change (any more), [`Code::Io`].
 pub async fn diff(project: &Project, host: &Host, id: &str) -> Result<Option<Vec<DiffLine>>> {
-    let state = State::read(project, host).await?;
-    let found = state.found(id)?;
-    let before = match &found.before {
-        Some(entry) => state.content_before(entry),
-        None => Some(Vec::new()),
-    };
-    let mut now = Vec::new();
-    let entry = look::look_at(&state.root, &found.path, &mut |_, bytes| now = bytes.to_vec());
-    if entry != found.now {
-        return Err(gone(id));
-    }
-    let readable = match &found.now {
-        Some(Entry::File { size, .. }) => *size == now.len() as u64,
-        Some(Entry::Link { to }) => {
-            now.clone_from(to);
-            true
-        }
-        Some(_) => false,
-        None => true,
-    };
-    Ok(before.filter(|_| readable).and_then(|before| diff::diff(&before, &now)))
-}
-
-/// What is there now is what is to be there. `runs` says that a sandbox may be writing.
-///
-/// # Errors
-/// [`Code::Review`] when one is no change (any more), or one whose content was not
-/// compared, while a sandbox runs: nothing is kept then.
-pub async fn keep(project: &Project, host: &Host, ids: &[String], runs: bool) -> Result<()> {
-    let mut state = State::read(project, host).await?;
-    let chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
-    let is_compared = |one: &Found| !matches!(one.now, Some(Entry::Crowd | Entry::Other));
-    if runs && let Some(one) = chosen.iter().find(|one| !is_compared(one)) {
-        let shown = shown(&one.path);
-        return Err(Error::new(
-            Code::Review,
-            format!("What is in {shown} is not compared: it may be another by now."),
-        )
-        .hint_is("Stop the sandbox, look at it yourself, and keep it then."));
-    }
-    for one in chosen {
-        let entry = state.kept(&one)?;
-        state.record.before.remove(&one.path);
-        if let Some(entry) = entry {
-            state.record.before.insert(one.path, entry);
-        }
-    }
-    state.record.undo.clear();
-    state.place.save(&state.record)
-}
-
-/// What was there is there again; what was put in its place is kept for [`undo`].
-///
-/// # Errors
-/// [`Code::Review`] names the one that could not be put back; those before it are.
-pub async fn put_back(project: &Project, host: &Host, ids: &[String]) -> Result<()> {
-    let mut state = State::read(project, host).await?;
-    let mut chosen = ids.iter().map(|id| state.found(id)).collect::<Result<Vec<_>>>()?;
-    // What is new may stand in the way of what was there.
-    chosen.sort_by_key(|one| one.before.is_some());
-    for one in &chosen {
-        state.kept(one)?;
-    }
-    // Written before anything is put back: what a failing disk leaves half done can be
-    // undone. To undo what was not done changes nothing.
-    state.record.undo = chosen.iter().map(|one| (one.path.clone(), one.now.clone())).collect();
-    state.place.save(&state.record)?;
-    for (done, one) in chosen.iter().enumerate() {
-        let placed = state.kept(one).and_then(|_| state.restore(&one.path, one.before.as_ref()));
-        if let Err(failed) = placed {
-            state.record.undo.truncate(done);
-            // The first error is the one that tells.
-            let _ = state.place.save(&state.record);
-            return Err(failed);
-        }
-    }
-    Ok(())
-}
-
-/// Takes the last [`put_back`] back.
-///
-/// # Errors
-/// [`Code::Review`] when there is none, or something cannot be put there.
-pub async fn undo(project: &Project, host: &Host) -> Result<()> {
-    let mut state = State::read(project, host).await?;
-    if state.record.undo.is_empty() {
-        return Err(Error::new(Code::Review, "Nothing was put back that can be undone."));
-    }
-    let mut undo = std::mem::take(&mut state.record.undo);
-    undo.sort_by_key(|(_, entry)| entry.is_some());
-    for (path, entry) in &undo {
-        state.restore(path, entry.as_ref())?;
-    }
-    state.place.save(&state.record)
+    let (state, _lock) = State::read(project, host).await?;
+    state.difference(&state.found(id)?)
 }
 
 /// Before anything of a new session runs. What an earlier session changed and
@@ -247,10 +168,10 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
     let old = place.load()?;
-    let root = root(project)?;
+    let (root, home) = (root(project)?, host.home.clone());
     let (place, now) = apart(move || {
         let mut failed = None;
-        let now = look::look(&root, &mut |sha256, bytes| {
+        let (now, _) = look::look(&root, &home, &mut |sha256, bytes| {
             if let Err(e) = place.keep(sha256, bytes) {
                 failed = Some(e);
             }
@@ -259,12 +180,15 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     })
     .await??;
     let path = project.path().to_string_lossy().into_owned();
-    let before = match old {
-        None => now,
-        Some(old) => carried_over(old, now),
+    let (before, undo) = match old {
+        None => (now, Vec::new()),
+        Some(mut old) => {
+            let undo = std::mem::take(&mut old.undo);
+            (carried_over(old, now), undo)
+        }
     };
     let opening = opening.to_string();
-    place.save(&Record { path, opening, before, ended: None, undo: Vec::new() })
+    place.save(&Record { path, opening, before, ended: None, undo })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
@@ -295,8 +219,8 @@ pub(crate) async fn end(project: &Project, host: &Host, opening: &str) -> Result
     let place = Place::of(project, host);
     let record = place.load()?.filter(|record| record.opening == opening);
     let Some(mut record) = record else { return Ok(()) };
-    let root = root(project)?;
-    record.ended = Some(apart(move || look::look(&root, &mut |_, _| ())).await?);
+    let (root, home) = (root(project)?, host.home.clone());
+    record.ended = Some(apart(move || look::look(&root, &home, &mut |_, _| ()).0).await?);
     place.save(&record)
 }
 
@@ -324,13 +248,13 @@ fn gone(id: &str) -> Error {
     Error::new(Code::Review, format!("There is no change {id}: it is another one by now."))
 }
 
-/// The record and what is there, while nobody else writes the record.
+/// The record and what is there.
 struct State {
     place: Place,
     record: Record,
     root: OwnedFd,
     now: Files,
-    _lock: Lock,
+    roles: Roles,
 }
 
 struct Found {
@@ -340,13 +264,6 @@ struct Found {
 }
 
 impl Found {
-    fn runs_by_itself(&self) -> bool {
-        let is_link = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Link { .. }));
-        let is_plain_link =
-            is_link(&self.before) && is_link(&self.now) && below::is_plain(&self.path);
-        !look::is_built(&self.path) && !is_plain_link
-    }
-
     fn id(&self) -> String {
         let described = serde_json::to_vec(&(&self.before, &self.now)).unwrap_or_default();
         let mut bytes = self.path.as_os_str().as_bytes().to_vec();
@@ -357,30 +274,14 @@ impl Found {
 }
 
 impl State {
-    /// Keeps what is there now, if it still is what the person saw.
-    fn kept(&self, one: &Found) -> Result<Option<Entry>> {
-        if one.now == Some(Entry::Crowd) {
-            // What is in there was never compared.
-            return Ok(one.now.clone());
-        }
-        let mut failed = None;
-        let entry = look::look_at(&self.root, &one.path, &mut |sha256, bytes| {
-            failed = self.place.keep(sha256, bytes).err();
-        });
-        match failed {
-            Some(failed) => Err(failed),
-            None if entry != one.now => Err(gone(&one.id())),
-            None => Ok(entry),
-        }
-    }
-
-    async fn read(project: &Project, host: &Host) -> Result<Self> {
+    /// Nobody else writes the record while the lock is held.
+    async fn read(project: &Project, host: &Host) -> Result<(Self, Lock)> {
         let lock = Lock::take(&Place::lock(project, host)).await?;
         let place = Place::of(project, host);
-        let root = root(project)?;
+        let (root, home) = (root(project)?, host.home.clone());
         let record = place.load()?;
         let looked = apart(move || {
-            let mut now = look::look(&root, &mut |_, _| ());
+            let (mut now, roles) = look::look(&root, &home, &mut |_, _| ());
             let record =
                 record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
             // A crowd of folders in front of it must not make it look removed.
@@ -390,10 +291,10 @@ impl State {
             let missing = record.before.iter().filter(is_missing);
             let missing: Vec<PathBuf> = missing.map(|(path, _)| path.clone()).collect();
             now.extend(look::look_at_each(&root, &missing));
-            (root, record, now)
+            (root, record, now, roles)
         });
-        let (root, record, now) = looked.await?;
-        Ok(Self { place, record, root, now, _lock: lock })
+        let (root, record, now, roles) = looked.await?;
+        Ok((Self { place, record, root, now, roles }, lock))
     }
 
     fn all_found(&self) -> Vec<Found> {
@@ -414,7 +315,7 @@ impl State {
         self.all_found().into_iter().find(|one| one.id() == id).ok_or_else(|| gone(id))
     }
 
-    fn review(self) -> Review {
+    fn review(&self) -> Review {
         let found = self.all_found();
         let mut notes = Vec::new();
         if found.len() > MAX_CHANGES {
@@ -431,17 +332,21 @@ impl State {
             let shown = shown(path);
             format!("{shown} has more files than are compared, or cannot be listed: look at it yourself.")
         }));
-        let change = |one: &Found| Change {
-            id: one.id(),
-            path: shown(&one.path),
-            what: match (&one.before, &one.now) {
-                (None, _) => What::New,
-                (_, None) => What::Removed,
-                _ => What::Changed,
-            },
-            runs_by_itself: one.runs_by_itself(),
-            why: words::why(&one.path, one.now.as_ref()),
-            can_put_back: self.can_put_back(one),
+        let change = |one: &Found| {
+            let role = self.roles.of(&one.path, one.before.as_ref(), one.now.as_ref());
+            Change {
+                id: one.id(),
+                path: shown(&one.path),
+                what: match (&one.before, &one.now) {
+                    (None, _) => What::New,
+                    (_, None) => What::Removed,
+                    _ => What::Changed,
+                },
+                runs_by_itself: role == Role::Runs,
+                leads_out: role == Role::Link,
+                why: words::why(&one.path, role, one.now.as_ref()),
+                can_put_back: self.why_not(one).is_none(),
+            }
         };
         let mut changes: Vec<Change> = found.iter().map(change).collect();
         // A flood of harmless ones must not hide the others.
@@ -450,38 +355,12 @@ impl State {
         Review { changes, notes, can_undo: !self.record.undo.is_empty() }
     }
 
-    fn can_put_back(&self, one: &Found) -> bool {
-        let removable = !matches!(one.now, Some(Entry::Crowd));
-        match &one.before {
-            None => removable,
-            Some(Entry::File { .. }) => {
-                removable && one.before.as_ref().and_then(|e| self.content_before(e)).is_some()
-            }
-            Some(Entry::Link { .. }) => removable,
-            Some(_) => false,
-        }
-    }
-
     fn content_before(&self, entry: &Entry) -> Option<Vec<u8>> {
         match entry {
             Entry::File { sha256, .. } => self.place.kept(sha256),
             Entry::Link { to } => Some(to.clone()),
             _ => None,
         }
-    }
-
-    fn restore(&self, path: &Path, entry: Option<&Entry>) -> Result<()> {
-        let failed = |why: String| {
-            let shown = shown(path);
-            Error::new(Code::Review, format!("{shown} could not be put back: {why}."))
-        };
-        let bytes = match entry {
-            Some(entry) => self
-                .content_before(entry)
-                .ok_or_else(|| failed("its content was too large to be kept".into()))?,
-            None => Vec::new(),
-        };
-        put_back::put_back(&self.root, path, entry, &bytes).map_err(|e| failed(e.to_string()))
     }
 }
 
@@ -492,9 +371,13 @@ fn same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
         (
             Some(Entry::File { sha256: a, mode: x, .. }),
             Some(Entry::File { sha256: b, mode: y, .. }),
-        ) => a == b && (x & 0o111 == 0) == (y & 0o111 == 0),
+        ) => a == b && is_executable(*x) == is_executable(*y),
         (before, now) => before == now,
     }
+}
+
+fn is_executable(mode: u32) -> bool {
+    mode & 0o111 != 0
 }
 
 #[cfg(test)]

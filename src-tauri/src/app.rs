@@ -1,6 +1,6 @@
 //! What the window holds: connections, running openings, terminals.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +40,7 @@ pub struct App {
     /// What the last look at each project's guarded files found.
     pub reviewed: Mutex<HashMap<String, crate::review::Seen>>,
     /// Projects that wait for a look.
-    pub to_review: Mutex<BTreeSet<String>>,
+    pub to_review: Mutex<crate::review::Queue>,
     /// Somebody looks at them every second.
     pub reviewing: AtomicBool,
     /// Somebody listens for blocked hosts.

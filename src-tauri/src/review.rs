@@ -1,6 +1,7 @@
 //! What changed of the files that this computer would run, and what the person
 //! says about it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ pub struct Seen {
     ids: Vec<String>,
     /// Would run without being asked to.
     pub alarming: u32,
-    /// Part of a build.
+    /// Part of a build, or links out of the project.
     pub built: u32,
 }
 
@@ -34,23 +35,42 @@ pub fn seen(app: &Shared, id: &str) -> Seen {
     })
 }
 
+/// Projects that wait to be looked at.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: BTreeSet<String>,
+    /// Somebody takes them out.
+    is_worked_off: bool,
+}
+
+impl Queue {
+    /// Whether somebody has to begin to take them out.
+    fn add(&mut self, id: &str) -> bool {
+        self.waiting.insert(id.into());
+        !std::mem::replace(&mut self.is_worked_off, true)
+    }
+
+    /// Out of the queue before it is looked at: what changes during the look, as by a
+    /// session's last program, is another one's to see.
+    fn next(&mut self) -> Option<String> {
+        let id = self.waiting.pop_first();
+        self.is_worked_off = id.is_some();
+        id
+    }
+}
+
 /// Looks at a project when those that wait are done, one after the other, and tells the
 /// page what is new.
 pub fn look_later(app: &Shared, id: &str) {
-    let is_first = {
-        let mut waiting = locked(&app.to_review);
-        waiting.insert(id.into()) && waiting.len() == 1
-    };
-    if !is_first {
+    if !locked(&app.to_review).add(id) {
         return;
     }
     let app = app.clone();
     tauri::async_runtime::spawn(async move {
         loop {
-            let Some(id) = locked(&app.to_review).first().cloned() else { return };
+            let Some(id) = locked(&app.to_review).next() else { return };
             // What cannot be looked at is told when the person opens the page.
             let _ = look(&app, &id).await;
-            locked(&app.to_review).remove(&id);
         }
     });
 }
@@ -104,6 +124,7 @@ pub async fn view(app: &App, id: &str) -> Result<ReviewView, Error> {
             review::What::Removed => WhatWord::Removed,
         },
         runs_by_itself: change.runs_by_itself,
+        leads_out: change.leads_out,
         why: change.why,
         can_put_back: change.can_put_back,
     });
@@ -118,6 +139,8 @@ pub async fn diff(app: &App, id: &str, change: &str) -> Result<Option<Vec<String
         review::DiffLine::Same(text) => format!(" {text}"),
         review::DiffLine::Old(text) => format!("-{text}"),
         review::DiffLine::New(text) => format!("+{text}"),
+        review::DiffLine::Executable(true) => "… it can be executed now".into(),
+        review::DiffLine::Executable(false) => "… it cannot be executed any more".into(),
         review::DiffLine::Gap => "…".into(),
         review::DiffLine::More(left) => format!("… {left} more lines changed that are not shown"),
     };
@@ -150,4 +173,22 @@ pub async fn choose(app: &App, id: &str, choice: Choice, ids: &[String]) -> Resu
     // Also after an error: a part may have been done.
     look(app, id).await?;
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_that_is_being_looked_at_waits_for_another_look() {
+        let mut queue = Queue::default();
+        assert!(queue.add("one"));
+        assert_eq!(queue.next().as_deref(), Some("one"));
+        // Its sandbox ends meanwhile.
+        assert!(!queue.add("one"), "two would look at the same time");
+        assert!(!queue.add("one"));
+        assert_eq!(queue.next().as_deref(), Some("one"));
+        assert_eq!(queue.next(), None);
+        assert!(queue.add("one"));
+    }
 }

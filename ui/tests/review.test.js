@@ -34,6 +34,7 @@ describe("review of files that the computer would run", () => {
       [".git/config changed", ".git/hooks/pre-commit new", ".vscode/tasks.json removed"],
     );
     assert.deepEqual(await page.getByRole("list", { name: "Part of a build" }).locator(".path").allInnerTexts(), ["package.json changed"]);
+    assert.deepEqual(await page.getByRole("list", { name: "Links out of the project" }).locator(".path").allInnerTexts(), ["shared new"]);
     await button(page, "Show what changed in .git/config").click();
     const lines = page.getByRole("region", { name: "What changed in .git/config" });
     await lines.waitFor();
@@ -63,6 +64,7 @@ describe("review of files that the computer would run", () => {
     assert.deepEqual((await calls(page, "reviewPutBack")).at(-1)[2], ["b1b2c3d4e5f6"]);
     await button(page, "Keep .vscode/tasks.json").click();
     await button(page, "Keep package.json").click();
+    await button(page, "Keep shared").click();
     await page.getByText("Nothing changed that your computer would run.").waitFor();
     await tab(page, "Claude").click();
     assert.equal(await bar(page).count(), 0);

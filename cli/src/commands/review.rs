@@ -60,19 +60,17 @@ fn files(count: usize) -> String {
 
 async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
     let project = call.project()?;
-    let found = review::look(&project, &call.host).await?;
+    let looked = review::look_with_differences(&project, &call.host).await?;
+    let found = &looked.review;
     // Whoever writes the files could make two changes whose ids begin alike.
     let digits = if !found.changes.is_empty() && may_run(call).await { 64 } else { SHORT };
     let mut values = Vec::new();
     for change in &found.changes {
-        let diff = match with_diff {
-            true => review::diff(&project, &call.host, &change.id).await?,
-            false => None,
-        };
+        let diff = with_diff.then(|| looked.diff(&change.id));
         if call.json {
-            values.push(value(change, with_diff, diff.as_deref()));
+            values.push(value(change, diff));
         } else {
-            print(change, &change.id[..digits], with_diff, diff.as_deref());
+            print(change, &change.id[..digits], diff);
         }
     }
     if call.json {
@@ -81,7 +79,7 @@ async fn list(call: &Call, with_diff: bool) -> anyhow::Result<u8> {
         for note in &found.notes {
             show::note(note);
         }
-        say_what_can_be_done(&found);
+        say_what_can_be_done(found);
     }
     Ok(exit::found(!found.changes.is_empty()))
 }
@@ -94,15 +92,21 @@ fn say_what_can_be_done(found: &Review) {
     }
 }
 
-fn print(change: &Change, id: &str, with_diff: bool, diff: Option<&[DiffLine]>) {
+/// The difference, where it was asked for.
+type Difference = Option<Result<Option<Vec<DiffLine>>, Error>>;
+
+fn print(change: &Change, id: &str, diff: Difference) {
     println!("{:<8} {:<12} {}", change.what.word(), id, change.path);
     println!("{:21} {}", "", change.why);
-    if !with_diff {
-        return;
-    }
+    diff.map(lines).into_iter().flatten().for_each(|line| println!("{:21} {line}", ""));
+}
+
+/// One that changed while it was read hides none of the others.
+fn lines(diff: Result<Option<Vec<DiffLine>>, Error>) -> Vec<String> {
     match diff {
-        None => println!("{:21} (its content is no text, too large, or was not kept)", ""),
-        Some(lines) => lines.iter().for_each(|line| println!("{:21} {}", "", written(line))),
+        Ok(Some(lines)) => lines.iter().map(written).collect(),
+        Ok(None) => vec!["(its content is no text, too large, or was not kept)".into()],
+        Err(_) => vec!["(it changed while it was read: run this again)".into()],
     }
 }
 
@@ -112,18 +116,28 @@ fn written(line: &DiffLine) -> String {
         DiffLine::Old(text) => format!("- {text}"),
         DiffLine::New(text) => format!("+ {text}"),
         DiffLine::Gap => "  …".into(),
+        DiffLine::Executable(true) => "  … it can be executed now".into(),
+        DiffLine::Executable(false) => "  … it cannot be executed any more".into(),
         DiffLine::More(left) => format!("  … {left} more lines changed that are not shown"),
     }
 }
 
-fn value(change: &Change, with_diff: bool, diff: Option<&[DiffLine]>) -> Value {
+fn value(change: &Change, diff: Difference) -> Value {
     let mut value = json!({
         "id": change.id, "path": change.path, "what": change.what.word(), "why": change.why,
-        "runs_by_itself": change.runs_by_itself, "can_put_back": change.can_put_back,
+        "runs_by_itself": change.runs_by_itself, "leads_out": change.leads_out,
+        "can_put_back": change.can_put_back,
     });
-    if with_diff {
-        let lines = diff.map(|lines| lines.iter().map(written).collect::<Vec<_>>());
-        value["diff"] = json!(lines);
+    match diff {
+        None => {}
+        Some(Ok(lines)) => {
+            let lines = lines.map(|lines| lines.iter().map(written).collect::<Vec<_>>());
+            value["diff"] = json!(lines);
+        }
+        Some(Err(_)) => {
+            value["diff"] = Value::Null;
+            value["changed_meanwhile"] = json!(true);
+        }
     }
     value
 }
@@ -196,12 +210,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_that_changed_while_it_was_read_says_so() {
+        let gone = || Err(Error::new(Code::Review, "There is no change."));
+        assert_eq!(lines(gone()), ["(it changed while it was read: run this again)"]);
+        let mode = || Ok(Some(vec![DiffLine::Executable(true)]));
+        assert_eq!(lines(mode()), ["  … it can be executed now"]);
+        let change = Change {
+            id: String::new(),
+            path: String::new(),
+            what: review::What::New,
+            runs_by_itself: true,
+            leads_out: false,
+            why: String::new(),
+            can_put_back: true,
+        };
+        assert_eq!(value(&change, Some(gone()))["changed_meanwhile"], true);
+        let shown = value(&change, Some(mode()));
+        assert_eq!(
+            (&shown["diff"][0], shown.get("changed_meanwhile")),
+            (&json!(lines(mode())[0]), None)
+        );
+        assert_eq!(value(&change, None).get("diff"), None);
+    }
+
+    #[test]
     fn the_beginning_of_an_id_names_a_change_only_when_it_is_the_only_one() {
         let change = |id: String, path: &str| Change {
             id,
             path: path.into(),
             what: review::What::New,
             runs_by_itself: true,
+            leads_out: false,
             why: String::new(),
             can_put_back: true,
         };

@@ -14,6 +14,10 @@ use super::{Kind, kind, open_beneath};
 pub(crate) const PER_REPOSITORY: &[&str] =
     &["hooks", "config", "config.worktree", "info/attributes", "commondir"];
 
+/// Of each repository: reviewed, not guarded. Git writes it as it rebases, in the sandbox,
+/// too, and runs its `exec` lines when the rebase goes on (git-rebase(1)).
+pub(crate) const REBASE: &str = "rebase-merge/git-rebase-todo";
+
 /// Folders of a repository's own, in which no other one stands (gitrepository-layout(5)).
 const GITS_OWN: &[&str] =
     &["branches", "hooks", "info", "lfs", "logs", "objects", "rebase-merge", "refs", "rr-cache"];
@@ -31,18 +35,21 @@ pub(crate) struct Wanted {
     /// Folders that cannot be listed, or not to their end. A name in them can be found
     /// all the same by whoever knows it, as Git does.
     pub unread: Vec<PathBuf>,
+    /// Folders that Git takes for repositories, or for a part of one.
+    pub repositories: Vec<PathBuf>,
 }
 
 impl Wanted {
     pub(crate) fn extend(&mut self, more: Self) {
         self.paths.extend(more.paths);
         self.unread.extend(more.unread);
+        self.repositories.extend(more.repositories);
     }
 }
 
-/// The submodules (which nest) and worktrees of the repository `git`.
+/// The repository `git`, its submodules (which nest) and worktrees.
 pub(crate) fn repositories(root: &OwnedFd, git: &Path) -> Wanted {
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted { repositories: vec![git.into()], ..Wanted::default() };
     let mut open = vec![git.join("modules"), git.join("worktrees")];
     let deepest = git.components().count() + 7;
     let mut seen = 0;
@@ -65,6 +72,7 @@ pub(crate) fn repositories(root: &OwnedFd, git: &Path) -> Wanted {
                 return wanted;
             }
             wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
+            wanted.repositories.push(folder.clone());
         }
         let (names, all) = folders(root, &folder, if is_repository { GITS_OWN } else { &[] });
         let too_deep = folder.components().count() > deepest && !names.is_empty();

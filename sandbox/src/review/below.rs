@@ -33,19 +33,24 @@ const OF_THE_SYSTEM: &[&str] =
     &["/bin", "/dev/null", "/lib", "/lib64", "/nix/store", "/sbin", "/usr"];
 
 /// Every path below a folder of the project, and of the project itself when that is
-/// a bare repository, that is guarded where it stands in the project's own folder.
-pub(super) fn wanted(root: &OwnedFd) -> Wanted {
-    let mut wanted = Wanted::default();
+/// a bare repository, that is guarded where it stands in the project's own folder; and
+/// the links that lead out of the project.
+pub(super) fn wanted(root: &OwnedFd) -> (Wanted, Vec<PathBuf>) {
+    wanted_of(root, MAX_NAMES)
+}
+
+fn wanted_of(root: &OwnedFd, max_names: usize) -> (Wanted, Vec<PathBuf>) {
+    let (mut wanted, mut links) = (Wanted::default(), Vec::new());
     let mut folders = VecDeque::from([PathBuf::new()]);
-    let (mut entered, mut names, mut links) = (0, 0, 0);
+    let (mut entered, mut names) = (0, 0);
     while let Some(folder) = folders.pop_front() {
         entered += 1;
-        if entered > MAX_FOLDERS || names >= MAX_NAMES {
+        if entered > MAX_FOLDERS {
             // The project as a whole.
             wanted.unread.push(PathBuf::new());
             break;
         }
-        let found = match Found::read(root, &folder, MAX_NAMES - names) {
+        let found = match Found::read(root, &folder, max_names - names) {
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
             Err(_) => {
@@ -56,13 +61,15 @@ pub(super) fn wanted(root: &OwnedFd) -> Wanted {
         names += found.names;
         if found.is_repository() {
             wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
+            wanted.repositories.push(folder.clone());
         }
         wanted.paths.extend(found.workspaces.iter().map(|name| folder.join(name)));
-        links += found.links.len();
-        if links <= MAX_LINKS {
-            wanted.paths.extend(found.links.iter().map(|name| folder.join(name)));
-        } else if !wanted.unread.contains(&PathBuf::new()) {
-            wanted.unread.push(PathBuf::new());
+        links.extend(found.links.iter().map(|name| folder.join(name)));
+        if links.len() > MAX_LINKS {
+            links.truncate(MAX_LINKS);
+            if !wanted.unread.contains(&PathBuf::new()) {
+                wanted.unread.push(PathBuf::new());
+            }
         }
         if found.guarded.iter().any(|name| name == ".claude") {
             folders.push_back(folder.join(".claude").join(WORKTREES));
@@ -83,8 +90,13 @@ pub(super) fn wanted(root: &OwnedFd) -> Wanted {
             }
         }
         folders.extend(found.folders.into_iter().map(|name| folder.join(name)));
+        if names >= max_names {
+            // Also of the last folder: it may have more.
+            wanted.unread.push(PathBuf::new());
+            break;
+        }
     }
-    wanted
+    (wanted, links)
 }
 
 /// The guarded path that `path` is, or is in, at whatever depth it stands.
@@ -92,12 +104,6 @@ pub(super) fn top(path: &Path) -> Option<PathBuf> {
     path.ancestors()
         .find(|above| GUARDED.iter().chain(REVIEWED).any(|guarded| above.ends_with(guarded)))
         .map(Into::into)
-}
-
-/// A link at a path of which nothing else is known than where it leads.
-pub(super) fn is_plain(path: &Path) -> bool {
-    let is_known = |part: &OsStr| is_guarded(part) || part.as_bytes().ends_with(ENDING);
-    !path.iter().any(is_known) && !PER_REPOSITORY.iter().any(|name| path.ends_with(name))
 }
 
 /// Whether a link in `folder` leads out of the project, as far as the texts say: what
@@ -108,11 +114,13 @@ fn leads_out(folder: &Path, to: &Path) -> bool {
             || to.components().any(|part| part == Component::ParentDir);
     }
     let mut depth = folder.components().count();
+    let mut went_down = false;
     for part in to.components() {
         match part {
-            Component::ParentDir if depth == 0 => return true,
+            // What is above a name depends on what that is: it may be a link itself.
+            Component::ParentDir if depth == 0 || went_down => return true,
             Component::ParentDir => depth -= 1,
-            Component::Normal(_) => depth += 1,
+            Component::Normal(_) => went_down = true,
             _ => {}
         }
     }
@@ -144,6 +152,17 @@ fn is_guarded(name: &OsStr) -> bool {
 /// The first part of a guarded path.
 fn first(path: &str) -> &[u8] {
     path.split('/').next().unwrap_or(path).as_bytes()
+}
+
+/// What a folder says that a name in it is; asked for where it does not say, as on some
+/// file systems.
+fn kind_of(said: FileType, ask: impl FnOnce() -> Kind) -> Kind {
+    match said {
+        FileType::Directory => Kind::Folder,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Unknown => ask(),
+        _ => Kind::File,
+    }
 }
 
 /// Where a link leads; nowhere when it is none any more.
@@ -183,25 +202,20 @@ impl Found {
             if name == "." || name == ".." {
                 continue;
             }
-            let is_folder = match entry.file_type() {
-                FileType::Directory => true,
-                FileType::Unknown => kind(root, &path.join(name)) == Kind::Folder,
-                _ => false,
-            };
+            let kind = kind_of(entry.file_type(), || kind(root, &path.join(name)));
             match name.as_bytes() {
                 b"HEAD" => found.head = true,
                 b"objects" => found.objects = true,
                 b"refs" => found.refs = true,
                 _ => {}
             }
-            let is_link = entry.file_type() == FileType::Symlink;
             if is_guarded(name) {
                 found.guarded.push(name.into());
             } else if name.as_bytes().ends_with(ENDING) {
                 found.workspaces.push(name.into());
-            } else if is_link && leads_out(path, &target(root, &path.join(name))) {
+            } else if kind == Kind::Symlink && leads_out(path, &target(root, &path.join(name))) {
                 found.links.push(name.into());
-            } else if is_folder && !PASSED_OVER.contains(&name.as_bytes()) {
+            } else if kind == Kind::Folder && !PASSED_OVER.contains(&name.as_bytes()) {
                 found.folders.push(name.into());
             }
         }
@@ -211,5 +225,45 @@ impl Found {
     /// What Git takes for one without a `.git` (gitrepository-layout(5)).
     fn is_repository(&self) -> bool {
         self.head && self.objects && self.refs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn f3_links_lead_out_by_whatever_way() {
+        let out = |folder: &str, to: &str| leads_out(Path::new(folder), Path::new(to));
+        assert!(out("a/b", "../../../c"));
+        assert!(!out("a/b", "../../c"));
+        // From the project's own folder, when `up` is a link to it.
+        assert!(out("", "a/b/c/d/up/../../.ssh/authorized_keys"));
+        assert!(out("sub", "a/up/..") && out("sub/a", "../b/up/.."));
+        assert!(!out("a/b/c/d", "../../../.."));
+        assert!(!out("", "./a/b"));
+        assert!(out("", "/etc/passwd") && !out("", "/usr/bin/env"));
+    }
+
+    #[test]
+    fn f3_a_name_whose_kind_is_not_said_is_asked_for() {
+        let ask = || Kind::Symlink;
+        assert_eq!(kind_of(FileType::Unknown, ask), Kind::Symlink);
+        assert_eq!(kind_of(FileType::Directory, ask), Kind::Folder);
+        assert_eq!(kind_of(FileType::RegularFile, ask), Kind::File);
+    }
+
+    #[test]
+    fn f2_the_bound_on_names_is_told_in_the_last_folder_too() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..20 {
+            fs::write(dir.path().join(format!("{number}")), "").unwrap();
+        }
+        let root = guard::open_root(dir.path()).unwrap();
+        let unread = |most| wanted_of(&root, most).0.unread;
+        assert_eq!(unread(20), [PathBuf::new()]);
+        assert!(unread(100).is_empty());
     }
 }

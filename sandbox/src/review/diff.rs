@@ -23,6 +23,8 @@ pub enum DiffLine {
     New(String),
     /// Lines that did not change are left out here.
     Gap,
+    /// Whether it can be executed now, where that changed.
+    Executable(bool),
     /// So many lines that did change are left out here.
     More(usize),
 }
@@ -137,7 +139,7 @@ mod tests {
             DiffLine::Same(text) => format!(" {text}"),
             DiffLine::Old(text) => format!("-{text}"),
             DiffLine::New(text) => format!("+{text}"),
-            DiffLine::Gap => "…".into(),
+            DiffLine::Gap | DiffLine::Executable(_) => "…".into(),
             DiffLine::More(left) => format!("… {left}"),
         };
         lines.iter().map(line).collect()

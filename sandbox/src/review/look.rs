@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, OFlags, fstat, readlinkat};
+use rustix::fs::{Dir, DirEntry, FileType, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::roles::Roles;
 use super::{below, named};
 use crate::guard::{self, Kind, kind, open_beneath};
 
@@ -110,21 +111,26 @@ pub(super) type Files = BTreeMap<PathBuf, Entry>;
 /// Takes the contents that are read: hash and bytes.
 pub(super) type Keep<'a> = &'a mut dyn FnMut(&str, &[u8]);
 
-/// Everything that is guarded or shown.
-pub(super) fn look(root: &OwnedFd, keep: Keep<'_>) -> Files {
+/// Everything that is guarded or shown. `home` is the person's.
+pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> (Files, Roles) {
     let mut look = Look::new(root, keep);
     let mut wanted = guard::wanted(root);
-    wanted.paths.extend(REVIEWED.iter().chain(BUILT).map(PathBuf::from));
-    wanted.paths.extend(named::wanted(root));
+    wanted.paths.extend(REVIEWED.iter().map(PathBuf::from));
+    wanted.extend(named::wanted(root, home, &wanted.repositories));
     // Last, so that what the agent adds there leaves the others their part.
-    wanted.extend(below::wanted(root));
-    for path in &wanted.paths {
+    let (below, links) = below::wanted(root);
+    let of_below = named::wanted(root, home, &below.repositories);
+    wanted.extend(below);
+    wanted.extend(of_below);
+    wanted.paths.extend(wanted.repositories.iter().map(|git| git.join(guard::REBASE)));
+    let built: Vec<PathBuf> = BUILT.iter().map(PathBuf::from).collect();
+    for path in wanted.paths.iter().chain(&built).chain(&links) {
         look.at(path);
     }
     for path in &wanted.unread {
         look.crowd(path);
     }
-    look.files
+    (look.files, Roles::new(&wanted.paths))
 }
 
 /// The one path, as [`look`] sees it.
@@ -189,14 +195,15 @@ impl<'a> Look<'a> {
         };
         let hooks = path.file_name().is_some_and(|name| name == "hooks");
         for name in names {
-            if hooks && name.as_bytes().ends_with(b".sample") {
-                // Git's examples, a dozen with each repository: not run under this name.
-                continue;
-            }
+            // Counted before any is passed over: what comes after so many was never read.
             if *left == 0 {
                 return self.crowd(top);
             }
             *left -= 1;
+            if hooks && name.as_bytes().ends_with(b".sample") {
+                // Git's examples, a dozen with each repository: not run under this name.
+                continue;
+            }
             // Working trees of Claude Code's are looked at as other folders are.
             let is_worktrees = name == below::WORKTREES && path.ends_with(".claude");
             let path = path.join(name);
@@ -279,25 +286,20 @@ fn link(root: &OwnedFd, path: &Path) -> Option<Entry> {
     Some(Entry::Link { to: to.into_bytes() })
 }
 
-/// Names in a folder, sorted; one more than are looked at.
+/// Names in a folder, sorted; one more than are looked at. None when they cannot be
+/// listed, or not to their end.
 fn names(root: &OwnedFd, path: &Path) -> Option<Vec<OsString>> {
     let folder = open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
-    let mut names: Vec<OsString> = Dir::read_from(&folder)
+    let name = |entry: DirEntry| OsString::from_vec(entry.file_name().to_bytes().to_vec());
+    let mut names = Dir::read_from(&folder)
         .ok()?
-        .filter_map(|entry| entry.ok())
-        .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
-        .filter(|name| name != "." && name != "..")
+        .map(|entry| entry.map(name))
+        .filter(|name| !matches!(name, Ok(name) if name == "." || name == ".."))
         .take(MAX_FILES + 1)
-        .collect();
+        .collect::<rustix::io::Result<Vec<OsString>>>()
+        .ok()?;
     names.sort();
     Some(names)
-}
-
-/// Whether a path is one of those that are only shown.
-pub(super) fn is_built(path: &Path) -> bool {
-    BUILT
-        .iter()
-        .any(|built| path.as_os_str().as_bytes() == built.as_bytes() || path.starts_with(built))
 }
 
 #[cfg(test)]

@@ -29,8 +29,19 @@ pub(super) struct Record {
     #[serde(default, with = "maybe", skip_serializing_if = "Option::is_none")]
     pub ended: Option<Files>,
     /// What was put back last, as it was until then.
-    #[serde(default, with = "replaced", skip_serializing_if = "Vec::is_empty")]
-    pub undo: Vec<(PathBuf, Option<Entry>)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<Replaced>,
+}
+
+/// What was put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Replaced {
+    #[serde(with = "one")]
+    pub path: PathBuf,
+    /// What was there until then.
+    pub was: Option<Entry>,
+    /// What was put in its place.
+    pub left: Option<Entry>,
 }
 
 /// The folder of one project's record.
@@ -76,7 +87,7 @@ impl Place {
         let named: BTreeSet<&str> = record
             .before
             .values()
-            .chain(record.undo.iter().filter_map(|(_, entry)| entry.as_ref()))
+            .chain(record.undo.iter().filter_map(|one| one.was.as_ref()))
             .filter_map(|entry| match entry {
                 Entry::File { sha256, .. } => Some(sha256.as_str()),
                 _ => None,
@@ -166,23 +177,20 @@ mod maybe {
     }
 }
 
-mod replaced {
+mod one {
     use super::*;
 
-    type Replaced = Vec<(PathBuf, Option<Entry>)>;
-
     pub(super) fn serialize<S: Serializer>(
-        replaced: &Replaced,
+        path: &Path,
         to: S,
     ) -> std::result::Result<S::Ok, S::Error> {
-        to.collect_seq(replaced.iter().map(|(path, entry)| (to_text(path), entry)))
+        to_text(path).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
-    ) -> std::result::Result<Replaced, D::Error> {
-        let pairs = Vec::<(String, Option<Entry>)>::deserialize(from)?;
-        pairs.into_iter().map(|(text, entry)| Ok((path_of(&text)?, entry))).collect()
+    ) -> std::result::Result<PathBuf, D::Error> {
+        path_of(&String::deserialize(from)?)
     }
 }
 

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod answers;
+mod hidden;
+
 struct Place {
     dir: tempfile::TempDir,
     host: Host,
@@ -215,6 +218,21 @@ async fn what_changed_again_since_it_was_seen_is_not_kept() {
 }
 
 #[tokio::test]
+async fn what_changes_while_the_differences_are_read_hides_no_other() {
+    let place = Place::new();
+    place.begin().await;
+    place.write(".envrc", "harmless\n");
+    place.write(".exrc", "evil\n");
+    let looked = look_with_differences(&place.project, &place.host).await.unwrap();
+    // The record is not locked by whoever reads.
+    place.end().await;
+    place.write(".envrc", "another\n");
+    let diffs = looked.review.changes.iter().map(|one| looked.diff(&one.id));
+    let diffs: Vec<_> = diffs.map(|diff| diff.map_err(|error| error.code())).collect();
+    assert_eq!(diffs, [Err(Code::Review), Ok(Some(vec![DiffLine::New("evil".into())]))]);
+}
+
+#[tokio::test]
 async fn what_was_not_compared_is_not_kept_while_a_sandbox_may_write_it() {
     let place = Place::new();
     place.begin().await;
@@ -277,6 +295,9 @@ async fn a_file_replaced_by_rename_and_one_made_executable_are_seen() {
         .unwrap();
     let expected = [(".git/config", What::Changed), (".git/hooks/pre-commit", What::Changed)];
     assert_eq!(place.paths().await, paths(&expected));
+    let id = place.id(".git/hooks/pre-commit").await;
+    let lines = diff(&place.project, &place.host, &id).await.unwrap();
+    assert_eq!(lines, Some(vec![DiffLine::Executable(true)]));
     place.put_back(".git/hooks/pre-commit").await.unwrap();
     let mode = fs::metadata(place.at(".git/hooks/pre-commit")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
@@ -362,7 +383,7 @@ async fn what_changes_while_an_answer_is_carried_out_is_not_kept() {
     let place = Place::new();
     place.begin().await;
     place.write(".envrc", "harmless\n");
-    let state = State::read(&place.project, &place.host).await.unwrap();
+    let (state, _lock) = State::read(&place.project, &place.host).await.unwrap();
     let seen = state.all_found().into_iter().find(|one| one.path == Path::new(".envrc")).unwrap();
     state.kept(&seen).expect("as it was seen");
     place.write(".envrc", "another\n");

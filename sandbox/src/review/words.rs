@@ -3,19 +3,22 @@
 use std::path::Path;
 
 use super::below;
-use super::look::{self, Entry};
+use super::look::Entry;
+use super::roles::Role;
 
 /// Who would run it, and when.
-pub(super) fn why(path: &Path, now: Option<&Entry>) -> String {
+pub(super) fn why(path: &Path, role: Role, now: Option<&Entry>) -> String {
     let text = path.to_string_lossy();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match now {
-        Some(Entry::Link { .. }) if below::is_plain(path) => {
+        None if role == Role::Link => return "It led out of the project.".into(),
+        Some(Entry::Link { .. }) if role == Role::Link => {
             return "It leads out of the project: what a program writes or deletes there is yours."
                 .into();
         }
         Some(Entry::Link { .. }) => {
-            return format!("It is a link now, and leads elsewhere. {}", reader(&text, &name));
+            let reader = reader(&text, &name, role);
+            return format!("It is a link now, and leads elsewhere. {reader}");
         }
         Some(Entry::Crowd) => {
             return "It has more files than rcc compares, or cannot be listed: look at the folder yourself."
@@ -23,17 +26,20 @@ pub(super) fn why(path: &Path, now: Option<&Entry>) -> String {
         }
         _ => {}
     }
-    reader(&text, &name)
+    reader(&text, &name, role)
 }
 
-fn reader(path: &str, name: &str) -> String {
-    if look::is_built(Path::new(path)) {
+fn reader(path: &str, name: &str, role: Role) -> String {
+    if role == Role::Built {
         return built(name, path).into();
     }
     let parts = || Path::new(path).iter();
     let path = below::from_guarded_name(Path::new(path)).to_str().unwrap_or(path);
     match path {
         _ if parts().any(|part| part == "hooks") => hook(name),
+        _ if name == "git-rebase-todo" => {
+            "Git would run its `exec` lines at `git rebase --continue`.".into()
+        }
         ".git" => "Git would take its settings and hooks from where this leads.".into(),
         _ if name == "commondir" => {
             "Git would take its settings and hooks from the folder that this names.".into()
@@ -85,7 +91,7 @@ fn hook(name: &str) -> String {
 
 fn built(name: &str, path: &str) -> &'static str {
     match name {
-        _ if path.starts_with(".github/") || path.starts_with(".circleci") => {
+        _ if path.starts_with(".github") || path.starts_with(".circleci") => {
             "Your project's build server runs it, with what it may do there."
         }
         ".gitlab-ci.yml" | ".travis.yml" | "Jenkinsfile" | "azure-pipelines.yml" => {
@@ -102,7 +108,8 @@ mod tests {
 
     #[test]
     fn each_file_says_who_would_run_it() {
-        let why = |path: &str| super::why(Path::new(path), None);
+        let why = |path: &str| super::why(Path::new(path), Role::Runs, None);
+        let built = |path: &str| super::why(Path::new(path), Role::Built, None);
         assert_eq!(why(".git/hooks/pre-commit"), "Git would run this at the next commit.");
         assert!(why("libs/thing/.git/hooks/pre-push").contains("at the next push"));
         assert!(why("libs/thing/.envrc").contains("direnv"));
@@ -110,15 +117,21 @@ mod tests {
         assert!(why("hooks/pre-push").contains("at the next push"));
         assert!(why(".git/modules/lib/hooks/pre-push").contains("at the next push"));
         assert!(why(".git/config").contains("at every command"));
+        assert!(why(".git/rebase-merge/git-rebase-todo").contains("git rebase --continue"));
         assert!(why(".envrc").contains("direnv"));
         assert!(why(".vscode/tasks.json").contains("An editor"));
         assert!(why("sub/x.code-workspace").contains("An editor"));
         assert!(why(".claude/skills/a/SKILL.md").contains("Claude Code"));
         assert!(why(".claude/worktrees/a/.envrc").contains("direnv"));
         assert!(why("tools/extra").contains("settings of Git"));
-        assert!(why("package.json").contains("npm"));
-        assert!(why(".github/workflows/ci.yml").contains("build server"));
+        assert!(built("package.json").contains("npm"));
+        assert!(built(".github/workflows/ci.yml").contains("build server"));
+        // The same file, where Git's settings name it.
+        assert!(why("gradlew").contains("settings of Git"));
         let link = Entry::Link { to: b"/tmp".to_vec() };
-        assert!(super::why(Path::new(".git"), Some(&link)).starts_with("It is a link now"));
+        let why = |path: &str, role| super::why(Path::new(path), role, Some(&link));
+        assert!(why(".git", Role::Runs).starts_with("It is a link now"));
+        assert!(why("ci", Role::Runs).contains("settings of Git"));
+        assert!(why("ci", Role::Link).starts_with("It leads out of the project"));
     }
 }

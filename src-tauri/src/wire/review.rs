@@ -22,8 +22,10 @@ pub struct ReviewLine {
     pub id: String,
     pub path: String,
     pub what: WhatWord,
-    /// Without being asked to; else it is part of a build.
+    /// Without being asked to; else it is part of a build, or a link.
     pub runs_by_itself: bool,
+    /// A link out of the project, and no more.
+    pub leads_out: bool,
     /// Who would run it, and when.
     pub why: String,
     pub can_put_back: bool,

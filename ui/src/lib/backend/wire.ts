@@ -233,9 +233,13 @@ export type ReviewLine = {
  */
 id: string, path: string, what: WhatWord,
 /**
- * Without being asked to; else it is part of a build.
+ * Without being asked to; else it is part of a build, or a link.
  */
 runsByItself: boolean,
+/**
+ * A link out of the project, and no more.
+ */
+leadsOut: boolean,
 /**
  * Who would run it, and when.
  */

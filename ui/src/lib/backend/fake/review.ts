@@ -5,20 +5,24 @@ import * as problems from "./problems";
 
 const SOME: ReviewLine[] = [
   {
-    id: "a1b2c3d4e5f6", path: ".git/config", what: "changed", runsByItself: true, canPutBack: true,
+    id: "a1b2c3d4e5f6", path: ".git/config", what: "changed", runsByItself: true, leadsOut: false, canPutBack: true,
     why: "Git reads it at every command; it can name programs that Git then runs.",
   },
   {
-    id: "b1b2c3d4e5f6", path: ".git/hooks/pre-commit", what: "new", runsByItself: true, canPutBack: true,
+    id: "b1b2c3d4e5f6", path: ".git/hooks/pre-commit", what: "new", runsByItself: true, leadsOut: false, canPutBack: true,
     why: "Git would run this at the next commit.",
   },
   {
-    id: "c1b2c3d4e5f6", path: ".vscode/tasks.json", what: "removed", runsByItself: true, canPutBack: false,
+    id: "c1b2c3d4e5f6", path: ".vscode/tasks.json", what: "removed", runsByItself: true, leadsOut: false, canPutBack: false,
     why: "An editor reads it when the folder is opened; it can name programs to run.",
   },
   {
-    id: "d1b2c3d4e5f6", path: "package.json", what: "changed", runsByItself: false, canPutBack: true,
+    id: "d1b2c3d4e5f6", path: "package.json", what: "changed", runsByItself: false, leadsOut: false, canPutBack: true,
     why: "npm runs its scripts, some of them at every install.",
+  },
+  {
+    id: "e1b2c3d4e5f6", path: "shared", what: "new", runsByItself: false, leadsOut: true, canPutBack: true,
+    why: "It leads out of the project: what a program writes or deletes there is yours.",
   },
 ];
 
@@ -62,7 +66,7 @@ export class FakeReview {
 
   keep(ids: string[]): void {
     this.#take(ids);
-    this.#putBack = [];
+    this.#putBack = this.#putBack.filter(({ id }) => !ids.includes(id));
   }
 
   putBack(ids: string[]): void {

@@ -1,0 +1,89 @@
+//! Settings of Git, as far as their text says (git-config(1), "Syntax").
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+/// Sections and names in lower case; subsections, as of `includeIf`, are left out.
+pub(super) fn settings(text: &str) -> Vec<(String, String)> {
+    let mut section = String::new();
+    let mut found = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(first) = chars.next() {
+        match first {
+            '#' | ';' => skip_line(&mut chars),
+            '[' => section = head(&mut chars),
+            _ if first.is_whitespace() => {}
+            _ => {
+                let mut name = String::from(first);
+                while let Some(c) = chars.next_if(|c| !matches!(c, '=' | '\n' | '#' | ';')) {
+                    name.push(c);
+                }
+                // A setting without a value is a yes.
+                if chars.next_if_eq(&'=').is_some() {
+                    let name = name.trim().to_ascii_lowercase();
+                    found.push((format!("{section}.{name}"), value(&mut chars)));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn skip_line(chars: &mut Peekable<Chars<'_>>) {
+    while chars.next_if(|c| *c != '\n').is_some() {}
+}
+
+/// A section's name. Its subsection may have brackets in quotes.
+fn head(chars: &mut Peekable<Chars<'_>>) -> String {
+    let (mut name, mut is_name, mut quoted) = (String::new(), true, false);
+    while let Some(c) = chars.next_if(|c| *c != '\n') {
+        match c {
+            ']' if !quoted => break,
+            '\\' if quoted => drop(chars.next()),
+            '"' => (is_name, quoted) = (false, !quoted),
+            '.' => is_name = false,
+            _ if c.is_whitespace() => is_name = false,
+            _ if is_name => name.push(c.to_ascii_lowercase()),
+            _ => {}
+        }
+    }
+    if name == "includeif" { "include".into() } else { name }
+}
+
+fn value(chars: &mut Peekable<Chars<'_>>) -> String {
+    let (mut value, mut quoted) = (String::new(), false);
+    while let Some(c) = chars.next_if(|c| *c != '\n') {
+        match c {
+            '"' => quoted = !quoted,
+            '#' | ';' if !quoted => skip_line(chars),
+            '\\' => match chars.next() {
+                // The value goes on in the next line.
+                Some('\n') | None => {}
+                Some('n') => value.push('\n'),
+                Some('t') => value.push('\t'),
+                Some(escaped) => value.push(escaped),
+            },
+            _ => value.push(c),
+        }
+    }
+    value.trim().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_git_reads_them() {
+        let text = "; a comment\n[Core] Pager=less # ours\n\tbare\n\teditor = \"vi \\\"x;y\\\" #z\" \n\
+                    [includeIf \"gitdir:[x]\\\"/\"]path = a\\\n  b\n[diff.doc]\n textConv = c\n[x";
+        let expected = [
+            ("core.pager", "less"),
+            ("core.editor", "vi \"x;y\" #z"),
+            ("include.path", "a  b"),
+            ("diff.textconv", "c"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
+        assert_eq!(settings(text), expected);
+    }
+}
