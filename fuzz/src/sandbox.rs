@@ -103,6 +103,8 @@ pub fn terminal_filter(bytes: &[u8]) {
     let (first, second) = cut(bytes);
     let mut filter = Filter::default();
     let pieces = [filter.pass(first), filter.pass(second)].concat();
+    // Of rcc's own words, each once.
+    assert!(filter.undo().len() < 100);
     let whole = Filter::default().pass(&[first, second].concat());
     assert_eq!(pieces, whole);
     // Nothing in it is anything else when it is read once more.

@@ -274,6 +274,8 @@ mod tests {
         // Open to the internet or not: without a link it is not.
         assert_eq!(network_wall(NetworkState::Offline, true, false).state, WallState::Holds);
         assert_eq!(network_wall(NetworkState::Unknown, false, false).state, WallState::Notes);
-        assert_eq!(memory(Some("No.".into())).state, WallState::Notes);
+        assert_eq!(memory(None, Some("No.".into())).state, WallState::Notes);
+        let held = memory(Some(3 << 29), Some("Another sandbox would get none.".into()));
+        assert!(held.state == WallState::Holds && held.sentence.contains("1.5 GB"), "{held:?}");
     }
 }
