@@ -25,10 +25,12 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 fn client(lab: &Lab, server: Ipv4Addr, zone: &str, rest: &str) -> String {
     let pid = lab.folder().join("iodine.pid");
     let pid = pid.display();
-    // No way but names, a password that it would ask for, and no search for a size.
+    // No way but names, a password that it would ask for, and no search for a size. With a
+    // tunnel it goes on in the background, and writes there who it is a moment later.
     format!(
-        "timeout 60 iodine -r -P secret -m 200 -F {pid} {rest} {server} {zone} 2>&1
-         test ! -e {pid} || kill $(cat {pid}); rm -f {pid}"
+        "timeout 30 iodine -r -P secret -m 200 -F {pid} {rest} {server} {zone} 2>&1 || exit 0
+         for _ in $(seq 100); do test -s {pid} && break; sleep 0.05; done
+         kill -9 $(cat {pid}) && rm {pid}"
     )
 }
 
@@ -85,6 +87,8 @@ fn n4_a_real_tunnel_gets_nothing_through() {
     let said = lab.on_host(&client(&lab, server, "zone.example", "-T A")).expect("iodine");
     assert!(said.contains(MADE), "without the wall it works: {said}");
     std::fs::write("/etc/resolv.conf", format!("nameserver {server}\n")).expect("write");
+    // What was on its way of the tunnel that was made.
+    std::thread::sleep(Duration::from_millis(200));
     let heard = listen_at(Path::new("/proc/thread-self/ns/net"), "eth0");
     // The gate answers at once, so that each gives up at once.
     let mut all = HashSet::new();
