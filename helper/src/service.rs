@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_arguments)]
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use rcc_dbus::{
     Attachment, AttachmentInfo, Check, Code, HelperError, PROTOCOL, Reached, Rule, RuleDropped,
     action,
 };
-use rcc_policy::{MAX_DOCUMENT, PolicyError};
+use rcc_policy::MAX_DOCUMENT;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedFd;
@@ -341,6 +342,7 @@ impl Helper {
         // Who it is goes into the log before anything is asked of polkit.
         let caller = Caller::of(connection, &header).await?;
         let _asked = self.ask_once(caller.uid)?;
+        let fresh = aside(move || InForce::parse(document)).await?;
         let before = self.control.policy().await;
         let conflict = || {
             let text = "The list of allowed hosts was changed meanwhile; look at it again.";
@@ -351,9 +353,8 @@ impl Helper {
         }
         // Nobody was asked yet, and two long lists take a while.
         let compare = move || {
-            let fresh = InForce::parse(document)?;
             let change = diagnose::describe_change(&before.policy, &fresh.policy);
-            Ok::<_, PolicyError>((before.is_narrowed_by(&fresh), change, fresh))
+            Ok::<_, Infallible>((before.is_narrowed_by(&fresh), change, fresh))
         };
         let (narrower, change, fresh) = aside(compare).await?;
         let action = if narrower { action::EDIT_POLICY_NARROW } else { action::EDIT_POLICY_WIDEN };
