@@ -34,6 +34,9 @@ const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
 /// up for [`CHANGE_TIME`] at most; one that takes longer counts for as many more.
 const CHANGE_RATE: (f64, f64) = (10.0, 300.0);
 const CHANGE_TIME: Duration = Duration::from_millis(20);
+/// As so many at most: what takes longer waits for something that is not the user's, as a
+/// resolver that hangs.
+const DEAREST: f64 = 20.0;
 /// What is counted as one.
 const CHANGES: [&str; 3] = ["SetRules", "SetConnected", "OpenInternet"];
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
@@ -166,7 +169,7 @@ impl Helper {
         let more = begun.elapsed().div_duration_f64(CHANGE_TIME) - 1.0;
         if let Ok(mut buckets) = self.changing.lock() {
             let new = || Bucket::new(CHANGE_RATE.0, CHANGE_RATE.1);
-            buckets.entry(uid).or_insert_with(new).charge(more.max(0.0));
+            buckets.entry(uid).or_insert_with(new).charge(more.clamp(0.0, DEAREST));
         }
         done
     }
