@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, Place};
@@ -64,12 +63,22 @@ impl Place {
         self.folder().is_some_and(|folder| mark(project.path()).as_ref() != Some(&folder.mark))
     }
 
-    /// Two folders may have changed their names with each other: no record is lost.
+    /// Two folders may have changed their names with each other: no record is lost. One that
+    /// stays aside, as after a power cut, is found there. A network's file system may know no
+    /// exchange in one step.
     fn exchange(&self, with: &Self) -> Result<()> {
-        let exists = with.path().exists();
-        let flags = if exists { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-        renameat_with(CWD, self.path(), CWD, with.path(), flags)
-            .map_err(|e| Error::io("move", self.path(), e))
+        let rename =
+            |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("move", from, e));
+        if !with.path().exists() {
+            return rename(self.path(), with.path());
+        }
+        let mut aside = with.path().with_extension("aside");
+        while aside.exists() {
+            aside.as_mut_os_string().push("-");
+        }
+        rename(with.path(), &aside)?;
+        rename(self.path(), with.path())?;
+        rename(&aside, self.path())
     }
 
     fn folder_file(&self) -> PathBuf {
