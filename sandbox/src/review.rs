@@ -12,6 +12,7 @@ mod below;
 mod diff;
 mod differences;
 mod look;
+mod moved;
 mod named;
 mod put_back;
 mod record;
@@ -145,11 +146,8 @@ impl Review {
 /// # Errors
 /// [`Code::Review`], [`Code::Io`].
 pub async fn look(project: &Project, host: &Host) -> Result<Review> {
-    if Place::of(project, host).load()?.is_none() {
-        return Ok(Review::default());
-    }
-    let (state, _lock) = State::read(project, host).await?;
-    Ok(state.review())
+    let recorded = State::of_record(project, host).await?;
+    Ok(recorded.map_or_else(Review::default, |(state, _lock)| state.review()))
 }
 
 /// The difference of one change; `None` where it is not text, or was not kept.
@@ -166,8 +164,9 @@ pub async fn diff(project: &Project, host: &Host, id: &str) -> Result<Option<Vec
 /// become one. `opening` is the session's own mark.
 pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
-    let place = Place::of(project, host);
+    let place = Place::find(project, host)?;
     let old = place.load()?;
+    place.is_of(project)?;
     let (root, home) = (root(project)?, host.home.clone());
     let (place, now) = apart(move || {
         let mut failed = None;
@@ -217,6 +216,9 @@ fn carried_over(old: Record, now: Files) -> Files {
 pub(crate) async fn end(project: &Project, host: &Host, opening: &str) -> Result<()> {
     let _lock = Lock::take(&Place::lock(project, host)).await?;
     let place = Place::of(project, host);
+    if place.is_of_another(project) {
+        return Ok(());
+    }
     let record = place.load()?.filter(|record| record.opening == opening);
     let Some(mut record) = record else { return Ok(()) };
     let (root, home) = (root(project)?, host.home.clone());
@@ -277,9 +279,26 @@ impl State {
     /// Nobody else writes the record while the lock is held.
     async fn read(project: &Project, host: &Host) -> Result<(Self, Lock)> {
         let lock = Lock::take(&Place::lock(project, host)).await?;
-        let place = Place::of(project, host);
-        let (root, home) = (root(project)?, host.home.clone());
+        let place = Place::find(project, host)?;
         let record = place.load()?;
+        Ok((Self::of(project, host, place, record).await?, lock))
+    }
+
+    /// None when nothing ran in the project yet.
+    async fn of_record(project: &Project, host: &Host) -> Result<Option<(Self, Lock)>> {
+        let lock = Lock::take(&Place::lock(project, host)).await?;
+        let place = Place::find(project, host)?;
+        let Some(record) = place.load()? else { return Ok(None) };
+        Ok(Some((Self::of(project, host, place, Some(record)).await?, lock)))
+    }
+
+    async fn of(
+        project: &Project,
+        host: &Host,
+        place: Place,
+        record: Option<Record>,
+    ) -> Result<Self> {
+        let (root, home) = (root(project)?, host.home.clone());
         let looked = apart(move || {
             let (mut now, roles) = look::look(&root, &home, &mut |_, _| ());
             let record =
@@ -294,7 +313,7 @@ impl State {
             (root, record, now, roles)
         });
         let (root, record, now, roles) = looked.await?;
-        Ok((Self { place, record, root, now, roles }, lock))
+        Ok(Self { place, record, root, now, roles })
     }
 
     fn all_found(&self) -> Vec<Found> {

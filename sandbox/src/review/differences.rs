@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::look::{self, Entry};
-use super::{DiffLine, Found, Place, Review, State, diff, gone, is_executable};
+use super::{DiffLine, Found, Review, State, diff, gone, is_executable};
 use crate::error::Result;
 use crate::host::Host;
 use crate::project::Project;
@@ -23,10 +23,9 @@ pub struct Looked {
 /// # Errors
 /// [`crate::Code::Review`], [`crate::Code::Io`].
 pub async fn look_with_differences(project: &Project, host: &Host) -> Result<Looked> {
-    if Place::of(project, host).load()?.is_none() {
+    let Some((state, _lock)) = State::of_record(project, host).await? else {
         return Ok(Looked { review: Review::default(), found: BTreeMap::new(), state: None });
-    }
-    let (state, _lock) = State::read(project, host).await?;
+    };
     let found = state.all_found().into_iter().map(|one| (one.id(), one)).collect();
     Ok(Looked { review: state.review(), found, state: Some(state) })
 }

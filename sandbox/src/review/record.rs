@@ -51,12 +51,29 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(project: &Project, host: &Host) -> Self {
-        Self { folder: host.state.join("review").join(project.id()) }
+        Self::at(Self::all(host).join(project.id()))
+    }
+
+    /// Folder of all records.
+    pub(super) fn all(host: &Host) -> PathBuf {
+        host.state.join("review")
+    }
+
+    pub(super) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
     }
 
     /// For [`crate::lock::Lock`].
     pub(super) fn lock(project: &Project, host: &Host) -> PathBuf {
         host.runtime.join(format!("{}.review.lock", project.id()))
+    }
+
+    pub(super) fn has_record(&self) -> bool {
+        self.file().exists()
     }
 
     fn file(&self) -> PathBuf {
@@ -177,17 +194,17 @@ mod maybe {
     }
 }
 
-mod one {
+pub(super) mod one {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::review) fn serialize<S: Serializer>(
         path: &Path,
         to: S,
     ) -> std::result::Result<S::Ok, S::Error> {
         to_text(path).serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::review) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> std::result::Result<PathBuf, D::Error> {
         path_of(&String::deserialize(from)?)

@@ -51,8 +51,7 @@ impl Roles {
 
 /// Whether a path is one of those that are only shown, or a folder that one is in.
 fn is_built(path: &Path) -> bool {
-    let is_one = |built: &&str| path.starts_with(built) || Path::new(built).starts_with(path);
-    BUILT.iter().any(|built| is_one(&built))
+    BUILT.iter().any(|built| path.starts_with(built) || Path::new(built).starts_with(path))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::*;
 
 mod answers;
 mod hidden;
+mod moved;
 
 struct Place {
     dir: tempfile::TempDir,
