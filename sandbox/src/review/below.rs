@@ -61,7 +61,8 @@ fn wanted_of(root: &OwnedFd, max_names: usize) -> (Wanted, Vec<PathBuf>) {
         names += found.names;
         if found.is_repository() {
             wanted.paths.extend(PER_REPOSITORY.iter().map(|name| folder.join(name)));
-            wanted.repositories.push(folder.clone());
+            // A bare one has working trees, too: `git worktree add` beside it.
+            wanted.extend(guard::repositories(root, &folder));
         }
         wanted.paths.extend(found.workspaces.iter().map(|name| folder.join(name)));
         links.extend(found.links.iter().map(|name| folder.join(name)));

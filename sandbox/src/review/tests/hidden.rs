@@ -113,3 +113,23 @@ async fn f2_a_link_that_git_would_run_is_no_link_of_the_build() {
          2 links out of the project changed: `rcc review` shows them."
     );
 }
+
+#[tokio::test]
+async fn f2_working_trees_of_a_bare_repository_are_looked_at() {
+    let place = Place::new();
+    for part in ["HEAD", "objects/x", "refs/x", "worktrees/main/HEAD"] {
+        place.write(&format!(".bare/{part}"), "");
+    }
+    let tree = place.at("main/.git");
+    place.write(".bare/worktrees/main/gitdir", &format!("{}\n", tree.display()));
+    place.write(".bare/config", "[core]\n\thooksPath = ci\n");
+    place.write("main/.git", "gitdir: ../.bare/worktrees/main\n");
+    place.begin().await;
+    let todo = ".bare/worktrees/main/rebase-merge/git-rebase-todo";
+    place.write(todo, "exec evil\n");
+    place.write(".bare/worktrees/main/config.worktree", "[core]\n\tfsmonitor = evil\n");
+    place.write("main/ci/pre-push", "evil\n");
+    let config = ".bare/worktrees/main/config.worktree";
+    let expected = [(config, What::New), (todo, What::New), ("main/ci/pre-push", What::New)];
+    assert_eq!(place.paths().await, paths(&expected));
+}
