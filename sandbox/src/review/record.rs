@@ -29,8 +29,14 @@ pub(super) struct Record {
     #[serde(default, with = "maybe", skip_serializing_if = "Option::is_none")]
     pub ended: Option<Files>,
     /// What was put back last, as it was until then.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "undo", skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<Replaced>,
+}
+
+/// A record of an older rcc says it in another form: it holds, and nothing can be undone.
+fn undo<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<Replaced>, D::Error> {
+    let list = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(list).unwrap_or_default())
 }
 
 /// What was put back.
@@ -215,6 +221,14 @@ pub(super) mod one {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_record_with_another_form_of_what_can_be_undone_is_read() {
+        let text = r#"{"path": "/p", "before": [], "undo": [[".envrc", null]]}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert!(record.undo.is_empty() && record.path == "/p");
+        serde_json::from_str::<Record>(&text.replace("undo", "other")).unwrap_err();
+    }
 
     proptest! {
         #[test]
