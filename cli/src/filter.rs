@@ -15,18 +15,21 @@ const MAX_COMMAND: usize = 8 << 10;
 const HARMLESS: [&str; 14] =
     ["0", "1", "2", "4", "10", "11", "12", "22", "104", "110", "111", "112", "133", "9;4"];
 
-/// What takes back a command of the same number (xterm's ctlseqs; 9;4 by ConEmu).
-const UNDONE: [(&str, &str); 9] = [
-    ("0", "0;"),
-    ("1", "0;"),
-    ("2", "0;"),
-    ("4", "104"),
-    ("10", "110"),
-    ("11", "111"),
-    ("12", "112"),
-    ("22", "22;"),
-    ("9;4", "9;4;0"),
+/// What takes back a command of the same number (xterm's ctlseqs; 9;4 by ConEmu). Further
+/// colours of 10 are those of the next numbers.
+const UNDONE: [(&str, &[&str]); 9] = [
+    ("0", &["0;"]),
+    ("1", &["0;"]),
+    ("2", &["0;"]),
+    ("4", &["104"]),
+    ("10", &["110", "111", "112"]),
+    ("11", &["111", "112"]),
+    ("12", &["112"]),
+    ("22", &["22;"]),
+    ("9;4", &["9;4;0"]),
 ];
+/// The last of them that a program may set, and so is taken back.
+const LAST_COLOUR: usize = 12;
 
 /// Keeps its place between pieces of output, and what was changed for longer than they.
 #[derive(Default)]
@@ -68,15 +71,23 @@ impl Filter {
 }
 
 /// Of a command that passes, and is no question.
-fn undone_by(text: &[u8]) -> Option<&'static str> {
-    let text = std::str::from_utf8(text).ok()?;
-    let of = |(number, undone): (&str, &'static str)| {
+fn undone_by(text: &[u8]) -> &'static [&'static str] {
+    let Ok(text) = std::str::from_utf8(text) else { return &[] };
+    let of = |(number, undone): (&str, &'static [&'static str])| {
         let rest = text.strip_prefix(number)?.strip_prefix(';')?;
         let asks = |part: &str| part == "?" || part.bytes().all(|byte| byte.is_ascii_digit());
-        let is_title = undone == "0;";
+        let is_title = undone == ["0;"];
         (is_title || !rest.split(';').all(asks) || number == "9;4").then_some(undone)
     };
-    UNDONE.into_iter().find_map(of)
+    UNDONE.into_iter().find_map(of).unwrap_or_default()
+}
+
+/// A command for the colours of the text and what follows it names none beyond the cursor's.
+fn stays_with_known_colours(number: &str, rest: &str) -> bool {
+    match number.parse::<usize>() {
+        Ok(first @ 10..=LAST_COLOUR) => first + rest.split(';').count() <= LAST_COLOUR + 1,
+        _ => true,
+    }
 }
 
 /// Not what prints on paper (`i`), moves or asks windows (`t`), or locks the keyboard (mode
@@ -116,7 +127,9 @@ fn may_pass(text: &[u8]) -> bool {
                 let rest = text.strip_prefix(*known);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
             };
-            HARMLESS.iter().any(is) && text.len() <= MAX_COMMAND
+            HARMLESS.iter().any(is)
+                && text.len() <= MAX_COMMAND
+                && stays_with_known_colours(number, rest)
         }
     }
 }
@@ -203,7 +216,11 @@ mod tests {
             filter.undo()
         };
         assert_eq!(undo("text \x1b[31m\x1b]11;?\x1b\\\x1b]4;1;?\x07\x1b]52;c;aGk=\x07"), "");
-        assert_eq!(undo("\x1b]11;#000000\x07"), "\x1b]111\x1b\\");
+        assert_eq!(undo("\x1b]12;#000000\x07"), "\x1b]112\x1b\\");
+        let all = "\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\";
+        assert_eq!(undo("\x1b]10;#000;#000;#000\x07"), all);
+        // A fourth colour is that of what is selected: nothing of it arrives.
+        assert_eq!(pass("\x1b]10;#000;#000;#000;#000\x07\x1b]12;#000;#000\x07x"), "x");
         assert_eq!(
             undo("\x1b]4;1;#fff\x07\x1b]2;a\x07\x1b]0;b\x07"),
             "\x1b]0;\x1b\\\x1b]104\x1b\\"

@@ -301,7 +301,12 @@ impl Control {
         let Err(error) = written else { return Ok(()) };
         error!(attachment = id, %error, "could not write the state; what was written holds");
         let Some(one) = state.attachments.all.get_mut(&id) else { return Ok(()) };
+        let all = (one.held.len(), one.open_until);
         hold_to(&policy.policy, one);
+        if (one.held.len(), one.open_until) != all {
+            // Its connections would go on: they are looked at only with new rules.
+            return Err(error);
+        }
         let transaction = one.transaction(&policy.policy, now());
         self.commit(transaction).await
     }

@@ -62,7 +62,7 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
         }
         Err(error) => {
             error!(%error, "the list of allowed hosts does not read; the last one that did holds, or nothing");
-            InForce::before()
+            InForce::last_or_nothing()
         }
     };
     // Sockets belong to the namespace of the thread that makes them.

@@ -74,8 +74,9 @@ impl InForce {
 
     /// What a service starts with when the file does not read: what was in force before, as
     /// for one that runs; else nothing at all, for nobody.
-    pub fn before() -> Self {
-        let recorded = fs::read_to_string(record()).ok().and_then(|text| Self::parse(text).ok());
+    pub fn last_or_nothing() -> Self {
+        let recorded =
+            fs::read_to_string(record_path()).ok().and_then(|text| Self::parse(text).ok());
         recorded.unwrap_or_else(|| {
             let defaults = Defaults {
                 users_may_add: UsersMayAdd::None,
@@ -88,7 +89,7 @@ impl InForce {
 
     /// Writes down that this is in force.
     pub fn record(&self) {
-        let path = record();
+        let path = record_path();
         if fs::read_to_string(&path).is_ok_and(|text| text == self.document) {
             return;
         }
@@ -145,13 +146,13 @@ impl InForce {
 }
 
 /// The list that was in force last, until the computer starts anew.
-fn record() -> PathBuf {
+fn record_path() -> PathBuf {
     Path::new(STATE_FOLDER).join("list")
 }
 
 /// Takes the record away, with the firewall.
 pub fn forget() {
-    let _ = fs::remove_file(record());
+    let _ = fs::remove_file(record_path());
 }
 
 /// Hears of edits of the file, by whatever program.

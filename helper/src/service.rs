@@ -37,8 +37,6 @@ const CHANGE_TIME: Duration = Duration::from_millis(20);
 /// As so many at most: what takes longer waits for something that is not the user's, as a
 /// resolver that hangs.
 const DEAREST: f64 = 20.0;
-/// What is counted as one.
-const CHANGES: [&str; 3] = ["SetRules", "SetConnected", "OpenInternet"];
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// How often the computer is looked at for `Diagnose`, in a second and in a burst; who asks
 /// more often is told what was seen last.
@@ -127,17 +125,19 @@ impl Helper {
 
     /// Admits the caller to attachment `id`: to their own by the method's action,
     /// to another's as an administrator. Answers who it is, and whether it is another's. Somebody
-    /// else's id looks like one that does not exist to who may not control it (H1).
+    /// else's id looks like one that does not exist to who may not control it (H1). `pays`: it
+    /// counts as a change that gives a sandbox more; taking away is never too soon.
     async fn admit_to(
         &self,
         method: &str,
         id: u32,
+        pays: bool,
         connection: &zbus::Connection,
         header: &Header<'_>,
     ) -> Answer<(u32, bool)> {
         let _call = self.watchers.call();
         let caller = self.admit(method, connection, header).await?;
-        if CHANGES.contains(&method) && too_soon(&self.changing, caller.uid, CHANGE_RATE) {
+        if pays && too_soon(&self.changing, caller.uid, CHANGE_RATE) {
             let text = "You change sandboxes faster than the firewall takes it; wait a moment.";
             return Err(HelperError::new(Code::LimitReached, text));
         }
@@ -198,8 +198,8 @@ impl Helper {
             let text = "You open sandboxes faster than the firewall takes them; wait a moment.";
             return Err(HelperError::new(Code::LimitReached, text));
         }
-        let attach = self.control.attach(caller.uid, netns.into(), &rules);
-        self.in_turn(caller.uid, attach).await
+        // It has a pace of its own.
+        self.control.attach(caller.uid, netns.into(), &rules).await
     }
 
     #[zbus(out_args("dropped"))]
@@ -213,7 +213,8 @@ impl Helper {
     ) -> Result<Vec<RuleDropped>, HelperError> {
         // Before anybody is asked: a prompt must not keep a large call in memory.
         crate::control::check_size(&rules)?;
-        let (uid, _) = self.admit_to("SetRules", id, connection, &header).await?;
+        let (uid, _) =
+            self.admit_to("SetRules", id, !rules.is_empty(), connection, &header).await?;
         self.in_turn(uid, self.control.set_rules(id, &rules, expires_in)).await
     }
 
@@ -224,7 +225,8 @@ impl Helper {
         id: u32,
         connected: bool,
     ) -> Result<(), HelperError> {
-        let (uid, administrator) = self.admit_to("SetConnected", id, connection, &header).await?;
+        let (uid, administrator) =
+            self.admit_to("SetConnected", id, connected, connection, &header).await?;
         self.in_turn(uid, self.control.set_connected(id, connected, administrator)).await
     }
 
@@ -235,7 +237,7 @@ impl Helper {
         id: u32,
         seconds: u32,
     ) -> Result<(), HelperError> {
-        let (uid, _) = self.admit_to("OpenInternet", id, connection, &header).await?;
+        let (uid, _) = self.admit_to("OpenInternet", id, seconds > 0, connection, &header).await?;
         self.in_turn(uid, self.control.open_internet(id, seconds)).await
     }
 
@@ -246,7 +248,7 @@ impl Helper {
         #[zbus(header)] header: Header<'_>,
         id: u32,
     ) -> Result<Vec<Reached>, HelperError> {
-        self.admit_to("Reached", id, connection, &header).await?;
+        self.admit_to("Reached", id, false, connection, &header).await?;
         Ok(self.control.reached_by(id))
     }
 
@@ -256,7 +258,7 @@ impl Helper {
         #[zbus(header)] header: Header<'_>,
         id: u32,
     ) -> Result<(), HelperError> {
-        let (_, administrator) = self.admit_to("Detach", id, connection, &header).await?;
+        let (_, administrator) = self.admit_to("Detach", id, false, connection, &header).await?;
         self.control.detach(id, administrator).await
     }
 

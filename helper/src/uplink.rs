@@ -51,7 +51,9 @@ impl Uplink {
         match file.map(Self::said_by) {
             Ok(Some(said)) => said,
             Ok(None) => Self::recorded().unwrap_or(Self::Any),
-            Err(_) => Self::recorded().unwrap_or(Self::Nowhere),
+            Err(_) => Self::recorded()
+                .or_else(|| Self::said_by(&InForce::last_or_nothing()))
+                .unwrap_or(Self::Nowhere),
         }
     }
 

@@ -26,6 +26,14 @@ pub enum Probe {
         /// The port.
         port: u16,
     },
+    /// The same, where the firewall has to refuse it one hop away. Rejected only by who is there: first it is tried
+    /// with packets that go no further.
+    ConnectPastGate {
+        /// Where to.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+    },
     /// A connection over TCP, a TLS hello for a name, and any answer to it.
     Hello {
         /// Where to.

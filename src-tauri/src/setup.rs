@@ -224,9 +224,7 @@ fn memory(limit: Option<u64>, note: Option<String>) -> Wall {
     let sentence = match limit {
         Some(bytes) => {
             let gigabytes = bytes as f64 / f64::from(1 << 30);
-            format!(
-                "It can take up to {gigabytes:.1} GB of memory, and the cores and processes that you gave it."
-            )
+            format!("It can take up to {gigabytes:.1} GB of memory.")
         }
         None => note.unwrap_or_else(|| "The kernel holds no limit for this sandbox.".into()),
     };

@@ -183,6 +183,7 @@ fn attempt(probe: &Probe) -> Outcome {
         Probe::OtherLink => other_link(),
         Probe::AddressOfSix => address_of_six(),
         Probe::Connect { address, port } => connect(*address, *port),
+        Probe::ConnectPastGate { address, port } => connect_past_gate(*address, *port),
         Probe::Hello { address, port, name } => hello(*address, *port, name),
         Probe::Ask { server, name, kind } => ask(*server, name, *kind),
         Probe::RawSocket => raw_socket(),
@@ -226,6 +227,37 @@ fn address_of_six() -> io::Result<Outcome> {
 fn connect(address: IpAddr, port: u16) -> io::Result<Outcome> {
     TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE)?;
     Ok(done("connected"))
+}
+
+/// Hops that a packet may make: to the gate, which forwards or refuses it, and to the
+/// computer, where it dies.
+const HOPS: u32 = 2;
+const NEAR_PATIENCE: Duration = Duration::from_millis(500);
+
+fn connect_past_gate(address: IpAddr, port: u16) -> io::Result<Outcome> {
+    let near = || -> io::Result<()> {
+        let family = rustix::net::AddressFamily::INET;
+        let socket = rustix::net::socket(family, rustix::net::SocketType::STREAM, None)?;
+        rustix::net::sockopt::set_ip_ttl(&socket, HOPS)?;
+        // Connecting is bounded by it, too: socket(7).
+        let bound = rustix::net::sockopt::Timeout::Send;
+        rustix::net::sockopt::set_socket_timeout(&socket, bound, Some(NEAR_PATIENCE))?;
+        Ok(rustix::net::connect(&socket, &SocketAddr::new(address, port))?)
+    };
+    let refused = match near() {
+        Ok(()) => return Ok(done("connected")),
+        Err(error) => error,
+    };
+    let outcome = failed(&refused);
+    let without_a_way = refused.raw_os_error() == Some(Errno::ENETUNREACH as i32);
+    if outcome.end == End::Rejected || without_a_way {
+        return Ok(outcome);
+    }
+    Ok(match connect(address, port) {
+        Ok(outcome) => outcome,
+        // By whoever is further away: that says nothing of the firewall.
+        Err(error) => untried(format!("the firewall did not refuse it: {}", failed(&error).seen)),
+    })
 }
 
 /// The shortest hello that says whom it wants (RFC 8446, RFC 6066).

@@ -28,7 +28,6 @@ use super::{NetworkState, Session, Walls};
 use crate::engine::{WORKSPACE, label};
 use crate::error::{Code, Error, Result};
 use crate::host::Host;
-use crate::levels;
 use crate::network::Network;
 use crate::project::Project;
 
@@ -124,7 +123,7 @@ impl Session {
         let end = Instant::now() + TIME;
         let canary = Canary::make(host)?;
         let listening = Listening::start();
-        let known = self.look(project, host, network);
+        let known = self.look(network);
         let known = timeout_at(end, known).await.map_err(|_| {
             failed("the engine and the firewall service took five seconds").hint_is(
                 "A busy computer can be the reason: try again in a moment. \
@@ -148,10 +147,15 @@ impl Session {
         rows.push(known.memory.clone());
         let mut outcomes = outcomes.into_iter();
         for one in tries {
-            let outcomes: Vec<Outcome> = outcomes.by_ref().take(one.probes.len()).collect();
+            let mut outcomes: Vec<Outcome> = outcomes.by_ref().take(one.probes.len()).collect();
+            let mut one = one;
+            if one.id == "N13" {
+                let there = timeout_at(end, others(network)).await.unwrap_or_default();
+                (one, outcomes) = judge::without_gone(one, outcomes, &there);
+            }
             rows.push(judge(one, &outcomes));
         }
-        rows.extend(self.names(control, answer, end).await?);
+        rows.extend(self.names(&known, control, answer, end).await?);
         rows.extend(not_tried(&known, !listening.addresses.is_empty()));
         rows.extend(judge::elsewhere(&rows));
         rows.sort_by_key(|row| order(row.id));
@@ -159,12 +163,7 @@ impl Session {
     }
 
     /// What is known of it from outside.
-    async fn look(
-        &self,
-        project: &Project,
-        host: &Host,
-        network: Option<&Network>,
-    ) -> Result<Known> {
+    async fn look(&self, network: Option<&Network>) -> Result<Known> {
         let walls = self.walls().await?;
         let memory = self.memory().await;
         let state = self.network_state(network).await;
@@ -179,23 +178,18 @@ impl Session {
         };
         let open = attachment.as_ref().is_some_and(|one| one.open_for > 0)
             || policy.as_ref().is_some_and(|policy| policy.defaults.allow_public);
-        let others = match (network, &attachment) {
-            (Some(network), Some(own)) => network
-                .list()
-                .await
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|one| one.id != own.id)
-                .filter_map(|one| one.address4.parse().ok())
-                .take(8)
-                .collect(),
-            _ => Vec::new(),
-        };
+        let own = attachment.as_ref().and_then(|own| own.address4.parse().ok());
+        let mut others = if own.is_some() { others(network).await } else { Vec::new() };
+        others.retain(|one| Some(*one) != own);
+        others.truncate(8);
+        let is_known = policy.is_some() || state == NetworkState::Offline;
         let mut entries = policy.map(|policy| policy.entries).unwrap_or_default();
-        entries.extend(levels::of_project(project, host).unwrap_or_default());
+        // What is in force: also what was allowed for this session, or for a time.
+        let own = attachment.iter().flat_map(|one| &one.rules);
+        entries.extend(own.filter_map(|one| one.rule.to_entry().ok()));
         let agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| path.starts_with('/'));
         let (name, stranger) = (tls_name(&entries), stranger(&entries));
-        Ok(Known { walls, memory, state, open, others, agent, name, stranger, entries })
+        Ok(Known { walls, memory, state, open, is_known, others, agent, name, stranger, entries })
     }
 
     /// Runs the probes inside and reads what came of them until `end`.
@@ -231,6 +225,7 @@ impl Session {
     /// N20, and that the firewall lets through what it should.
     async fn names(
         &self,
+        known: &Known,
         name: Option<&String>,
         answer: Option<Outcome>,
         end: Instant,
@@ -247,6 +242,13 @@ impl Session {
             return not_tried(&format!("{name}: {}; is this computer online?", answer.seen));
         };
         let hello = |name: &str| Probe::Hello { address, port: 443, name: name.into() };
+        let by_address = known.allows(address, 443).then_some("the address itself is allowed");
+        if let Some(why) = known.why_open().or(by_address) {
+            let outcomes = self.probe(&[hello(name)], end).await?;
+            let good = outcomes.into_iter().next().unwrap_or_else(Outcome::unfinished);
+            let [works, _] = judge::names(name, &good, &good);
+            return Ok(vec![works, Row::not_tried("N20", judge::OTHER_NAME, why)]);
+        }
         let outcomes = self.probe(&[hello(name), hello(NO_NAME)], end).await?;
         let [good, evil] = outcomes.as_slice() else {
             return not_tried("the sandbox did not answer");
@@ -283,6 +285,8 @@ struct Known {
     state: NetworkState,
     /// The public internet is.
     open: bool,
+    /// The firewall's list could be had, or there is no link that it could open.
+    is_known: bool,
     /// Addresses of other sandboxes of the person's.
     others: Vec<IpAddr>,
     /// Where the person's SSH agent listens.
@@ -293,6 +297,36 @@ struct Known {
     stranger: Option<&'static str>,
     /// What is allowed.
     entries: Vec<Entry>,
+}
+
+impl Known {
+    /// Why what the list does not name says nothing.
+    fn why_open(&self) -> Option<&'static str> {
+        if !self.is_known {
+            return Some(
+                "the firewall service does not say what is allowed; `rcc doctor` says more",
+            );
+        }
+        self.open.then_some(
+            "the public internet is open, by the list or for a time by you: any host is \
+             reached, any name is looked up, and no hello is looked at",
+        )
+    }
+
+    /// An entry opens this address, whatever name it has.
+    fn allows(&self, address: IpAddr, port: u16) -> bool {
+        self.entries.iter().any(|entry| match entry.target() {
+            Target::Net(net) => net.contains(&address) && entry.ports().contains(&port),
+            Target::Host(_) => false,
+        })
+    }
+}
+
+/// Addresses of all sandboxes of the person's.
+async fn others(network: Option<&Network>) -> Vec<IpAddr> {
+    let Some(network) = network else { return Vec::new() };
+    let all = network.list().await.unwrap_or_default();
+    all.into_iter().filter_map(|one| one.address4.parse().ok()).collect()
 }
 
 fn failed(why: impl std::fmt::Display) -> Error {

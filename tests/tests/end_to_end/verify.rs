@@ -129,7 +129,11 @@ fn verify_tries_the_walls_and_sees_a_hole() {
     // Nobody is there in the lab: what is not reached for that reason is behind no wall.
     let (word, row) = verdict("N6");
     assert_eq!(word, "not tried", "{row:#}");
+    // Nor is what says no itself, far away.
     drop(roots);
+    let (_, verdict, _) = verify();
+    let (word, row) = verdict("hosts");
+    assert_eq!(word, "not tried", "{row:#}");
 }
 
 /// The processes that make tries.
@@ -219,4 +223,38 @@ fn verify_of_a_sandbox_that_is_disconnected_or_has_no_link_shows_no_hole() {
         }
         assert_eq!(code, 0);
     }
+}
+
+/// What a person allowed, for a while or for good, is no hole.
+#[test]
+fn verify_of_what_is_allowed_or_open_shows_no_hole() {
+    let Some((workshop, project)) = start("allowed") else { return };
+    good(&workshop, &inside(&workshop, &project, "true"));
+    let names = zone().name(played_api::NAME, &[played_api::ADDRESS]);
+    workshop.lab.dns.set(names.name("example.org", &world::SERVERS[2..3]));
+    let rcc = |arguments: &[&str]| {
+        good(&workshop, &workshop.rcc(&project, arguments).expect("rcc"));
+    };
+    rcc(&["allow", "example.org", "--for", "10m"]);
+    let (code, verdict, _) = verify(&workshop, &project);
+    let (word, row) = verdict("N4");
+    assert_eq!((word.as_str(), code), ("holds", 0), "{row:#}");
+    rcc(&["allow", &played_api::ADDRESS.to_string()]);
+    let (code, verdict, _) = verify(&workshop, &project);
+    let (word, row) = verdict("N20");
+    assert_eq!((word.as_str(), code), ("not tried", 0), "{row:#}");
+    assert_eq!(verdict("works").0, "holds");
+    // The whole internet, by the computer's list.
+    let open = format!(
+        "version: 1\ndefaults:\n  allow_public: true\nwhitelist:\n  - host: {}\n    ports: [443]\n",
+        played_api::NAME
+    );
+    fs::write("/etc/rcc/network-whitelist.yaml", open).expect("write");
+    wait_for(|| verify(&workshop, &project).1("hosts").0 == "not tried").expect("in force");
+    let (code, verdict, _) = verify(&workshop, &project);
+    for id in ["hosts", "N4", "N16", "N20"] {
+        let (word, row) = verdict(id);
+        assert_eq!((word.as_str(), code), ("not tried", 0), "{row:#}");
+    }
+    assert_eq!(verdict("works").0, "holds");
 }

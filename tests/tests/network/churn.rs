@@ -298,7 +298,7 @@ fn h4_one_users_changes_leave_others_their_turn() {
     let theirs = lab.sandbox(&mut bob, &[]).expect("a sandbox");
     let ports: Vec<u16> = (1..=64).map(|number| 2 * number).collect();
     let nets = |with: u8| -> Vec<Rule> {
-        (0..60).map(|number| Rule::tcp(&format!("9.{with}.{number}.0/24"), &ports)).collect()
+        (0..60).map(|number| Rule::tcp(format!("9.{with}.{number}.0/24"), &ports)).collect()
     };
     let many: Vec<Actor> = (0..16).map(|_| lab.person(ANN).expect("a program")).collect();
     let over = std::sync::atomic::AtomicBool::new(false);

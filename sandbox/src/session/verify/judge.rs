@@ -1,6 +1,8 @@
 //! What an outcome says of a wall.
 
-use rcc_inside::probes::{End, Outcome};
+use std::net::IpAddr;
+
+use rcc_inside::probes::{End, Outcome, Probe};
 
 use super::tries::{EXECUTED, HOSTS, LOOKALIKE, NAMES, OTHER_SANDBOX, Proof, Tries};
 use super::{Known, Row};
@@ -53,6 +55,22 @@ fn says(proof: Proof, outcome: &Outcome) -> Says {
 
 fn is_unfinished(outcome: &Outcome) -> bool {
     outcome.end == End::Unfinished
+}
+
+/// Without the tries of other sandboxes that are gone by now: what was sent to them went
+/// elsewhere.
+pub(super) fn without_gone(
+    tries: Tries,
+    outcomes: Vec<Outcome>,
+    there: &[IpAddr],
+) -> (Tries, Vec<Outcome>) {
+    let stays = |probe: &Probe| match probe {
+        Probe::Connect { address, .. } => there.contains(address),
+        _ => true,
+    };
+    let pairs = tries.probes.into_iter().zip(outcomes);
+    let (probes, outcomes) = pairs.filter(|((probe, _), _)| stays(probe)).unzip();
+    (Tries { probes, ..tries }, outcomes)
 }
 
 /// N20, and that the firewall lets through what it should: `good` is a hello to the
@@ -223,9 +241,7 @@ pub(super) fn not_tried(known: &Known, listening: bool) -> Vec<Row> {
         let why = "no server could be started on this computer to be reached";
         rows.push(Row::not_tried("N2", "The computer's own services are out of reach", why));
     }
-    if known.open {
-        let why = "the public internet is open, by the list or for a time by you: \
-                   any host is reached, and any name is looked up";
+    if let Some(why) = known.why_open() {
         let of_the_list = [("hosts", HOSTS), ("N4", NAMES), ("N16", LOOKALIKE)];
         rows.extend(of_the_list.map(|(id, what)| Row::not_tried(id, what, why)));
     }
@@ -325,8 +341,6 @@ pub(super) fn order(id: &str) -> (u8, u32, &str) {
 
 #[cfg(test)]
 mod tests {
-    use rcc_inside::probes::Probe;
-
     use super::super::Verdict;
     use super::*;
 
@@ -392,6 +406,17 @@ mod tests {
                 [refused, rejected, silent].map(|end| verdict(&[proof], &[outcome(end, "")]).0);
             assert_eq!(seen, expected, "{proof:?}");
         }
+    }
+
+    #[test]
+    fn a_sandbox_that_ended_meanwhile_was_not_reached() {
+        let [here, gone] = [[198, 18, 0, 1], [198, 18, 0, 2]].map(IpAddr::from);
+        let probes = [here, gone].map(|address| Probe::Connect { address, port: 22 });
+        let probes = probes.map(|probe| (probe, Proof::Silence)).into();
+        let tries = Tries { id: "N13", what: "w", tried: "t".into(), probes };
+        let outcomes = vec![outcome(End::Silent, "no answer"), outcome(End::Rejected, "refused")];
+        let (tries, outcomes) = without_gone(tries, outcomes, &[here]);
+        assert_eq!(judge(tries, &outcomes).verdict, Verdict::Holds);
     }
 
     #[test]

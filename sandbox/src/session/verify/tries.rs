@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rcc_inside::PROGRAM;
 use rcc_inside::probes::Probe;
-use rcc_policy::{Entry, Target};
 
 use super::bait::{Canary, Listening};
 use super::{A, GATE, Known, NO_NAME};
@@ -59,6 +58,7 @@ pub(super) fn tries(
     namespaces: bool,
 ) -> Vec<Tries> {
     let connect = |address, port| Probe::Connect { address, port };
+    let past_gate = |address, port| Probe::ConnectPastGate { address, port };
     let text = Path::to_string_lossy;
     // Without a link the sandbox's own kernel refuses everything.
     let offline = known.state == NetworkState::Offline;
@@ -150,9 +150,9 @@ pub(super) fn tries(
             "169.254.169.254, 168.63.129.16, 100.100.100.200",
             by_the_gate,
             vec![
-                connect(v4(169, 254, 169, 254), 80),
-                connect(v4(168, 63, 129, 16), 80),
-                connect(v4(100, 100, 100, 200), 80),
+                past_gate(v4(169, 254, 169, 254), 80),
+                past_gate(v4(168, 63, 129, 16), 80),
+                past_gate(v4(100, 100, 100, 200), 80),
             ],
         ),
         row(
@@ -236,18 +236,14 @@ pub(super) const LOOKALIKE: &str = "A name that only looks like an allowed one i
 pub(super) const HOSTS: &str = "Hosts that are not allowed are out of reach";
 
 /// What the list of hosts decides. Nothing of it says anything while the public internet
-/// is open.
+/// is open, or where nobody knows what is on the list.
 fn of_the_list(known: &Known, by_the_gate: Proof) -> Vec<Tries> {
-    if known.open {
+    if known.why_open().is_some() {
         return Vec::new();
     }
     let refused = |address: IpAddr, port| {
-        let opens = |entry: &Entry| {
-            let Target::Net(net) = entry.target() else { return false };
-            net.contains(&address) && entry.ports().contains(&port)
-        };
-        let probe = || (Probe::Connect { address, port }, by_the_gate);
-        (!known.entries.iter().any(opens)).then(probe)
+        let probe = || (Probe::ConnectPastGate { address, port }, by_the_gate);
+        (!known.allows(address, port)).then(probe)
     };
     let ask = |name: String, kind| Probe::Ask { server: GATE, name, kind };
     let mut rows = vec![Tries {

@@ -170,7 +170,7 @@ export function walls(offline: boolean, held: boolean, open: boolean): Wall[] {
     },
     {
       id: "memory", state: held ? "holds" : "notes", title: "Memory and processor",
-      sentence: held ? "It can take up to 8.0 GB of memory, and the cores and processes that you gave it." : "This computer cannot hold limits for your user.",
+      sentence: held ? "It can take up to 8.0 GB of memory." : "This computer cannot hold limits for your user.",
       layer: held ? "Control groups, version 2" : "None here",
     },
     {
