@@ -125,7 +125,7 @@ fn n22_nothing_goes_round_the_uplink() {
     kill_helper(&lab);
     ann.set_rules(sandbox.id, &[Rule::tcp("198.51.100.0/24", &[443])], 0).expect("a rule of hers");
     cut("started with a list that does not read");
-    lab.on_host("rm /run/rcc/uplink").expect("nobody knows what was in force");
+    lab.on_host("rm /run/rcc/uplink /run/rcc/list").expect("nobody knows what was in force");
     kill_helper(&lab);
     assert!(line(&mut ann).contains("nobody knows"), "{}", line(&mut ann));
     connect(&lab);
