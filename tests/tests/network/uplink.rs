@@ -174,7 +174,11 @@ fn n22_an_uplink_that_cannot_be_put_up_is_refused_and_shut() {
     let mut root = lab.person((0, "root")).expect("root");
     let sandbox = lab.sandbox(&mut ann, &[]).expect("a sandbox");
     let server = world::SERVERS[3];
-    sandbox.tcp(server, 443).expect("anywhere");
+    sandbox.tcp(server, 443).unwrap_or_else(|error| {
+        let gate = lab.in_gate("nft list table inet rcc; conntrack -L").unwrap_or_default();
+        let host = lab.on_host("nft list table inet rcc; conntrack -L").unwrap_or_default();
+        panic!("anywhere: {error}\n{}\n{gate}\n{host}", lab.log())
+    });
     let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
     lab.on_host("mount --bind /bin/false $(command -v nft)").expect("no nft");
     let told = root.call::<String>(&Call::ReplacePolicy(BOUND.into(), version));
