@@ -181,13 +181,14 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     let path = project.path().to_string_lossy().into_owned();
     let (before, undo) = match old {
         None => (now, Vec::new()),
-        Some(mut old) => {
+        Some(old) => {
+            let mut old = moved::of_this_folder(old, &now);
             let undo = std::mem::take(&mut old.undo);
             (carried_over(old, now), undo)
         }
     };
     let opening = opening.to_string();
-    place.save(&Record { path, opening, before, ended: None, undo })
+    place.save(&Record { path, opening, before, undo, ..Record::default() })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
@@ -301,8 +302,10 @@ impl State {
         let (root, home) = (root(project)?, host.home.clone());
         let looked = apart(move || {
             let (mut now, roles) = look::look(&root, &home, &mut |_, _| ());
-            let record =
-                record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
+            let record = match record {
+                Some(record) => moved::of_this_folder(record, &now),
+                None => Record { before: now.clone(), ..Record::default() },
+            };
             // A crowd of folders in front of it must not make it look removed.
             let is_missing = |(path, entry): &(&PathBuf, &Entry)| {
                 !now.contains_key(*path) && **entry != Entry::Crowd
@@ -340,6 +343,13 @@ impl State {
         if found.len() > MAX_CHANGES {
             let left = found.len() - MAX_CHANGES;
             notes.push(format!("{left} more changed than are listed here."));
+        }
+        if found.iter().any(|one| one.before == Some(Entry::Unknown)) {
+            notes.push(
+                "Another folder had this one's name in an earlier session: what is listed is not as it \
+                 was there, and may be yours. It cannot be put back."
+                    .into(),
+            );
         }
         let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
         notes.extend(crowds.take(MAX_NOTES).map(|(path, _)| {
@@ -391,6 +401,8 @@ fn same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
             Some(Entry::File { sha256: a, mode: x, .. }),
             Some(Entry::File { sha256: b, mode: y, .. }),
         ) => a == b && is_executable(*x) == is_executable(*y),
+        // Gone, whatever it was.
+        (Some(Entry::Unknown), None) => true,
         (before, now) => before == now,
     }
 }

@@ -132,6 +132,11 @@ impl State {
         match &one.before {
             None | Some(Entry::Link { .. }) => {}
             Some(file @ Entry::File { .. }) if self.content_before(file).is_some() => {}
+            Some(Entry::Unknown) => {
+                return Some(
+                    "another folder had this name then, and what was in this one nobody knows",
+                );
+            }
             Some(_) => {
                 return Some("what was there was too large to be kept, or is no single file");
             }
@@ -141,7 +146,7 @@ impl State {
             Some(Entry::File { size, .. }) => *size > MAX_KEPT,
             // Nothing is lost with a pipe; a file that cannot be read may be the person's.
             Some(Entry::Other) => kind(&self.root, &one.path) == Kind::File,
-            Some(Entry::Large { .. } | Entry::Crowd) => true,
+            Some(Entry::Large { .. } | Entry::Crowd | Entry::Unknown) => true,
         };
         can_be_lost.then_some(
             "what is there now is too large to be kept, or cannot be read; delete it yourself",

@@ -103,6 +103,8 @@ pub(super) enum Entry {
     /// A folder with more files, or deeper ones, than are looked at, or one that cannot
     /// be listed. The empty path stands for the project.
     Crowd,
+    /// Only of what was there before: nobody knows it.
+    Unknown,
 }
 
 /// By path, relative to the project; folders themselves do not matter.

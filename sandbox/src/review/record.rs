@@ -31,6 +31,9 @@ pub(super) struct Record {
     /// What was put back last, as it was until then.
     #[serde(default, deserialize_with = "undo", skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<Replaced>,
+    /// It was made of another folder, which had the same name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_another: bool,
 }
 
 /// A record of an older rcc says it in another form: it holds, and nothing can be undone.
