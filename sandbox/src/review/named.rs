@@ -102,6 +102,10 @@ impl Named<'_> {
     fn repository(&mut self, git: &Path) {
         let own = [git.join("config"), git.join("config.worktree")];
         let mut configs = own.to_vec();
+        if let Some(text) = self.read(&git.join("commondir")) {
+            let common = self.within(git, text.trim_end());
+            configs.extend(common.map(|common| common.join("config")));
+        }
         let (mut paths, mut programs, mut trees) = (Vec::new(), Vec::new(), self.trees(git));
         let mut at = 0;
         while let Some(config) = configs.get(at).cloned() {
