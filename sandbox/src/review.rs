@@ -168,38 +168,36 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     let old = place.load()?;
     place.is_of(project)?;
     let (root, home) = (root(project)?, host.home.clone());
-    let (place, now) = apart(move || {
+    let (place, now, roles) = apart(move || {
         let mut failed = None;
-        let (now, _) = look::look(&root, &home, &mut |sha256, bytes| {
+        let (now, roles) = look::look(&root, &home, &mut |sha256, bytes| {
             if let Err(e) = place.keep(sha256, bytes) {
                 failed = Some(e);
             }
         });
-        failed.map_or(Ok((place, now)), Err)
+        failed.map_or(Ok((place, now, roles)), Err)
     })
     .await??;
     let path = project.path().to_string_lossy().into_owned();
-    let (before, undo) = match old {
-        None => (now, Vec::new()),
-        Some(old) => {
-            let mut old = moved::of_this_folder(old, &now);
-            let undo = std::mem::take(&mut old.undo);
-            (carried_over(old, now), undo)
-        }
-    };
+    let mut old = old
+        .map(|old| moved::of_this_folder(old, &now))
+        .unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
+    let (undo, named) = (std::mem::take(&mut old.undo), std::mem::take(&mut old.named));
+    let before = carried_over(old, &now);
+    let named = roles.known(&named, &before, &now);
     let opening = opening.to_string();
-    place.save(&Record { path, opening, before, undo, ..Record::default() })
+    place.save(&Record { path, opening, before, undo, named, ..Record::default() })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
 /// now; of the rest, what was there before it.
-fn carried_over(old: Record, now: Files) -> Files {
+fn carried_over(old: Record, now: &Files) -> Files {
     let Some(ended) = old.ended else {
         // Who changed what nobody knows.
         return old.before;
     };
     let paths: std::collections::BTreeSet<PathBuf> =
-        [&old.before, &ended, &now].into_iter().flat_map(|files| files.keys().cloned()).collect();
+        [&old.before, &ended, now].into_iter().flat_map(|files| files.keys().cloned()).collect();
     // In a folder that could not be listed then, a file that nobody saw may be the agent's.
     let unseen = |path: &PathBuf| match ended.get(path) {
         Some(entry) => *entry == Entry::Crowd,

@@ -130,6 +130,12 @@ impl State {
     /// Why what was there is not put in the place of what is; none when it can be.
     pub(super) fn why_not(&self, one: &Found) -> Option<&'static str> {
         match &one.before {
+            None if self.roles.is_named_since(&one.path, &self.record.named) => {
+                return Some(
+                    "it is compared only since settings of Git name it, and may be yours from before; \
+                     put the settings back",
+                );
+            }
             None | Some(Entry::Link { .. }) => {}
             Some(file @ Entry::File { .. }) if self.content_before(file).is_some() => {}
             Some(Entry::Unknown) => {
