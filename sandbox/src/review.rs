@@ -168,37 +168,36 @@ pub(crate) async fn begin(project: &Project, host: &Host, opening: &str) -> Resu
     let old = place.load()?;
     place.is_of(project)?;
     let (root, home) = (root(project)?, host.home.clone());
-    let (place, now) = apart(move || {
+    let (place, now, roles) = apart(move || {
         let mut failed = None;
-        let (now, _) = look::look(&root, &home, &mut |sha256, bytes| {
+        let (now, roles) = look::look(&root, &home, &mut |sha256, bytes| {
             if let Err(e) = place.keep(sha256, bytes) {
                 failed = Some(e);
             }
         });
-        failed.map_or(Ok((place, now)), Err)
+        failed.map_or(Ok((place, now, roles)), Err)
     })
     .await??;
     let path = project.path().to_string_lossy().into_owned();
-    let (before, undo) = match old {
-        None => (now, Vec::new()),
-        Some(mut old) => {
-            let undo = std::mem::take(&mut old.undo);
-            (carried_over(old, now), undo)
-        }
-    };
+    let mut old = old
+        .map(|old| moved::of_this_folder(old, &now))
+        .unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
+    let (undo, named) = (std::mem::take(&mut old.undo), std::mem::take(&mut old.named));
+    let before = carried_over(old, &now);
+    let named = roles.known(&named, &before, &now);
     let opening = opening.to_string();
-    place.save(&Record { path, opening, before, ended: None, undo })
+    place.save(&Record { path, opening, before, undo, named, ..Record::default() })
 }
 
 /// The record for the next session: of what the last one left alone, what is there
 /// now; of the rest, what was there before it.
-fn carried_over(old: Record, now: Files) -> Files {
+fn carried_over(old: Record, now: &Files) -> Files {
     let Some(ended) = old.ended else {
         // Who changed what nobody knows.
         return old.before;
     };
     let paths: std::collections::BTreeSet<PathBuf> =
-        [&old.before, &ended, &now].into_iter().flat_map(|files| files.keys().cloned()).collect();
+        [&old.before, &ended, now].into_iter().flat_map(|files| files.keys().cloned()).collect();
     // In a folder that could not be listed then, a file that nobody saw may be the agent's.
     let unseen = |path: &PathBuf| match ended.get(path) {
         Some(entry) => *entry == Entry::Crowd,
@@ -301,8 +300,10 @@ impl State {
         let (root, home) = (root(project)?, host.home.clone());
         let looked = apart(move || {
             let (mut now, roles) = look::look(&root, &home, &mut |_, _| ());
-            let record =
-                record.unwrap_or_else(|| Record { before: now.clone(), ..Record::default() });
+            let record = match record {
+                Some(record) => moved::of_this_folder(record, &now),
+                None => Record { before: now.clone(), ..Record::default() },
+            };
             // A crowd of folders in front of it must not make it look removed.
             let is_missing = |(path, entry): &(&PathBuf, &Entry)| {
                 !now.contains_key(*path) && **entry != Entry::Crowd
@@ -340,6 +341,13 @@ impl State {
         if found.len() > MAX_CHANGES {
             let left = found.len() - MAX_CHANGES;
             notes.push(format!("{left} more changed than are listed here."));
+        }
+        if found.iter().any(|one| one.before == Some(Entry::Unknown)) {
+            notes.push(
+                "Another folder had this one's name in an earlier session: what is listed is not as it \
+                 was there, and may be yours. It cannot be put back."
+                    .into(),
+            );
         }
         let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
         notes.extend(crowds.take(MAX_NOTES).map(|(path, _)| {
@@ -391,6 +399,8 @@ fn same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
             Some(Entry::File { sha256: a, mode: x, .. }),
             Some(Entry::File { sha256: b, mode: y, .. }),
         ) => a == b && is_executable(*x) == is_executable(*y),
+        // Gone, whatever it was.
+        (Some(Entry::Unknown), None) => true,
         (before, now) => before == now,
     }
 }

@@ -130,8 +130,19 @@ impl State {
     /// Why what was there is not put in the place of what is; none when it can be.
     pub(super) fn why_not(&self, one: &Found) -> Option<&'static str> {
         match &one.before {
+            None if self.roles.is_named_since(&one.path, &self.record.named) => {
+                return Some(
+                    "it is compared only since settings of Git name it, and may be yours from before; \
+                     put the settings back",
+                );
+            }
             None | Some(Entry::Link { .. }) => {}
             Some(file @ Entry::File { .. }) if self.content_before(file).is_some() => {}
+            Some(Entry::Unknown) => {
+                return Some(
+                    "another folder had this name then, and what was in this one nobody knows",
+                );
+            }
             Some(_) => {
                 return Some("what was there was too large to be kept, or is no single file");
             }
@@ -141,7 +152,7 @@ impl State {
             Some(Entry::File { size, .. }) => *size > MAX_KEPT,
             // Nothing is lost with a pipe; a file that cannot be read may be the person's.
             Some(Entry::Other) => kind(&self.root, &one.path) == Kind::File,
-            Some(Entry::Large { .. } | Entry::Crowd) => true,
+            Some(Entry::Large { .. } | Entry::Crowd | Entry::Unknown) => true,
         };
         can_be_lost.then_some(
             "what is there now is too large to be kept, or cannot be read; delete it yourself",

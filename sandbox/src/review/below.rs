@@ -186,6 +186,7 @@ struct Found {
     /// Links that lead out of the project.
     links: Vec<std::ffi::OsString>,
     head: bool,
+    common: bool,
     objects: bool,
     refs: bool,
 }
@@ -206,6 +207,7 @@ impl Found {
             let kind = kind_of(entry.file_type(), || kind(root, &path.join(name)));
             match name.as_bytes() {
                 b"HEAD" => found.head = true,
+                b"commondir" => found.common = true,
                 b"objects" => found.objects = true,
                 b"refs" => found.refs = true,
                 _ => {}
@@ -223,9 +225,11 @@ impl Found {
         Ok(found)
     }
 
-    /// What Git takes for one without a `.git` (gitrepository-layout(5)).
+    /// What Git takes for one without a `.git`, or for the other half of one: a `HEAD` may
+    /// stand in a folder whose `commondir` names another one, in which the rest is, and the
+    /// settings (gitrepository-layout(5)).
     fn is_repository(&self) -> bool {
-        self.head && self.objects && self.refs
+        (self.head && self.common) || (self.objects && self.refs)
     }
 }
 

@@ -103,6 +103,8 @@ pub(super) enum Entry {
     /// A folder with more files, or deeper ones, than are looked at, or one that cannot
     /// be listed. The empty path stands for the project.
     Crowd,
+    /// Only of what was there before: nobody knows it.
+    Unknown,
 }
 
 /// By path, relative to the project; folders themselves do not matter.
@@ -116,13 +118,16 @@ pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> (Files, Roles
     let mut look = Look::new(root, keep);
     let mut wanted = guard::wanted(root);
     wanted.paths.extend(REVIEWED.iter().map(PathBuf::from));
-    wanted.extend(named::wanted(root, home, &wanted.repositories));
+    let named = named::wanted(root, home, &wanted.repositories);
     // Last, so that what the agent adds there leaves the others their part.
     let (below, links) = below::wanted(root);
     let of_below = named::wanted(root, home, &below.repositories);
-    wanted.extend(below);
-    wanted.extend(of_below);
-    wanted.paths.extend(wanted.repositories.iter().map(|git| git.join(guard::REBASE)));
+    let mut by_name = [&*wanted.paths, &*below.paths].concat();
+    let all_named = [&*named.paths, &*of_below.paths].concat();
+    [named, below, of_below].into_iter().for_each(|more| wanted.extend(more));
+    let rebases = wanted.repositories.iter().map(|git| git.join(guard::REBASE));
+    by_name.extend(rebases.clone());
+    wanted.paths.extend(rebases);
     let built: Vec<PathBuf> = BUILT.iter().map(PathBuf::from).collect();
     for path in wanted.paths.iter().chain(&built).chain(&links) {
         look.at(path);
@@ -130,7 +135,7 @@ pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> (Files, Roles
     for path in &wanted.unread {
         look.crowd(path);
     }
-    (look.files, Roles::new(&wanted.paths))
+    (look.files, Roles::new(by_name, all_named))
 }
 
 /// The one path, as [`look`] sees it.

@@ -73,6 +73,7 @@ pub(super) fn wanted(root: &OwnedFd, home: &Path, repositories: &[PathBuf]) -> W
     let mut named = Named {
         root,
         home,
+        real_home: home.canonicalize().unwrap_or_else(|_| home.into()),
         project: project.unwrap_or_default(),
         repositories,
         bytes_left: MAX_READ_TOGETHER,
@@ -89,6 +90,8 @@ pub(super) fn wanted(root: &OwnedFd, home: &Path, repositories: &[PathBuf]) -> W
 struct Named<'a> {
     root: &'a OwnedFd,
     home: &'a Path,
+    /// Where that is, whatever links lead there.
+    real_home: PathBuf,
     /// Canonical path of the project.
     project: PathBuf,
     repositories: &'a [PathBuf],
@@ -102,6 +105,10 @@ impl Named<'_> {
     fn repository(&mut self, git: &Path) {
         let own = [git.join("config"), git.join("config.worktree")];
         let mut configs = own.to_vec();
+        if let Some(text) = self.read(&git.join("commondir")) {
+            let common = self.within(git, text.trim_end());
+            configs.extend(common.map(|common| common.join("config")));
+        }
         let (mut paths, mut programs, mut trees) = (Vec::new(), Vec::new(), self.trees(git));
         let mut at = 0;
         while let Some(config) = configs.get(at).cloned() {
@@ -186,25 +193,39 @@ impl Named<'_> {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The path relative to the project; none when it leads out of it.
+    /// The path relative to the project; none when it leads out of it. Links within are
+    /// not followed: the agent may write them.
     fn within(&self, base: &Path, value: &str) -> Option<PathBuf> {
         let of_home = value.strip_prefix("~/").map(|rest| self.home.join(rest));
         let value = of_home.as_deref().unwrap_or(Path::new(value));
-        let (base, value) = match value.strip_prefix(&self.project) {
-            Ok(below) => (Path::new(""), below),
-            Err(_) if value.is_absolute() => return None,
-            Err(_) => (base, value),
-        };
-        let mut path = base.to_path_buf();
-        for part in value.components() {
-            match part {
-                Component::Normal(name) => path.push(name),
-                Component::ParentDir if !path.pop() => return None,
-                _ => {}
-            }
-        }
-        Some(path).filter(|path| !path.as_os_str().is_empty())
+        let path = without_dots(&self.project.join(base).join(value))?;
+        let below = |path: &Path| path.strip_prefix(&self.project).ok().map(PathBuf::from);
+        let by_home = || Some(self.real_home.join(path.strip_prefix(self.home).ok()?));
+        let below = below(&path)
+            .or_else(|| below(&by_home()?))
+            .or_else(|| below(&with_real_top(&path, |top| top.canonicalize().ok())?));
+        below.filter(|path| !path.as_os_str().is_empty())
     }
+}
+
+/// None when it begins with more steps up than it has folders.
+fn without_dots(path: &Path) -> Option<PathBuf> {
+    let mut without = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir if !without.pop() && !path.is_absolute() => return None,
+            Component::ParentDir | Component::CurDir => {}
+            part => without.push(part),
+        }
+    }
+    Some(without)
+}
+
+/// With `/home` as what it leads to, as `/var/home`. Only the first part is asked for, which
+/// is root's to make: what is further down may be a network.
+fn with_real_top(path: &Path, real: impl FnOnce(&Path) -> Option<PathBuf>) -> Option<PathBuf> {
+    let top: PathBuf = path.components().take(2).collect();
+    Some(real(&top)?.join(path.strip_prefix(&top).ok()?))
 }
 
 fn is_program(key: &str, value: &str) -> bool {
@@ -285,6 +306,32 @@ mod tests {
         expected.sort();
         assert_eq!(wanted.paths, expected);
         assert!(wanted.unread.is_empty());
+    }
+
+    #[test]
+    fn f2_what_is_named_by_another_way_to_the_project_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        let (project, home) = (real.join("real/project"), real.join("home"));
+        let config = format!(
+            "[include]\n path = {0}/one\n path = ~/project/two\n path = ../../project/three\n\
+             path = {1}/no/../four\n path = {1}-other/no\n path = ../../other/no\n",
+            home.join("project").display(),
+            project.display()
+        );
+        write(&project, ".git/config", &config);
+        std::os::unix::fs::symlink("real", &home).unwrap();
+        let root = crate::guard::open_root(&project).unwrap();
+        let found = wanted(&root, &home, &[".git".into()]).paths;
+        assert_eq!(found, ["four", "one", "three", "two"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn f2_the_folder_of_all_homes_may_be_a_link() {
+        let real = |top: &Path| (top == Path::new("/home")).then(|| PathBuf::from("/var/home"));
+        let of = |path: &str| with_real_top(Path::new(path), real);
+        assert_eq!(of("/home/me/project"), Some("/var/home/me/project".into()));
+        assert_eq!((of("/srv/home/me"), of("me")), (None, None));
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub(super) fn put_back(
         Some(Entry::Link { to }) => {
             replace(root, path, |folder, name| symlinkat(to.as_slice(), folder, name))
         }
-        Some(Entry::Large { .. } | Entry::Other | Entry::Crowd) => Err(Errno::NOTSUP),
+        Some(Entry::Large { .. } | Entry::Other | Entry::Crowd | Entry::Unknown) => {
+            Err(Errno::NOTSUP)
+        }
     }
 }
 

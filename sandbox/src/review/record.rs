@@ -31,6 +31,12 @@ pub(super) struct Record {
     /// What was put back last, as it was until then.
     #[serde(default, deserialize_with = "undo", skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<Replaced>,
+    /// It was made of another folder, which had the same name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_another: bool,
+    /// What settings of Git named, there or not, and all of it is in `before`.
+    #[serde(default, with = "set", skip_serializing_if = "BTreeSet::is_empty")]
+    pub named: BTreeSet<PathBuf>,
 }
 
 /// A record of an older rcc says it in another form: it holds, and nothing can be undone.
@@ -197,6 +203,23 @@ mod maybe {
         from: D,
     ) -> std::result::Result<Option<Files>, D::Error> {
         list::deserialize(from).map(Some)
+    }
+}
+
+mod set {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        paths: &BTreeSet<PathBuf>,
+        to: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_seq(paths.iter().map(|path| to_text(path)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> std::result::Result<BTreeSet<PathBuf>, D::Error> {
+        Vec::<String>::deserialize(from)?.iter().map(|text| path_of(text)).collect()
     }
 }
 

@@ -5,6 +5,8 @@ use std::str::Chars;
 
 /// Sections and names in lower case; subsections, as of `includeIf`, are left out.
 pub(super) fn settings(text: &str) -> Vec<(String, String)> {
+    // What Windows' editors leave: Git passes over it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let mut section = String::new();
     let mut found = Vec::new();
     let mut chars = text.chars().peekable();
@@ -52,21 +54,35 @@ fn head(chars: &mut Peekable<Chars<'_>>) -> String {
 
 fn value(chars: &mut Peekable<Chars<'_>>) -> String {
     let (mut value, mut quoted) = (String::new(), false);
+    // Blanks at the end that are not in quotes begin here.
+    let mut end = 0;
     while let Some(c) = chars.next_if(|c| *c != '\n') {
         match c {
             '"' => quoted = !quoted,
-            '#' | ';' if !quoted => skip_line(chars),
+            '#' | ';' if !quoted => {
+                skip_line(chars);
+                continue;
+            }
+            ' ' | '\t' | '\r' if !quoted => {
+                if !value.is_empty() {
+                    value.push(c);
+                }
+                continue;
+            }
             '\\' => match chars.next() {
                 // The value goes on in the next line.
                 Some('\n') | None => {}
                 Some('n') => value.push('\n'),
                 Some('t') => value.push('\t'),
+                Some('b') => value.push('\u{8}'),
                 Some(escaped) => value.push(escaped),
             },
             _ => value.push(c),
         }
+        end = value.len();
     }
-    value.trim().to_string()
+    value.truncate(end);
+    value
 }
 
 #[cfg(test)]
@@ -82,6 +98,22 @@ mod tests {
             ("core.editor", "vi \"x;y\" #z"),
             ("include.path", "a  b"),
             ("diff.textconv", "c"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
+        assert_eq!(settings(text), expected);
+    }
+
+    #[test]
+    fn f2_settings_that_windows_wrote_and_blanks_in_quotes_are_read_as_git_reads_them() {
+        let text = "\u{feff}[core]\r\n pager = x\\\r\n y \r\n\
+                    [a]b = \" c \" \t# d\n e = \"x\" y  \n f = \" \"\n g = \u{a0}h\r\n i=j\\bk";
+        let expected = [
+            ("core.pager", "x y"),
+            ("a.b", " c "),
+            ("a.e", "x y"),
+            ("a.f", " "),
+            ("a.g", "\u{a0}h"),
+            ("a.i", "j\u{8}k"),
         ];
         let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
         assert_eq!(settings(text), expected);

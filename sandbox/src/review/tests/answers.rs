@@ -86,3 +86,46 @@ async fn what_can_be_undone_stays_so_when_another_is_kept_and_in_the_next_sessio
     assert_eq!(place.read(HOOK), "mine after all\n");
     assert!(!place.at(".exrc").exists(), "what was kept is undone");
 }
+
+#[tokio::test]
+async fn what_settings_name_since_may_be_the_persons_and_is_not_taken_away() {
+    let place = Place::new();
+    place.write(".git/config", "[core]\n\thooksPath = ci\n");
+    place.write("src/mine", "mine\n");
+    place.write("src/sub/mine", "mine\n");
+    place.begin().await;
+    let settings = "sub/.git/config";
+    place.write("sub/.git/HEAD", "ref: refs/heads/main\n");
+    place.write(settings, "[core]\n\thooksPath = ../src\n");
+    place.write("sub/x", "");
+    // What was named before is compared as all else is.
+    place.write("ci/pre-push", "evil\n");
+    let mine = ["src/mine", "src/sub/mine"];
+    for _ in 0..2 {
+        let review = place.look().await;
+        for one in &review.changes {
+            assert_eq!(one.can_put_back, !mine.contains(&&*one.path), "{}", one.path);
+        }
+        let error = place.put_back(mine[0]).await.unwrap_err();
+        assert!(error.body().contains("put the settings back"), "{error}");
+        // Nor in the next session.
+        place.end().await;
+        place.begin().await;
+    }
+    place.put_back("ci/pre-push").await.unwrap();
+    // With their settings they are no changes any more.
+    let settings_seen = (settings.to_string(), What::New);
+    assert!(place.paths().await.contains(&settings_seen));
+    place.put_back(settings).await.unwrap();
+    assert_eq!(place.paths().await, []);
+    assert_eq!(place.read(mine[0]), "mine\n");
+    // What the person keeps is compared from then on.
+    place.write(settings, "[core]\n\thooksPath = ../src\n");
+    for path in [settings, mine[0], mine[1]] {
+        place.keep(path).await.unwrap();
+    }
+    place.begin().await;
+    place.write("src/pre-commit", "evil\n");
+    place.put_back("src/pre-commit").await.unwrap();
+    assert_eq!(place.paths().await, []);
+}

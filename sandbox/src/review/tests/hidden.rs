@@ -133,3 +133,28 @@ async fn f2_working_trees_of_a_bare_repository_are_looked_at() {
     let expected = [(config, What::New), (todo, What::New), ("main/ci/pre-push", What::New)];
     assert_eq!(place.paths().await, paths(&expected));
 }
+
+#[tokio::test]
+async fn f2_a_repository_in_two_halves_is_looked_at() {
+    let place = Place::new();
+    for part in ["sub/HEAD", "data/x/objects/x", "data/x/refs/x", "sub/watch"] {
+        place.write(part, "");
+    }
+    place.write("sub/commondir", "../data/x\n");
+    place.begin().await;
+    place.write("data/x/config", "[core]\n\tpager = evil\n\tfsmonitor = ./watch\n");
+    place.write("data/x/hooks/pre-push", "evil\n");
+    place.write("sub/commondir", "../data/x\n\n");
+    place.write("sub/config", "evil\n");
+    place.write("other/HEAD", "");
+    place.write("other/commondir", "../data/x\n");
+    let expected = [
+        ("data/x/config", What::New),
+        ("data/x/hooks/pre-push", What::New),
+        ("other/commondir", What::New),
+        ("sub/commondir", What::Changed),
+        ("sub/config", What::New),
+        ("sub/watch", What::New),
+    ];
+    assert_eq!(place.paths().await, paths(&expected));
+}

@@ -65,3 +65,75 @@ async fn f2_the_end_of_a_session_whose_folder_was_moved_is_not_another_folders()
     place.begin().await;
     assert_eq!(place.paths().await, paths(&[(HOOK, What::New)]));
 }
+
+#[tokio::test]
+async fn f2_another_folder_that_is_opened_first_takes_no_record_away() {
+    let mut place = Place::new();
+    place.begin().await;
+    place.write(".exrc", "evil\n");
+    place.put_back(".exrc").await.unwrap();
+    place.write(HOOK, "evil\n");
+    place.write(".envrc", "evil\n");
+    place.end().await;
+    let (old, path) = (place.dir.path().join("old"), place.project.path().to_path_buf());
+    fs::rename(&path, &old).unwrap();
+    // The same project once more, with settings of its own.
+    place.project = place.another("project");
+    place.write(".envrc", "another's\n");
+    place.write("package.json", "{}\n");
+    let expected = paths(&[(".envrc", What::Changed)]);
+    for _ in 0..2 {
+        let review = place.look().await;
+        assert!(!review.changes[0].can_put_back && !review.notes.is_empty());
+        assert!(!review.can_undo);
+        assert_eq!(place.paths().await, expected);
+        assert_eq!(diff(&place.project, &place.host, &review.changes[0].id).await.unwrap(), None);
+        place.put_back(".envrc").await.unwrap_err();
+        assert_eq!(place.read(".envrc"), "another's\n");
+        // Nor in a session.
+        place.begin().await;
+    }
+    place.write(HOOK, "evil\n");
+    place.keep(".envrc").await.unwrap();
+    place.put_back(HOOK).await.unwrap();
+    assert_eq!(place.paths().await, []);
+    place.project = Project::open(&old, &place.host).unwrap();
+    place.begin().await;
+    assert_eq!(place.paths().await, paths(&[(".envrc", What::Changed), (HOOK, What::New)]));
+    place.put_back(".envrc").await.unwrap();
+    assert_eq!(place.read(".envrc"), "use nix\n");
+}
+
+#[tokio::test]
+async fn f2_a_folder_out_of_a_backup_is_not_the_record() {
+    let place = Place::new();
+    place.begin().await;
+    place.write(HOOK, "evil\n");
+    place.end().await;
+    let project = place.project.path();
+    fs::rename(project, place.dir.path().join("old")).unwrap();
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-a").arg(place.dir.path().join("old")).arg(project);
+    assert!(copy.status().unwrap().success());
+    fs::remove_dir_all(place.dir.path().join("old")).unwrap();
+    place.begin().await;
+    assert_eq!(place.paths().await, paths(&[(HOOK, What::Changed)]));
+    // Whoever deletes it has answered.
+    fs::remove_file(place.at(HOOK)).unwrap();
+    assert_eq!(place.look().await, Review::default());
+}
+
+#[tokio::test]
+async fn f2_the_end_of_a_session_is_not_that_of_a_folder_that_was_looked_at_since() {
+    let mut place = Place::new();
+    place.begin().await;
+    let session = place.project.clone();
+    place.moved("old");
+    place.project = place.another("project");
+    place.write(HOOK, "evil\n");
+    place.look().await;
+    end(&session, &place.host, "one").await.unwrap();
+    place.begin().await;
+    fs::write(place.at(HOOK), "mine\n").unwrap();
+    assert_eq!(place.paths().await, paths(&[(HOOK, What::Changed)]));
+}
