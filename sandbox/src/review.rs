@@ -342,12 +342,12 @@ impl State {
             let left = found.len() - MAX_CHANGES;
             notes.push(format!("{left} more changed than are listed here."));
         }
-        if found.iter().any(|one| one.before == Some(Entry::Unknown)) {
-            notes.push(
-                "Another folder had this one's name in an earlier session: what is listed is not as it \
-                 was there, and may be yours. It cannot be put back."
-                    .into(),
-            );
+        let unknown = found.iter().filter(|one| one.before == Some(Entry::Unknown)).count();
+        if unknown > 0 {
+            notes.push(format!(
+                "{unknown} of these are not as they were when another folder had this one's name, or before \
+                 a backup took its place. They may be yours, and cannot be put back."
+            ));
         }
         let crowds = self.now.iter().filter(|(_, entry)| **entry == Entry::Crowd);
         notes.extend(crowds.take(MAX_NOTES).map(|(path, _)| {

@@ -124,7 +124,9 @@ pub(super) fn look(root: &OwnedFd, home: &Path, keep: Keep<'_>) -> (Files, Roles
     let of_below = named::wanted(root, home, &below.repositories);
     let mut by_name = [&*wanted.paths, &*below.paths].concat();
     let all_named = [&*named.paths, &*of_below.paths].concat();
-    [named, below, of_below].into_iter().for_each(|more| wanted.extend(more));
+    wanted.extend(named);
+    wanted.extend(below);
+    wanted.extend(of_below);
     let rebases = wanted.repositories.iter().map(|git| git.join(guard::REBASE));
     by_name.extend(rebases.clone());
     wanted.paths.extend(rebases);

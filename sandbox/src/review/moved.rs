@@ -75,6 +75,16 @@ impl Place {
     /// folder looks the same.
     fn is_not_of(&self, project: &Project) -> Result<()> {
         let Some(record) = self.load()? else { return Ok(()) };
+        // Otherwise nothing ran in the folder that was there, or its copy is made.
+        if !record.of_another {
+            self.copy_aside()?;
+        }
+        // Nor does a session that ends now end in this folder.
+        self.save(&Record { of_another: true, before: record.before, ..Record::default() })?;
+        self.is_of(project)
+    }
+
+    fn copy_aside(&self) -> Result<()> {
         let aside = self.free_aside();
         make_dirs(&aside)?;
         let copy = |name: &OsStr| {
@@ -90,10 +100,7 @@ impl Place {
             }
         }
         // Last: a copy that is not whole is nobody's.
-        copy(name)?;
-        // Nor does a session that ends now end in this folder.
-        self.save(&Record { of_another: true, before: record.before, ..Record::default() })?;
-        self.is_of(project)
+        copy(name)
     }
 
     fn free_aside(&self) -> PathBuf {

@@ -137,3 +137,16 @@ async fn f2_the_end_of_a_session_is_not_that_of_a_folder_that_was_looked_at_sinc
     fs::write(place.at(HOOK), "mine\n").unwrap();
     assert_eq!(place.paths().await, paths(&[(HOOK, What::Changed)]));
 }
+
+#[tokio::test]
+async fn folders_in_which_nothing_ran_leave_no_copies_of_the_record() {
+    let mut place = Place::new();
+    place.begin().await;
+    for name in ["one", "two", "three"] {
+        place.moved(name);
+        place.project = place.another("project");
+        assert_eq!(place.look().await, Review::default());
+    }
+    let records = fs::read_dir(place.host.state.join("review")).unwrap().count();
+    assert_eq!(records, 2);
+}
