@@ -111,6 +111,7 @@ fn is_refused(answer: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rcc_inside::probes::End;
 
     use super::*;
@@ -137,5 +138,22 @@ mod tests {
         }
         assert_eq!(answered(&answer(2, 0, &why(15, 15))).end, End::Untried);
         assert_eq!(answered(&answer(0, 0, &[])).end, End::Refused);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 12..300)) {
+            answered(&bytes);
+        }
+
+        #[test]
+        fn bent_answers_never_panic(at in 0usize..60, byte: u8, cut in 12usize..60) {
+            let mut answer = vec![0x52, 0x43, 0x81, 3, 0, 1, 0, 1, 0, 0, 0, 1, 1, b'a', 0, 0, 1, 0, 1];
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 203, 0, 113, 9]);
+            answer.extend([0, 0, OPT, 4, 208, 0, 0, 0, 0, 0, 9, 0, 15, 0, 5, 0, 15, b'r', b'c', b'c']);
+            answer[at % 55] = byte;
+            answer.truncate(cut);
+            answered(&answer);
+        }
     }
 }

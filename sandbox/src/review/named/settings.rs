@@ -87,7 +87,56 @@ fn value(chars: &mut Peekable<Chars<'_>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What Git itself reads in `text`: none where it refuses the file.
+    fn as_git_reads(text: &str) -> Option<Vec<(String, String)>> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config");
+        std::fs::write(&file, text).unwrap();
+        let mut git = std::process::Command::new("git");
+        git.args(["config", "--null", "--list", "--file"]).arg(&file).current_dir(dir.path());
+        git.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", dir.path());
+        let said = git.output().expect("git");
+        if !said.status.success() {
+            return None;
+        }
+        let said = String::from_utf8(said.stdout).expect("text");
+        // One without a value has no line break.
+        let settings = said.split_terminator('\0').filter_map(|one| one.split_once('\n'));
+        let flat = |(key, value): (&str, &str)| {
+            // Git takes settings above the first section, too, and uses none.
+            let section = key.split_once('.').map_or("", |(section, _)| section);
+            let name = key.rsplit_once('.').map_or(key, |(_, name)| name);
+            (format!("{section}.{name}"), value.to_string())
+        };
+        Some(settings.map(flat).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn what_git_takes_is_read_as_git_reads_it(
+            lines in prop::collection::vec(
+                r#"(\[[a-c]{1,2}( "[a-c\\"\]\[ ]{0,3}")?\])?[a-c]{0,2} ?=?[a-c "\\;#=\t\r\]\[nt]{0,8}"#,
+                0..6,
+            )
+        ) {
+            let text = lines.join("\n");
+            if let Some(expected) = as_git_reads(&text) {
+                prop_assert_eq!(settings(&text), expected, "{:?}", text);
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(text in any::<String>()) {
+            let found = settings(&text);
+            let length: usize = found.iter().map(|(_, value)| value.len()).sum();
+            prop_assert!(length <= text.len());
+        }
+    }
 
     #[test]
     fn settings_are_read_as_git_reads_them() {
