@@ -68,7 +68,7 @@ describe("keyboard and room", () => {
       await button(page, "Protected").click();
       await button(page, "Check Now").click();
       await page.getByText("What was tried").click();
-      await page.getByText("Two names on one address are told apart").waitFor();
+      await page.getByText("Other sandboxes are out of reach").waitFor();
       assert.equal(await inSight(button(page, "Check Now")), true);
       await page.keyboard.press("Escape");
       assert.equal(await inSight(tab(page, "Claude").locator(".label")), true);
