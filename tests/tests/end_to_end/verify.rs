@@ -244,6 +244,7 @@ fn verify_of_what_is_allowed_or_open_shows_no_hole() {
     let (word, row) = verdict("N20");
     assert_eq!((word.as_str(), code), ("not tried", 0), "{row:#}");
     assert_eq!(verdict("works").0, "holds");
+    rcc(&["deny", &played_api::ADDRESS.to_string()]);
     // The whole internet, by the computer's list.
     let open = format!(
         "version: 1\ndefaults:\n  allow_public: true\nwhitelist:\n  - host: {}\n    ports: [443]\n",
