@@ -332,6 +332,6 @@ fn h4_one_users_changes_leave_others_their_turn() {
     });
     eprintln!("{changes} changes of hers; his slowest name and change {slowest:?}");
     assert!(changes > 2, "{changes} are no flood");
-    assert!(slowest < Duration::from_millis(1_000), "{slowest:?}");
+    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
     drop(ann);
 }
