@@ -6,6 +6,9 @@ import { preview } from "vite";
 
 const CANDIDATES = [process.env.RCC_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
+/** How many times slower pages are than this computer: what only a slow one shows is seen on any. */
+const slower = Number(process.env.RCC_SLOWER ?? 1);
+
 /** Where Chromium is, or nothing: then the tests are skipped with the reason. */
 export const executablePath = CANDIDATES.find((path) => path && existsSync(path));
 
@@ -28,6 +31,10 @@ export async function begin() {
       const context = await browser.newContext({ viewport: { width: 1100, height: 720 }, ...options });
       const page = await context.newPage();
       page.complaints = [];
+      if (slower > 1) {
+        const chrome = await context.newCDPSession(page);
+        await chrome.send("Emulation.setCPUThrottlingRate", { rate: slower });
+      }
       page.on("console", (message) => {
         if (["error", "warning"].includes(message.type())) page.complaints.push(message.text());
       });

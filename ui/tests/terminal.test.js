@@ -170,15 +170,21 @@ describe("terminal", () => {
     await opened(page);
     const typed = (text) =>
       page.waitForFunction((wanted) => window.__rccFake.calls.some(([call, said]) => call === "write" && said.includes(wanted)), text);
+    // A question behind it is answered when the terminal has read it all.
+    const read = async (output, scheme) => {
+      await page.evaluate(() => window.__rccFake.calls.splice(0));
+      await run(page, `raw ${output}\\u001b[?996n`);
+      await typed(`\u001b[?997;${scheme}n`);
+      await page.evaluate(() => window.__rccFake.calls.splice(0));
+    };
     await run(page, "raw \\u001b[?996n");
     await typed("\u001b[?997;2n");
     await run(page, "raw \\u001b]11;?\\u0007");
     await typed("\u001b]11;rgb:ffff/ffff/ffff");
-    await run(page, "raw \\u001b[?2031h");
+    await read("\\u001b[?2031h", 2);
     await page.emulateMedia({ colorScheme: "dark" });
     await typed("\u001b[?997;1n");
-    await run(page, "raw \\u001b[?2031l");
-    await page.evaluate(() => window.__rccFake.calls.splice(0));
+    await read("\\u001b[?2031l", 1);
     await page.emulateMedia({ colorScheme: "light" });
     await page.waitForTimeout(300);
     assert.deepEqual(await calls(page, "write"), []);

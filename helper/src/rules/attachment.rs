@@ -189,11 +189,21 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     let allow = |t: &mut Transaction, reach| {
         let set = |by_name| text(format!("@{}", set_name(id, by_name, reach)));
         t.rule(&chain, vec![is(flow(), set(false)), mark(), goto(&reached)]);
-        let look = vec![is(flow(), set(true)), to(HELLO_LINK), set_mark(unchecked), goto(&reached)];
+        // Only what begins: a packet that is on its way here while its connection is passed,
+        // or while the rules change, must not have it looked at anew. Whoever looks has
+        // decided already, and nobody would cut it any more.
+        let look = vec![
+            new(),
+            is(flow(), set(true)),
+            to(HELLO_LINK),
+            set_mark(unchecked),
+            goto(&reached),
+        ];
         t.rule(&chain, look);
         if !rules.defaults.allow_public {
             // One that was not sent to be looked at: the set was another one a moment ago,
-            // or what the flow was passed by is gone. Its next packet is decided anew.
+            // or what the flow was passed by is gone; or one of a connection that is passed
+            // just now. Its next packet is decided anew.
             let mut missed = vec![tls(), is(flow(), set(true))];
             if reach == Reach::Private {
                 missed.push(is_not(payload("ip", "daddr"), text("@private4")));
