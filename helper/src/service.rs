@@ -34,6 +34,8 @@ const ATTACH_RATE: (f64, f64) = (2.0, 200.0);
 /// up for [`CHANGE_TIME`] at most; one that takes longer counts for as many more.
 const CHANGE_RATE: (f64, f64) = (10.0, 300.0);
 const CHANGE_TIME: Duration = Duration::from_millis(20);
+/// Taking something away is never refused: whoever does that too often waits so long each time.
+const CHANGE_PAUSE: Duration = Duration::from_millis(100);
 /// As so many at most: what takes longer waits for something that is not the user's, as a
 /// resolver that hangs.
 const DEAREST: f64 = 20.0;
@@ -126,7 +128,7 @@ impl Helper {
     /// Admits the caller to attachment `id`: to their own by the method's action,
     /// to another's as an administrator. Answers who it is, and whether it is another's. Somebody
     /// else's id looks like one that does not exist to who may not control it (H1). `pays`: it
-    /// counts as a change that gives a sandbox more; taking away is never too soon.
+    /// counts as a change that gives a sandbox more; taking away is never refused for its pace.
     async fn admit_to(
         &self,
         method: &str,
@@ -159,11 +161,17 @@ impl Helper {
 }
 
 impl Helper {
-    /// Does a user's change when their last one is done, and counts what it took.
-    async fn in_turn<T>(&self, uid: u32, change: impl Future<Output = T>) -> T {
+    /// Does a user's change when their last one is done, and counts what it took. What
+    /// `takes` away did not pay on admission.
+    async fn in_turn<T>(&self, uid: u32, takes: bool, change: impl Future<Output = T>) -> T {
         let turn = self.turns.lock().map(|mut turns| turns.entry(uid).or_default().clone());
         let turn = turn.unwrap_or_default();
         let _turn = turn.lock().await;
+        if takes && too_soon(&self.changing, uid, CHANGE_RATE) {
+            tokio::time::sleep(CHANGE_PAUSE).await;
+            // What came meanwhile pays for it.
+            too_soon(&self.changing, uid, CHANGE_RATE);
+        }
         let begun = Instant::now();
         let done = change.await;
         let more = begun.elapsed().div_duration_f64(CHANGE_TIME) - 1.0;
@@ -213,9 +221,9 @@ impl Helper {
     ) -> Result<Vec<RuleDropped>, HelperError> {
         // Before anybody is asked: a prompt must not keep a large call in memory.
         crate::control::check_size(&rules)?;
-        let (uid, _) =
-            self.admit_to("SetRules", id, !rules.is_empty(), connection, &header).await?;
-        self.in_turn(uid, self.control.set_rules(id, &rules, expires_in)).await
+        let takes = rules.is_empty();
+        let (uid, _) = self.admit_to("SetRules", id, !takes, connection, &header).await?;
+        self.in_turn(uid, takes, self.control.set_rules(id, &rules, expires_in)).await
     }
 
     async fn set_connected(
@@ -227,7 +235,8 @@ impl Helper {
     ) -> Result<(), HelperError> {
         let (uid, administrator) =
             self.admit_to("SetConnected", id, connected, connection, &header).await?;
-        self.in_turn(uid, self.control.set_connected(id, connected, administrator)).await
+        let change = self.control.set_connected(id, connected, administrator);
+        self.in_turn(uid, !connected, change).await
     }
 
     async fn open_internet(
@@ -238,7 +247,7 @@ impl Helper {
         seconds: u32,
     ) -> Result<(), HelperError> {
         let (uid, _) = self.admit_to("OpenInternet", id, seconds > 0, connection, &header).await?;
-        self.in_turn(uid, self.control.open_internet(id, seconds)).await
+        self.in_turn(uid, seconds == 0, self.control.open_internet(id, seconds)).await
     }
 
     #[zbus(out_args("destinations"))]

@@ -2,6 +2,7 @@
 //! users, hostile descriptors and arguments.
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use rcc_dbus::Rule;
 use rcc_tests::protocol::Call;
@@ -255,14 +256,14 @@ fn h4_a_caller_that_is_gone_when_polkit_answers_changes_nothing() {
     let polkit = Held::new(&lab);
     // An administrator may do it, so that nothing else is in the way.
     root.send(&Call::ReplacePolicy(WIDER.into(), version)).expect("sent");
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(700));
     drop(root);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(200));
     drop(polkit);
     let mut root = lab.person((0, "root")).expect("root");
     let file = || lab.on_host("cat /etc/rcc/network-whitelist.yaml").expect("file");
     let (document, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     assert_eq!((document.as_str(), file().as_str()), (POLICY, POLICY));
     assert!(sandbox.tcp(world::SERVERS[1], 443).is_err());
     // Nobody waits for it: others are served, and the list can be edited.
@@ -283,15 +284,15 @@ fn h4_a_polkit_that_hangs_or_is_gone_is_a_refusal() {
     let bare = lab.bare_sandbox(&mut ann).expect("namespace");
     // It does not answer: without a person to ask ten seconds are enough.
     let polkit = Held::new(&lab);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     refused(ann.call(&Call::Attach(bare.pid, vec![])), "NotAuthorized");
-    assert!(begun.elapsed() > std::time::Duration::from_secs(5), "it was waited for");
+    assert!(begun.elapsed() > Duration::from_secs(5), "it was waited for");
     drop(polkit);
     wait_for(|| ann.list().is_ok_and(|list| list.len() == 1)).expect("it answers again");
     // It is gone in the middle of a question, and then there is none.
     let polkit = Held::new(&lab);
     ann.send(&Call::SetRules(sandbox.id, rules.clone(), 0)).expect("sent");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     send_signal(polkit.0, nix::sys::signal::Signal::SIGKILL);
     refused(ann.answer(), "NotAuthorized");
     refused(ann.call(&Call::SetRules(sandbox.id, rules, 0)), "NotAuthorized");
@@ -311,11 +312,11 @@ fn h4_a_prompt_that_is_left_open_keeps_no_administrator_out() {
     // Nobody is answered yet, neither she nor root.
     let polkit = Held::new(&lab);
     ann.send(&change()).expect("sent");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     refused(again.call(&change()), "LimitReached");
     refused(again.call(&Call::Setup(vec!["boot".into()])), "LimitReached");
     root.send(&change()).expect("sent");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     drop(polkit);
     root.answer::<String>().expect("it is an administrator's to change");
     refused(ann.answer(), "NotAuthorized");
@@ -339,6 +340,29 @@ fn h4_changes_have_a_pace_of_their_users_own() {
     ann.detach(sandbox.id).expect("taken away");
 }
 
+/// Whoever takes away without end is not refused, but does not keep the service busy.
+#[test]
+fn h4_taking_away_without_end_waits_in_between() {
+    let Some((lab, mut ann, sandbox)) = start() else { return };
+    let mut bob = lab.person(BOB).expect("another");
+    let theirs = lab.sandbox(&mut bob, &[]).expect("bob's");
+    let take = |actor: &mut Actor, id, often| {
+        let begun = Instant::now();
+        for _ in 0..often {
+            actor.set_rules(id, &[], 0).expect("never refused");
+        }
+        begun.elapsed()
+    };
+    // What she may do at once is used up by what is refused for itself, which is quick.
+    let too_long = Call::OpenInternet(sandbox.id, u32::MAX);
+    let mut told = (0..2_000).map(|_| ann.call::<()>(&too_long).expect_err("refused").to_string());
+    assert!(told.any(|told| told.starts_with("LimitReached:")));
+    let waited = take(&mut ann, sandbox.id, 10);
+    assert!(waited > Duration::from_millis(900), "{waited:?}");
+    let others = take(&mut bob, theirs.id, 10);
+    assert!(others < waited, "bob's pace is his own: {others:?} and {waited:?}");
+}
+
 /// Three hundred calls without a pause, a hundred at a time: another user is served, in time,
 /// and none of it counts for the other.
 #[test]
@@ -354,13 +378,13 @@ fn h4_a_flood_of_calls_leaves_others_theirs() {
         (0..15).map(|_| lab.bare_sandbox(&mut bob).expect("namespace")).collect();
     // Polkit is asked for each, and each looks at a descriptor.
     ann.send(&Call::Flood(sandbox.pid, AT_ONCE, EACH)).expect("sent");
-    let mut longest = std::time::Duration::ZERO;
+    let mut longest = Duration::ZERO;
     for _ in 0..10 {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         bob.list().expect("served");
         longest = longest.max(begun.elapsed());
     }
-    assert!(longest < std::time::Duration::from_secs(3), "{longest:?}");
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
     let codes: Vec<String> = ann.answer().expect("answers");
     assert_eq!(codes.len(), AT_ONCE * EACH, "none gave a second link");
     assert!(codes.iter().any(|code| code == "LimitReached"), "it is too much: {codes:?}");
@@ -392,7 +416,7 @@ fn an_administrator_edits_the_policy_and_it_holds_at_once() {
     let mut running = sandbox
         .run(|| std::net::TcpStream::connect((world::SERVERS[0], 443)))
         .expect("a connection");
-    running.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("timeout");
+    running.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
     let other = POLICY.replace("allowed", "other");
     let fresh: String =
         root.call(&Call::ReplacePolicy(other.clone(), version.clone())).expect("replace");
@@ -477,9 +501,9 @@ fn h9_only_people_in_the_hosts_network_attach() {
     crowded
         .shell("for n in $(seq 1 300); do echo link add v$n type veth peer name w$n; done | ip -batch -")
         .expect("links");
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     refused(ann.call(&Call::Attach(crowded.pid, vec![])), "BadDescriptor");
-    assert!(start.elapsed() < std::time::Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_millis(500));
     // As many as one user may have, and not one more.
     let mut refusal = None;
     for _ in 0..130 {
@@ -604,7 +628,7 @@ fn a_policy_that_changed_while_the_helper_was_away_holds_for_what_runs() {
     let mut running = sandbox
         .run(|| std::net::TcpStream::connect((world::SERVERS[0], 9_999)))
         .expect("a connection");
-    running.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("timeout");
+    running.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
     let mut said = [0; 256];
     assert!(running.read(&mut said).is_ok_and(|length| length > 0), "it runs");
     let helper = lab.helper().expect("a helper");
@@ -628,22 +652,22 @@ fn n17_a_flood_of_questions_leaves_the_others_their_answers() {
         scope.spawn(|| {
             noisy.run(|| {
                 let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("socket");
-                let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+                let end = Instant::now() + Duration::from_secs(10);
                 while !stop.load(std::sync::atomic::Ordering::Relaxed)
-                    && std::time::Instant::now() < end
+                    && Instant::now() < end
                 {
                     let _ = socket.send_to(&[0x55; 60], ("169.254.1.1", 53));
                 }
             });
         });
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let start = std::time::Instant::now();
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
         for turn in 0..20 {
             quiet.resolve("allowed.example").unwrap_or_else(|error| panic!("turn {turn}: {error}"));
         }
         let taken = start.elapsed();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(taken < std::time::Duration::from_secs(4), "{taken:?}");
+        assert!(taken < Duration::from_secs(4), "{taken:?}");
     });
     let dropped = lab.in_gate(&format!("nft list chain inet rcc q_{}", noisy.id)).expect("nft");
     assert!(!dropped.contains("packets 0 bytes 0 drop"), "{dropped}");
