@@ -192,13 +192,8 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
         // Only what begins: a packet that is on its way here while its connection is passed,
         // or while the rules change, must not have it looked at anew. Whoever looks has
         // decided already, and nobody would cut it any more.
-        let look = vec![
-            new(),
-            is(flow(), set(true)),
-            to(HELLO_LINK),
-            set_mark(unchecked),
-            goto(&reached),
-        ];
+        let look =
+            vec![new(), is(flow(), set(true)), to(HELLO_LINK), set_mark(unchecked), goto(&reached)];
         t.rule(&chain, look);
         if !rules.defaults.allow_public {
             // One that was not sent to be looked at: the set was another one a moment ago,

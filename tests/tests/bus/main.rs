@@ -1,6 +1,9 @@
 //! Attacks on the helper over the bus, in the lab: a real bus, real polkit, other
 //! users, hostile descriptors and arguments.
 
+mod diagnose;
+mod waiting;
+
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -223,174 +226,8 @@ fn resident(lab: &Lab) -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-const WIDER: &str = "version: 1\ndefaults:\n  allow_public: true\n";
-
 fn send_signal(pid: nix::unistd::Pid, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(pid, signal).expect("a signal");
-}
-
-/// polkit's process, which does not go on until this goes.
-struct Held(nix::unistd::Pid);
-
-impl Held {
-    fn new(lab: &Lab) -> Self {
-        let polkit = lab.polkit();
-        send_signal(polkit, nix::sys::signal::Signal::SIGSTOP);
-        Self(polkit)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _ = nix::sys::signal::kill(self.0, nix::sys::signal::Signal::SIGCONT);
-    }
-}
-
-/// CVE-2021-3560: the caller is gone when polkit looks at who it is. That is an error, and an
-/// error is no.
-#[test]
-fn h4_a_caller_that_is_gone_when_polkit_answers_changes_nothing() {
-    let Some((lab, mut ann, sandbox)) = start() else { return };
-    let mut root = lab.person((0, "root")).expect("root");
-    let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
-    let polkit = Held::new(&lab);
-    // An administrator may do it, so that nothing else is in the way.
-    root.send(&Call::ReplacePolicy(WIDER.into(), version)).expect("sent");
-    std::thread::sleep(Duration::from_millis(700));
-    drop(root);
-    std::thread::sleep(Duration::from_millis(200));
-    drop(polkit);
-    let mut root = lab.person((0, "root")).expect("root");
-    let file = || lab.on_host("cat /etc/rcc/network-whitelist.yaml").expect("file");
-    let (document, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!((document.as_str(), file().as_str()), (POLICY, POLICY));
-    assert!(sandbox.tcp(world::SERVERS[1], 443).is_err());
-    // Nobody waits for it: others are served, and the list can be edited.
-    assert_eq!(ann.list().expect("list").len(), 1);
-    let mut edited = Err(anyhow::anyhow!("not tried"));
-    wait_for(|| {
-        edited = root.call::<String>(&Call::ReplacePolicy(WIDER.into(), version.clone()));
-        edited.is_ok()
-    })
-    .unwrap_or_else(|_| panic!("{edited:?}"));
-    assert!(sandbox.tcp(world::SERVERS[1], 443).is_ok(), "one that stays may");
-}
-
-#[test]
-fn h4_a_polkit_that_hangs_or_is_gone_is_a_refusal() {
-    let Some((lab, mut ann, sandbox)) = start() else { return };
-    let rules = vec![Rule::tcp("other.example", &[443])];
-    let bare = lab.bare_sandbox(&mut ann).expect("namespace");
-    // It does not answer: without a person to ask ten seconds are enough.
-    let polkit = Held::new(&lab);
-    let begun = Instant::now();
-    refused(ann.call(&Call::Attach(bare.pid, vec![])), "NotAuthorized");
-    assert!(begun.elapsed() > Duration::from_secs(5), "it was waited for");
-    drop(polkit);
-    wait_for(|| ann.list().is_ok_and(|list| list.len() == 1)).expect("it answers again");
-    // It is gone in the middle of a question, and then there is none.
-    let polkit = Held::new(&lab);
-    ann.send(&Call::SetRules(sandbox.id, rules.clone(), 0)).expect("sent");
-    std::thread::sleep(Duration::from_millis(500));
-    send_signal(polkit.0, nix::sys::signal::Signal::SIGKILL);
-    refused(ann.answer(), "NotAuthorized");
-    refused(ann.call(&Call::SetRules(sandbox.id, rules, 0)), "NotAuthorized");
-    refused(ann.call(&Call::Attach(bare.pid, vec![])), "NotAuthorized");
-    assert!(sandbox.resolve("other.example").is_err());
-    assert!(sandbox.reach("allowed.example", 443).is_ok(), "what stands goes on");
-}
-
-/// A prompt that a user leaves open is that user's: an administrator edits meanwhile.
-#[test]
-fn h4_a_prompt_that_is_left_open_keeps_no_administrator_out() {
-    let Some((lab, mut ann, sandbox)) = start() else { return };
-    let mut root = lab.person((0, "root")).expect("root");
-    let mut again = lab.person(ANN).expect("her other window");
-    let (_, version): (String, String) = root.call(&Call::GetPolicy).expect("read");
-    let change = || Call::ReplacePolicy(WIDER.into(), version.clone());
-    // Nobody is answered yet, neither she nor root.
-    let polkit = Held::new(&lab);
-    ann.send(&change()).expect("sent");
-    std::thread::sleep(Duration::from_millis(500));
-    refused(again.call(&change()), "LimitReached");
-    refused(again.call(&Call::Setup(vec!["boot".into()])), "LimitReached");
-    root.send(&change()).expect("sent");
-    std::thread::sleep(Duration::from_millis(500));
-    drop(polkit);
-    root.answer::<String>().expect("it is an administrator's to change");
-    refused(ann.answer(), "NotAuthorized");
-    assert!(sandbox.tcp(world::SERVERS[1], 443).is_ok());
-    refused(again.call(&change()), "VersionConflict");
-}
-
-/// Each change holds all others up for a moment, so there is a pace for them; taking a
-/// sandbox away is not held up by it.
-#[test]
-fn h4_changes_have_a_pace_of_their_users_own() {
-    let Some((lab, mut ann, sandbox)) = start() else { return };
-    let mut bob = lab.person(BOB).expect("another");
-    let theirs = lab.sandbox(&mut bob, &[]).expect("bob's");
-    // Refused for itself, and counted all the same.
-    let too_long = Call::OpenInternet(sandbox.id, u32::MAX);
-    let mut told = (0..2_000).map(|_| ann.call::<()>(&too_long).expect_err("refused").to_string());
-    let other = told.find(|told| !told.starts_with("InvalidArgument:")).expect("too fast");
-    assert!(other.starts_with("LimitReached:"), "{other}");
-    bob.set_rules(theirs.id, &[], 0).expect("bob's pace is his own");
-    ann.detach(sandbox.id).expect("taken away");
-}
-
-/// Whoever takes away without end is not refused, but does not keep the service busy.
-#[test]
-fn h4_taking_away_without_end_waits_in_between() {
-    let Some((lab, mut ann, sandbox)) = start() else { return };
-    let mut bob = lab.person(BOB).expect("another");
-    let theirs = lab.sandbox(&mut bob, &[]).expect("bob's");
-    let take = |actor: &mut Actor, id, often| {
-        let begun = Instant::now();
-        for _ in 0..often {
-            actor.set_rules(id, &[], 0).expect("never refused");
-        }
-        begun.elapsed()
-    };
-    // What she may do at once is used up by what is refused for itself, which is quick.
-    let too_long = Call::OpenInternet(sandbox.id, u32::MAX);
-    let mut told = (0..2_000).map(|_| ann.call::<()>(&too_long).expect_err("refused").to_string());
-    assert!(told.any(|told| told.starts_with("LimitReached:")));
-    let waited = take(&mut ann, sandbox.id, 10);
-    assert!(waited > Duration::from_millis(900), "{waited:?}");
-    let others = take(&mut bob, theirs.id, 10);
-    assert!(others < waited, "bob's pace is his own: {others:?} and {waited:?}");
-}
-
-/// Three hundred calls without a pause, a hundred at a time: another user is served, in time,
-/// and none of it counts for the other.
-#[test]
-fn h4_a_flood_of_calls_leaves_others_theirs() {
-    // The bus lets nobody wait for more than 128 answers.
-    const AT_ONCE: usize = 100;
-    const EACH: usize = 3;
-    let Some((lab, mut ann, sandbox)) = start() else { return };
-    let mut bob = lab.person(BOB).expect("another");
-    bob.list().expect("before");
-    // More than would be left of what both had together.
-    let his: Vec<Sandbox> =
-        (0..15).map(|_| lab.bare_sandbox(&mut bob).expect("namespace")).collect();
-    // Polkit is asked for each, and each looks at a descriptor.
-    ann.send(&Call::Flood(sandbox.pid, AT_ONCE, EACH)).expect("sent");
-    let mut longest = Duration::ZERO;
-    for _ in 0..10 {
-        let begun = Instant::now();
-        bob.list().expect("served");
-        longest = longest.max(begun.elapsed());
-    }
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
-    let codes: Vec<String> = ann.answer().expect("answers");
-    assert_eq!(codes.len(), AT_ONCE * EACH, "none gave a second link");
-    assert!(codes.iter().any(|code| code == "LimitReached"), "it is too much: {codes:?}");
-    for one in his {
-        bob.attach(one.pid, &[]).expect("her limit is not his");
-    }
 }
 
 #[test]
@@ -538,7 +375,7 @@ fn the_contract_is_what_the_helper_answers() {
         let part = &part[..part.find("</interface>").expect("its end")];
         part.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
     };
-    let written = include_str!("../../dbus/dev.rcc.Helper1.xml");
+    let written = include_str!("../../../dbus/dev.rcc.Helper1.xml");
     let answered = own(&answer);
     if answered != own(written) {
         panic!(
@@ -547,80 +384,6 @@ fn the_contract_is_what_the_helper_answers() {
         );
     }
 }
-
-#[test]
-fn diagnose_says_what_works() {
-    let Some((lab, mut ann, _)) = start() else { return };
-    wait_for(|| ann.diagnose().is_ok_and(|checks| checks.iter().all(|check| check.state != "bad")))
-        .unwrap_or_else(|_| panic!("{:?}", ann.diagnose()));
-    let mut is_bad = |name: &str| {
-        let checks = ann.diagnose().expect("diagnose");
-        checks.iter().any(|check| check.name == name && check.state == "bad")
-    };
-    // Whoever asks without a pause makes nobody wait: the computer is not looked at anew,
-    // but once a second, which is now and then just here.
-    let seen_last = (0..5).any(|_| {
-        lab.on_host("ip link set rcc0 down").expect("down");
-        wait_for(|| is_bad("host-table")).expect("it is said");
-        for _ in 0..50 {
-            is_bad("gate");
-        }
-        lab.on_host("ip link set rcc0 up").expect("up");
-        let old = is_bad("host-table");
-        wait_for(|| !is_bad("host-table")).expect("a moment later what is");
-        old
-    });
-    assert!(seen_last);
-    lab.in_gate("ip link set uplink0 down").expect("down");
-    wait_for(|| is_bad("gate")).expect("it is said");
-    lab.in_gate("ip link set uplink0 up").expect("up");
-    wait_for(|| !is_bad("gate")).expect("a moment later what is");
-}
-
-struct NetworkManager;
-
-#[zbus::interface(name = "org.freedesktop.NetworkManager")]
-impl NetworkManager {
-    /// NM_CONNECTIVITY_PORTAL.
-    #[zbus(property)]
-    fn connectivity(&self) -> u32 {
-        2
-    }
-}
-
-#[test]
-fn diagnose_says_that_the_network_wants_a_login() {
-    let Some((lab, mut ann, _)) = start() else { return };
-    let mut said = || {
-        let checks = ann.diagnose().expect("diagnose");
-        checks.into_iter().find(|check| check.name == "network-login")
-    };
-    assert_eq!(said(), None, "nobody says so");
-    let policy = "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\"><busconfig><policy context=\"default\"><allow own=\"org.freedesktop.NetworkManager\"/><allow send_destination=\"org.freedesktop.NetworkManager\"/></policy></busconfig>";
-    std::fs::write("/run/rcc-lab/system.d/nm.conf", policy).expect("write");
-    lab.on_host(
-        "dbus-send --system --print-reply --dest=org.freedesktop.DBus / \
-         org.freedesktop.DBus.ReloadConfig",
-    )
-    .expect("the bus reads it");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let played = runtime.block_on(async {
-        zbus::connection::Builder::address("unix:path=/run/dbus/system_bus_socket")?
-            .name("org.freedesktop.NetworkManager")?
-            .serve_at("/org/freedesktop/NetworkManager", NetworkManager)?
-            .build()
-            .await
-    });
-    let played = played.expect("on the bus");
-    let check = said().expect("it is said");
-    assert!(check.state == "bad" && check.text.contains("login"), "{check:?}");
-    drop(played);
-}
-
 #[test]
 fn a_policy_that_changed_while_the_helper_was_away_holds_for_what_runs() {
     let Some((lab, mut ann, sandbox)) = start() else { return };
@@ -653,9 +416,7 @@ fn n17_a_flood_of_questions_leaves_the_others_their_answers() {
             noisy.run(|| {
                 let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("socket");
                 let end = Instant::now() + Duration::from_secs(10);
-                while !stop.load(std::sync::atomic::Ordering::Relaxed)
-                    && Instant::now() < end
-                {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) && Instant::now() < end {
                     let _ = socket.send_to(&[0x55; 60], ("169.254.1.1", 53));
                 }
             });
