@@ -18,7 +18,7 @@ describe("folders", () => {
     await terminalShows(page, "You said: hello");
   });
 
-  on("open=warm", "a warm start shows no strip", async (page) => {
+  on("open=warm&speed=10", "a warm start shows no strip", async (page) => {
     await page.evaluate(() => {
       window.strips = 0;
       new MutationObserver(() => (window.strips += document.querySelectorAll(".steps").length)).observe(document.body, {
