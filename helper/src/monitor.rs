@@ -97,11 +97,16 @@ pub async fn run(gate: Room, host: Room, empty: Room, store: Store) -> anyhow::R
         result = read_log(control.clone(), logged) => result?,
         result = follow_links(&control, gate_links) => result?,
         result = follow(host_changes, || async {
-            if let Err(error) = control.host_changed().await {
-                warn!(%error, "the host's addresses could not be taken over");
-            }
+            let mut taken = control.host_changed().await;
             control.resolver.tell(&ToResolver::Rerouted, &[]).await;
             routes.notify_one();
+            let mut pause = Duration::from_secs(1);
+            while let Err(error) = taken {
+                warn!(%error, "the host's addresses could not be taken over; again in {pause:?}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(60));
+                taken = control.host_changed().await;
+            }
         }) => result?,
         result = guard_host_table(control.clone(), tables) => result?,
         result = follow_list(&control, edits) => result?,
@@ -340,10 +345,10 @@ async fn supervise_resolver(
                 control.resolver.set(Some(socket.clone()));
                 let fds = [wire::number(&hellos.device), wire::number(&hellos.acks)];
                 control.resolver.tell(&ToResolver::Hellos, &fds).await;
-                if let Err(error) = control.brief_resolver().await {
-                    error!(%error, "the resolver could not be told the rules");
+                match control.brief_resolver().await {
+                    Ok(()) => serve_resolver(&control, &socket, &publish).await,
+                    Err(error) => error!(%error, "the resolver could not be told the rules"),
                 }
-                serve_resolver(&control, &socket, &publish).await;
                 control.resolver.set(None);
                 let _ = child.kill();
                 let waited = tokio::task::spawn_blocking(move || child.wait());

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use rcc_dbus::{Code, HelperError, Rule, RuleDropped};
 use rcc_policy::{Entry, Flow as NewFlow, Protocol, Verdict};
@@ -16,6 +17,10 @@ use crate::netlink::Rtnl;
 use crate::nfnetlink::{Conntrack, Flow};
 use crate::resolver::wire::{self, ToResolver};
 use crate::rules::{self, answer_may_open, link_name};
+
+/// How long a packet may be under way in the gate: as long as a computer in software may
+/// stop one of its processors.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 impl Control {
     /// See `SetRules` of the contract.
@@ -160,6 +165,9 @@ impl Control {
             return Err(error);
         }
         let cut = if narrower { self.cut(state, id, old, generation).await } else { Ok(()) };
+        if narrower {
+            self.look_again(old);
+        }
         // Also when it failed: the rules hold, and names are answered by no others.
         let message = ToResolver::Rules { id, revision, connected, open };
         self.resolver.tell(&message, &[wire::number(&file)]).await;
@@ -267,6 +275,29 @@ impl Control {
         Ok(())
     }
 
+    /// Takes away a sandbox whose change failed halfway: the kernel may know flows of its
+    /// rules of before.
+    pub(super) async fn cut_off(&self, state: &mut State, id: u32) {
+        self.clear(state, id, "failed").await;
+        if let Err(error) = self.forget_strangers(state).await {
+            self.give_up(state, id, &error.to_string());
+        }
+    }
+
+    /// Looks once more for flows of a generation that is over. A packet that was under way
+    /// when its rules went can begin one after the last look; no rule lets it on, but what
+    /// its server sends would come in.
+    fn look_again(&self, generation: u32) {
+        let gate = self.gate.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(UNDER_WAY).await;
+            let late = gate.run(move || forget_all(generation)).await;
+            if let Err(error) = late.map_err(io::Error::other).and_then(|late| late) {
+                warn!(%error, "late connections could not be looked for");
+            }
+        });
+    }
+
     /// A link that could not be taken away must not stay up without a record: the
     /// process ends, and the next one removes every link that it does not know.
     fn give_up(&self, state: &State, id: u32, error: &str) {
@@ -305,6 +336,7 @@ impl Control {
                 Ok(flows?)
             })
             .await;
+        self.look_again(generation);
         match cleared {
             Ok(Ok(flows)) => self.forget_behind_gate(flows).await,
             Ok(Err(error)) => self.give_up(state, id, &error.to_string()),

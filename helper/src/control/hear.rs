@@ -1,9 +1,10 @@
 //! What the resolver and the kernel say.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 
 use rcc_dbus::{Code, HelperError, Rule};
-use rcc_policy::Name;
+use rcc_policy::{Name, Policy};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -17,11 +18,17 @@ use crate::resolver::wire::{self, ToResolver};
 use crate::rules;
 use crate::uplink::{self, Uplink};
 
+/// The entries of an administrator's list, as the resolver reads them.
+pub(super) fn entries_of(policy: &Policy) -> Result<OwnedFd, HelperError> {
+    wire::entries_file(&policy.entries.iter().map(Rule::from).collect::<Vec<_>>()).map_err(failed)
+}
+
 impl Control {
     /// Tells a new resolver everything.
     pub async fn brief_resolver(&self) -> Result<(), HelperError> {
         let state = self.state.lock().await;
-        self.brief_policy(&state).await?;
+        let policy = &state.policy.policy;
+        self.brief_policy(policy, &entries_of(policy)?).await;
         for (id, one) in &state.attachments.all {
             if let Some(sockets) = state.sockets.get(id) {
                 self.introduce(&state, *id, one.revision, sockets).await?;
@@ -30,12 +37,10 @@ impl Control {
         Ok(())
     }
 
-    pub(super) async fn brief_policy(&self, state: &State) -> Result<(), HelperError> {
-        let policy = &state.policy.policy;
-        let file = wire::entries_file(&policy.entries.iter().map(Rule::from).collect());
+    /// Tells the resolver the administrator's list, whose entries are in `file`.
+    pub(super) async fn brief_policy(&self, policy: &Policy, file: &OwnedFd) {
         let message = ToResolver::Policy { allow_public: policy.defaults.allow_public };
-        self.resolver.tell(&message, &[wire::number(&file.map_err(failed)?)]).await;
-        Ok(())
+        self.resolver.tell(&message, &[wire::number(file)]).await;
     }
 
     /// Counts something refused; [`Control::flush`] tells of it. `link` is that of
@@ -180,7 +185,7 @@ impl Control {
         };
         if let Err(error) = self.replace_rules(state, id, false, end).await {
             error!(attachment = id, %error, "what is over could not end; the sandbox is cut off");
-            self.clear(state, id, "failed").await;
+            self.cut_off(state, id).await;
         }
     }
 

@@ -6,6 +6,7 @@ use rcc_dbus::HelperError;
 use tracing::{error, info};
 
 use super::change::hold_to;
+use super::hear::entries_of;
 use super::{Control, Event};
 use crate::attachments::Attachment;
 use crate::netlink::Rtnl;
@@ -24,6 +25,8 @@ impl Control {
         if policy.version == state.policy.version {
             return Ok(());
         }
+        // Before anything is done, as it can fail: half a change would count as done.
+        let entries = entries_of(&policy.policy)?;
         let version = policy.version.clone();
         let uplink = Uplink::said_by(&policy);
         // Where that fails nothing leaves the host, so the rest can hold all the same.
@@ -40,13 +43,13 @@ impl Control {
         // The resolver's index first: with the new one and an old revision a
         // publication is refused; the other way round it would open addresses of
         // one entry for another.
-        self.brief_policy(&state).await?;
+        self.brief_policy(&policy.policy, &entries).await;
         for id in state.attachments.ids() {
             // Entries of the file may have gone: every flow is looked at again.
             let held = |one: &mut Attachment| hold_to(&policy.policy, one);
             if let Err(error) = self.replace_rules(&mut state, id, true, held).await {
                 error!(attachment = id, %error, "the new policy cannot hold; the sandbox is cut off");
-                self.clear(&mut state, id, "failed").await;
+                self.cut_off(&mut state, id).await;
             }
         }
         state.attachments.policy.clone_from(&version);

@@ -40,6 +40,8 @@ const WAITING: usize = 256;
 const CONNECTIONS: usize = 16;
 /// How long a TCP client may be silent.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long the helper may take for an answer: a list of 100,000 networks takes it seconds.
+const ANSWERED: Duration = Duration::from_secs(20);
 
 /// Runs until the helper is gone. The socket to it is standard input.
 pub fn run() -> io::Result<()> {
@@ -257,7 +259,7 @@ impl Resolver {
         let (answer, heard) = oneshot::channel();
         self.waiting.borrow_mut().insert(request, answer);
         let heard = match self.tell(&message(request)).await {
-            Ok(()) => timeout(Duration::from_secs(5), heard).await.ok().and_then(Result::ok),
+            Ok(()) => timeout(ANSWERED, heard).await.ok().and_then(Result::ok),
             Err(_) => None,
         };
         self.waiting.borrow_mut().remove(&request);

@@ -104,9 +104,9 @@ impl Looking {
                         // A rule that was allowed before counts.
                         let up_to_date = looking.resolver.catch_up();
                         let may = |(id, _): &(u32, _)| looking.resolver.may_reach(*id, &name);
+                        let refused = found.as_ref().is_some_and(|found| !may(found));
                         let allowed =
                             found.filter(may).filter(|_| up_to_date).map(|(_, known)| known);
-                        let refused = allowed.is_none();
                         let deeds = looking.hellos.borrow_mut().decided(
                             flow,
                             serial,
@@ -114,6 +114,7 @@ impl Looking {
                             allowed,
                         );
                         let Some(deeds) = deeds else { return };
+                        // Nobody is told of one that is over, or that nobody answered for.
                         if refused {
                             looking.ended(flow, Some(name.as_str().to_owned())).await;
                         }

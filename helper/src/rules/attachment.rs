@@ -143,6 +143,10 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     hellos_of(t, rules);
     let reached = reached_chain(id);
     t.chain(&reached);
+    // Only what has none: the mark of a connection that runs is changed by the cut alone,
+    // which must find it as it saw it.
+    let unmarked = is(ct("mark"), number(0));
+    t.rule(&reached, vec![unmarked, set_mark(rules.generation)]);
     t.rule(&reached, vec![at_most(20, 100), log(LOG_GROUP, REACHED, LOG_BYTES)]);
     t.rule(&reached, vec![accept()]);
     let chain = chain_name(id);
@@ -185,10 +189,9 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     t.rule(&chain, vec![has(ct("state"), &["invalid"]), goto("c_refuse")]);
     let flow =
         || concat(vec![payload("ip", "daddr"), meta(MetaKey::L4proto), payload("th", "dport")]);
-    let mark = || set_mark(rules.generation);
     let allow = |t: &mut Transaction, reach| {
         let set = |by_name| text(format!("@{}", set_name(id, by_name, reach)));
-        t.rule(&chain, vec![is(flow(), set(false)), mark(), goto(&reached)]);
+        t.rule(&chain, vec![is(flow(), set(false)), goto(&reached)]);
         // Only what begins: a packet that is on its way here while its connection is passed,
         // or while the rules change, must not have it looked at anew. Whoever looks has
         // decided already, and nobody would cut it any more.
@@ -206,7 +209,7 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
             missed.push(discard());
             t.rule(&chain, missed);
         }
-        t.rule(&chain, vec![is(flow(), set(true)), mark(), goto(&reached)]);
+        t.rule(&chain, vec![is(flow(), set(true)), goto(&reached)]);
     };
     // Steps 4 to 7.
     allow(t, Reach::Private);
@@ -218,8 +221,12 @@ fn fill_chain(t: &mut Transaction, rules: &AttachmentRules<'_>) {
     allow(t, Reach::Public);
     if rules.defaults.allow_public {
         let public = is_not(payload("ip", "daddr"), text("@private4"));
-        t.rule(&chain, vec![public, mark(), goto(&reached)]);
+        t.rule(&chain, vec![public, goto(&reached)]);
     }
+    // One that was passed by its name, under the rules of before: its address may have left
+    // the set, and the cut, which comes behind the new rules, lets it go on.
+    let marked = is_not(ct("mark"), number(0));
+    t.rule(&chain, vec![tls(), original(), established(), marked, discard()]);
     t.rule(&chain, vec![at_most(20, 40), report(BlockedReason::NotAllowed)]);
     t.rule(&chain, vec![goto("c_refuse")]);
 }

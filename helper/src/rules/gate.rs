@@ -57,9 +57,9 @@ fn fill(t: &mut Transaction, host_networks: &[IpNet], attached: &[(u32, Ipv4Addr
     let v4 = |nets: &[IpNet]| -> Vec<Expression<'static>> {
         nets.iter().filter(|net| matches!(net, IpNet::V4(_))).copied().map(prefix).collect()
     };
-    t.flush_set("never4");
+    // Never emptied: while a set is filled anew a packet may find nothing in it, and rules
+    // ask for what is not in these. What is there already is taken as it is.
     t.elements("never4", v4(NEVER));
-    t.flush_set("private4");
     t.elements("private4", v4(PRIVATE));
     host(t, host_networks);
 

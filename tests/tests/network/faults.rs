@@ -255,16 +255,23 @@ fn h6_without_room_for_the_list_the_old_one_holds() {
 }
 
 /// System calls of the helper that fail with EIO on one file, as on a disk that breaks.
-struct Failing(std::process::Child);
+pub(super) struct Failing(std::process::Child);
 
 impl Failing {
+    /// Calls on this path.
     fn start(lab: &Lab, call: &str, path: &str) -> Self {
+        Self::with(lab, call, "error=EIO", &["-P", path])
+    }
+
+    /// Calls that go wrong as strace's option says.
+    pub(super) fn with(lab: &Lab, call: &str, how: &str, more: &[&str]) -> Self {
         let helper = lab.helper().expect("a helper");
         let log = lab.folder().join("strace");
         let child = std::process::Command::new("strace")
-            .args(["-f", "-qq", "-p", &helper.to_string(), "-P", path, "-o"])
+            .args(["-f", "-qq", "-p", &helper.to_string(), "-o"])
             .arg(&log)
-            .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error=EIO")])
+            .args(more)
+            .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{how}")])
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("strace");
@@ -282,7 +289,7 @@ impl Failing {
     }
 
     /// Lets go; answers how many calls failed.
-    fn end(mut self, lab: &Lab) -> usize {
+    pub(super) fn end(mut self, lab: &Lab) -> usize {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("end it");
         self.0.wait().expect("its end");
@@ -292,7 +299,7 @@ impl Failing {
 }
 
 /// Whether this machine can play a disk that fails.
-fn can_fail() -> bool {
+pub(super) fn can_fail() -> bool {
     let can = std::process::Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "true"])
         .stderr(std::process::Stdio::null())

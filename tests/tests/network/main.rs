@@ -5,6 +5,7 @@ mod churn;
 mod decisions;
 mod docker;
 mod faults;
+mod halfway;
 mod hellos;
 mod memory;
 mod names;
