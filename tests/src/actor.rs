@@ -224,9 +224,22 @@ impl Actor {
         self.call(&Call::Prompts)
     }
 
-    /// Waits for a signal that fits, at most three seconds.
+    /// Waits for a signal that fits, at most twenty seconds.
     pub fn event(&mut self, fits: impl Fn(&Watched) -> bool) -> anyhow::Result<Watched> {
-        let end = Instant::now() + Duration::from_secs(3);
+        self.event_within(Duration::from_secs(20), fits)
+    }
+
+    /// No signal that fits comes within three seconds.
+    pub fn silent(&mut self, fits: impl Fn(&Watched) -> bool) -> bool {
+        self.event_within(Duration::from_secs(3), fits).is_err()
+    }
+
+    fn event_within(
+        &mut self,
+        time: Duration,
+        fits: impl Fn(&Watched) -> bool,
+    ) -> anyhow::Result<Watched> {
+        let end = Instant::now() + time;
         loop {
             if let Some(at) = self.events.iter().position(&fits) {
                 return Ok(self.events.remove(at));

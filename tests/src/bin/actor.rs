@@ -180,7 +180,7 @@ fn make_namespace(namespaces: &mut HashMap<u32, Child>) -> Answer {
     let pid = child.id();
     namespaces.insert(pid, child);
     let own = std::fs::read_link("/proc/self/ns/net").map_err(local)?;
-    for _ in 0..500 {
+    for _ in 0..15_000 {
         if std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|theirs| theirs != own) {
             return Ok(json!(pid));
         }

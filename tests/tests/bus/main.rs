@@ -68,7 +68,7 @@ fn h1_another_users_sandbox_is_out_of_reach() {
     ann.call::<()>(&Call::Watch).expect("watch");
     let _ = sandbox.resolve("secret-project.example");
     ann.event(|event| matches!(event, Watched::Blocked { .. })).expect("told");
-    assert!(bob.event(|_| true).is_err(), "the other one hears nothing");
+    assert!(bob.silent(|_| true), "the other one hears nothing");
     assert!(sandbox.reach("allowed.example", 443).is_ok(), "and nothing changed");
 }
 
@@ -340,7 +340,7 @@ fn h9_only_people_in_the_hosts_network_attach() {
         .expect("links");
     let start = Instant::now();
     refused(ann.call(&Call::Attach(crowded.pid, vec![])), "BadDescriptor");
-    assert!(start.elapsed() < Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_secs(5));
     // As many as one user may have, and not one more.
     let mut refusal = None;
     for _ in 0..130 {

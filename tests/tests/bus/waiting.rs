@@ -87,7 +87,7 @@ fn h4_a_prompt_that_is_left_open_keeps_no_administrator_out() {
     // Nobody is answered yet, neither she nor root.
     let polkit = Held::new(&lab);
     ann.send(&change()).expect("sent");
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_secs(2));
     refused(again.call(&change()), "LimitReached");
     refused(again.call(&Call::Setup(vec!["boot".into()])), "LimitReached");
     root.send(&change()).expect("sent");
@@ -130,9 +130,16 @@ fn h4_taking_away_without_end_waits_in_between() {
     };
     // What she may do at once is used up by what is refused for itself, which is quick.
     let too_long = Call::OpenInternet(sandbox.id, u32::MAX);
-    let mut told = (0..2_000).map(|_| ann.call::<()>(&too_long).expect_err("refused").to_string());
-    assert!(told.any(|told| told.starts_with("LimitReached:")));
-    let waited = take(&mut ann, sandbox.id, 10);
+    let mut begun = Instant::now();
+    let refused = (0..2_000).any(|_| {
+        begun = Instant::now();
+        let told = ann.call::<()>(&too_long).expect_err("refused").to_string();
+        told.starts_with("LimitReached:")
+    });
+    assert!(refused);
+    take(&mut ann, sandbox.id, 10);
+    // From there ten come in a second, however busy this computer is.
+    let waited = begun.elapsed();
     assert!(waited > Duration::from_millis(900), "{waited:?}");
     let others = take(&mut bob, theirs.id, 10);
     assert!(others < waited, "bob's pace is his own: {others:?} and {waited:?}");
@@ -152,6 +159,7 @@ fn h4_a_flood_of_calls_leaves_others_theirs() {
     let his: Vec<Sandbox> =
         (0..15).map(|_| lab.bare_sandbox(&mut bob).expect("namespace")).collect();
     // Polkit is asked for each, and each looks at a descriptor.
+    let flood = Instant::now();
     ann.send(&Call::Flood(sandbox.pid, AT_ONCE, EACH)).expect("sent");
     let mut longest = Duration::ZERO;
     for _ in 0..10 {
@@ -159,8 +167,9 @@ fn h4_a_flood_of_calls_leaves_others_theirs() {
         bob.list().expect("served");
         longest = longest.max(begun.elapsed());
     }
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
     let codes: Vec<String> = ann.answer().expect("answers");
+    let whole = flood.elapsed();
+    assert!(longest < Duration::from_secs(3).max(whole / 2), "{longest:?} of {whole:?}");
     assert_eq!(codes.len(), AT_ONCE * EACH, "none gave a second link");
     assert!(codes.iter().any(|code| code == "LimitReached"), "it is too much: {codes:?}");
     for one in his {

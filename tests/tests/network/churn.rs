@@ -222,7 +222,8 @@ fn edit_list(lab: &Lab, number: u64) {
 fn median(samples: &[Sample], what: &str) -> u64 {
     let mut numbers: Vec<u64> = samples.iter().map(|sample| sample[what]).collect();
     numbers.sort_unstable();
-    numbers[numbers.len() / 2]
+    // Of two the lower one: the kernel takes away late, and what leaks never gets less.
+    numbers[(numbers.len() - 1) / 2]
 }
 
 /// How much more there may be in the end of something.
@@ -300,6 +301,14 @@ fn h4_one_users_changes_leave_others_their_turn() {
     let nets = |with: u8| -> Vec<Rule> {
         (0..60).map(|number| Rule::tcp(format!("9.{with}.{number}.0/24"), &ports)).collect()
     };
+    // What one of her changes takes by itself, on this computer.
+    let mut first = lab.person(ANN).expect("a program");
+    let dear = (0..3_u8).map(|number| {
+        let begun = Instant::now();
+        first.set_rules(sandbox.id, &nets(number % 2), 0).expect("a change");
+        begun.elapsed()
+    });
+    let dear = dear.max().unwrap_or_default();
     let many: Vec<Actor> = (0..32).map(|_| lab.person(ANN).expect("a program")).collect();
     let over = std::sync::atomic::AtomicBool::new(false);
     let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
@@ -330,8 +339,11 @@ fn h4_one_users_changes_leave_others_their_turn() {
         let changes: u32 = programs.into_iter().map(|one| one.join().expect("it ends")).sum();
         (changes, slowest)
     });
-    eprintln!("{changes} changes of hers; his slowest name and change {slowest:?}");
+    eprintln!(
+        "{changes} changes of hers; his slowest name and change {slowest:?}, one of hers {dear:?}"
+    );
     assert!(changes > 2, "{changes} are no flood");
-    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
+    // Without turns he waits for all 32 of her programs.
+    assert!(slowest < Duration::from_millis(500) + 8 * dear, "{slowest:?}, {dear:?} each");
     drop(ann);
 }

@@ -27,6 +27,15 @@ pub(super) fn said(stream: &TcpStream, bytes: &[u8]) -> bool {
     stream.write_all(bytes).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == bytes
 }
 
+/// The connection was ended, and did not only fall silent.
+pub(super) fn hears_its_end(read: &std::io::Result<usize>) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    match read {
+        Ok(length) => *length == 0,
+        Err(error) => !matches!(error.kind(), TimedOut | WouldBlock),
+    }
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -36,15 +45,21 @@ fn n20_another_name_on_an_allowed_address_is_refused() {
     let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
     ann.call::<()>(&rcc_tests::protocol::Call::Watch).expect("watch");
     let good = held(&sandbox, SHARED, 443);
-    let asked = Instant::now();
     assert!(said(&good, &hello_for("allowed.example")), "{}", lab.log());
-    assert!(asked.elapsed() < Duration::from_millis(150), "no packet had to be sent again");
-    assert!(echoes(&good), "and what follows passes");
+    assert!(goes_on(&good), "and what follows passes");
+    // On a busy computer not each time; who sends again does so each time.
+    let at_once = (0..5).any(|_| {
+        let stream = held(&sandbox, SHARED, 443);
+        let asked = Instant::now();
+        said(&stream, &hello_for("allowed.example")) && asked.elapsed() < Duration::from_millis(150)
+    });
+    assert!(at_once, "no packet had to be sent again");
 
-    let asked = Instant::now();
     let evil = held(&sandbox, SHARED, 443);
-    assert!(!said(&evil, &hello_for("evil.example")));
-    assert!(asked.elapsed() < Duration::from_millis(500), "it hears of it at once");
+    evil.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    (&evil).write_all(&hello_for("evil.example")).expect("written");
+    let end = (&evil).read(&mut [0; 16]);
+    assert!(hears_its_end(&end), "it hears of it at once: {end:?}");
     let told = ann
         .event(|event| matches!(event, Watched::Blocked { host, .. } if host == "evil.example"))
         .expect("told");
@@ -167,7 +182,7 @@ fn n20_what_a_person_allows_and_takes_away_holds_for_names() {
     sandbox.resolve("evil.example").expect("allowed now");
     let evil = held(&sandbox, SHARED, 443);
     assert!(said(&evil, &hello_for("evil.example")));
-    assert!(echoes(&allowed), "allowing cuts nothing");
+    assert!(goes_on(&allowed), "allowing cuts nothing");
     // The address stays open by the other name; this one's connection does not.
     ann.set_rules(sandbox.id, &[], 0).expect("deny");
     assert!(!echoes(&evil));
@@ -181,11 +196,11 @@ fn n20_addresses_with_a_rule_of_their_own_and_an_open_internet_are_not_looked_at
     let Some((_lab, mut ann, sandbox)) = shared(&[Rule::tcp(SHARED.to_string(), &[443])]) else {
         return;
     };
-    assert!(echoes(&held(&sandbox, SHARED, 443)), "a rule for the address");
+    assert!(goes_on(&held(&sandbox, SHARED, 443)), "a rule for the address");
     ann.set_rules(sandbox.id, &[], 0).expect("take it away");
     assert!(!said(&held(&sandbox, SHARED, 443), b"plain"));
     ann.open_internet(sandbox.id, 60).expect("open");
-    assert!(echoes(&held(&sandbox, SHARED, 443)), "open to the internet");
+    assert!(goes_on(&held(&sandbox, SHARED, 443)), "open to the internet");
     ann.open_internet(sandbox.id, 0).expect("close");
     assert!(!said(&held(&sandbox, SHARED, 443), b"plain"));
 }
@@ -283,7 +298,7 @@ fn n20_what_was_reached_while_the_internet_was_open_ends_with_it() {
     assert!(said(&evil, &hello_for("evil.example")));
     ann.open_internet(sandbox.id, 0).expect("close");
     assert!(!echoes(&evil));
-    assert!(echoes(&own), "what its name allows goes on");
+    assert!(goes_on(&own), "what its name allows goes on");
 }
 
 /// Found in a review: the ports of a connection that was approved, used again at once.

@@ -232,11 +232,15 @@ fn a_resolver_that_hangs_is_replaced() {
     nix::sys::signal::kill(resolver, nix::sys::signal::Signal::SIGSTOP).expect("stop");
     // It reads nothing any more; whoever changes rules is not held up.
     let mut longest = Duration::ZERO;
-    for turn in 0..400_u16 {
+    for turn in 0..1_000_u16 {
         let rules: Vec<_> =
             (1..40).map(|n| Rule::tcp(format!("h{n}.t{turn}.example"), &[443])).collect();
         let start = Instant::now();
-        ann.set_rules(sandbox.id, &rules, 0).expect("set");
+        if let Err(error) = ann.set_rules(sandbox.id, &rules, 0) {
+            // As fast as she may: a computer on which each takes long lets her do fewer.
+            assert!(error.to_string().starts_with("LimitReached"), "{error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
         longest = longest.max(start.elapsed());
         if lab.resolver() != Some(resolver) {
             break;
@@ -277,7 +281,7 @@ fn n6_name_servers_that_lie_are_slow_or_die() {
         let all: Vec<_> = (0..20).map(ask).collect();
         assert!(all.into_iter().all(|one| one.join().expect("it ends") == right));
     });
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     lab.dns.set(rcc_tests::zone().silent());
     let begun = Instant::now();
     // "There is no such name" would be believed.
@@ -313,7 +317,7 @@ fn diagnose_tells_how_name_servers_take_a_question_that_says_nothing() {
         lab.dns.set(zone);
         let begun = Instant::now();
         let checks = ann.diagnose().expect("diagnose");
-        assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         let check = checks.into_iter().find(|check| check.name == "upstream").expect("a line");
         format!("{}: {}", check.state, check.text)
     };

@@ -31,7 +31,7 @@ fn n9_what_has_no_record_that_reads_leaves_nothing_to_the_next() {
     lab.on_host(&format!("echo '{{' > /run/rcc/sandboxes/{}.json", lost.id)).expect("a record");
     let list = ann.list().expect("a new helper");
     assert_eq!(list.iter().map(|one| one.id).collect::<Vec<_>>(), [kept.id]);
-    assert!(echoes(&connections[1]), "the other one goes on\n{}", lab.log());
+    assert!(goes_on(&connections[1]), "the other one goes on\n{}", lab.log());
     assert!(!echoes(&connections[0]));
     assert_eq!(traces(&lab, &lost), [""; 0]);
     let next = lab.sandbox(&mut ann, &[]).expect("one more");
@@ -61,7 +61,7 @@ fn n15_who_is_killed_before_it_cuts_leaves_no_flow() {
     let Some((lab, mut ann, sandbox)) = start("version: 1\nwhitelist: []\n", &both) else { return };
     sandbox.reach("other.example", 9_999).expect("before");
     let goes = held(&sandbox, world::SERVERS[1], 9_999);
-    assert!(echoes(&goes));
+    assert!(goes_on(&goes));
     kill_helper(&lab);
     let record = format!("/run/rcc/sandboxes/{}.json", sandbox.id);
     let edit = r#"s/"held":.*,"generation":[0-9]*,/"held":[],"generation":4000,/"#;

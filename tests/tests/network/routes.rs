@@ -82,7 +82,7 @@ fn moves_to(lab: &Lab, sandbox: &Sandbox, address: Ipv4Addr, why: &str) {
     wait_for(|| sandbox.reach("allowed.example", 443).is_ok())
         .unwrap_or_else(|_| panic!("{why}, by name: {}", lab.log()));
     // What was sent before that and lost takes a second and a half.
-    assert!(start.elapsed() < Duration::from_secs(4), "{why}: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{why}: {:?}", start.elapsed());
     for address in [world::SERVERS[1], world::HOST, world::HOST_ON_LAN, world::NEIGHBOUR] {
         assert!(sandbox.tcp(address, 443).is_err(), "{why}: {address} is out of reach");
     }
@@ -108,14 +108,14 @@ fn n19_the_way_out_moves_from_wifi_to_cable_and_back() {
     let sandbox = lab.sandbox(&mut ann, &[]).expect("a sandbox");
     moves_to(&lab, &sandbox, world::HOST, "as it was");
     let stream = held(&sandbox, SERVER, PLAIN);
-    assert!(echoes(&stream));
+    assert!(goes_on(&stream));
 
     // A better way is there beside the old one, as NetworkManager does it: by metric.
     lab.on_host(
         "ip route replace default via 192.0.2.1 metric 600 && ip route del default metric 0",
     )
     .expect("a metric");
-    assert!(echoes(&stream), "the way is the same");
+    assert!(goes_on(&stream), "the way is the same");
     change(&lab, &format!("{PLUG_IN} && ip route add default via 192.0.2.129 metric 100"));
     moves_to(&lab, &sandbox, SECOND, "a better way");
     assert!(forwarding(&lab, "wifi0") && forwarding(&lab, "eth0"), "answers come by both");
@@ -127,7 +127,7 @@ fn n19_the_way_out_moves_from_wifi_to_cable_and_back() {
     // The old one is unplugged: nothing of ours is left on it.
     let stream = held(&sandbox, SERVER, PLAIN);
     change(&lab, "ip link set eth0 down");
-    assert!(echoes(&stream), "what goes by the new way goes on");
+    assert!(goes_on(&stream), "what goes by the new way goes on");
     moves_to(&lab, &sandbox, SECOND, "without the old way");
     assert!(forwarding(&lab, "wifi0") && !forwarding(&lab, "eth0"));
     // The chain that keeps others out knows the links of now.
@@ -197,10 +197,10 @@ fn a_vpn_as_wg_quick_makes_it_takes_sandboxes_along() {
     // Flushed and checked, killed: the same.
     lab.on_host("nft delete table inet rcc").expect("as a flush");
     wait_for(|| lab.on_host("nft list table inet rcc").is_ok()).expect("back");
-    assert!(echoes(&stream));
+    assert!(goes_on(&stream));
     kill_helper(&lab);
     lab.apply().expect("the regular check");
-    assert!(echoes(&stream));
+    assert!(goes_on(&stream));
     ann.list().expect("the next helper");
     moves_to(&lab, &sandbox, VPN, "with the next helper");
 
@@ -316,7 +316,7 @@ fn n3_ipv6_that_comes_and_goes_is_not_noticed_in_sandboxes() {
     for round in 0..3 {
         lab.on_host(come).expect("IPv6");
         lab.on_host("ping -6 -c1 -W2 2001:db8::1").expect("the computer has it");
-        assert!(echoes(&stream), "round {round}");
+        assert!(goes_on(&stream), "round {round}");
         sandbox.reach("allowed.example", 443).expect("names as before");
         let own =
             sandbox.shell("ip -6 addr show scope global; ip -6 route show default").expect("look");
@@ -324,7 +324,7 @@ fn n3_ipv6_that_comes_and_goes_is_not_noticed_in_sandboxes() {
         assert!(sandbox.tcp("2001:db8::1".parse::<IpAddr>().expect("v6"), 443).is_err());
         assert_eq!(settings(), before, "the computer routes no IPv6");
         change(&lab, go);
-        assert!(echoes(&stream), "round {round}, without");
+        assert!(goes_on(&stream), "round {round}, without");
     }
     assert_eq!(lab.helper(), Some(helper), "the service goes on");
     assert_eq!(ann.list().expect("list").len(), 1);
