@@ -173,6 +173,24 @@ fn n20_what_goes_on_is_not_ended_by_the_change() {
     assert!(goes_on(&stream));
 }
 
+/// A connection of rules that are gone, whose hello is looked at: it is the cut's to end, and
+/// no rule of now takes it along.
+#[test]
+fn n20_what_runs_is_not_looked_at_once_more() {
+    let Some((lab, _ann, sandbox)) = start(POLICY, &[]) else { return };
+    sandbox.resolve("allowed.example").expect("open");
+    let stream = held(&sandbox, SERVER, 443);
+    assert!(said(&stream, &hello_for("allowed.example")));
+    let passed = || marks(&lab, &sandbox, 443).first().copied().filter(|mark| mark >> 31 == 0);
+    wait_for(|| passed().is_some()).expect("passed");
+    let unchecked = 0x3fff_ffff | 1 << 31;
+    let write = || (&stream).write_all(b"ping").expect("written");
+    play_mark(&lab, passed().expect("passed"), unchecked, write);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(marks(&lab, &sandbox, 443), [unchecked], "{}", lab.log());
+    assert!(!echoes(&stream));
+}
+
 /// The rules give no flow that runs another mark: whoever cuts tells the kernel the difference
 /// to what was seen, and two changes at once would give the old one back.
 #[test]

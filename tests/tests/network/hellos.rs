@@ -237,7 +237,7 @@ fn n20_a_busy_connection_that_is_looked_at_once_more_ends_with_its_name() {
     let rule = Rule::tcp("evil.example", &[443]);
     let Some((lab, mut ann, sandbox)) = shared(&[]) else { return };
     let in_gate = |what: &str| lab.in_gate(what).expect("in the gate");
-    for turn in 0..3 {
+    for turn in 0..6 {
         ann.set_rules(sandbox.id, std::slice::from_ref(&rule), 0).expect("allow");
         sandbox.resolve("evil.example").expect("allowed");
         let busy = held(&sandbox, SHARED, 443);
