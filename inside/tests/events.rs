@@ -107,7 +107,7 @@ fn a_hook_does_not_wait_for_an_input_that_does_not_end() {
         .unwrap();
     let _held_open = child.stdin.take();
     assert!(child.wait().unwrap().success());
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_hook_does_not_wait_for_a_pid_1_that_does_not_answer() {
     sandbox.signal("-STOP");
     let took = hook(&sandbox.socket, Some("1"), br#"{"hook_event_name":"Stop"}"#);
     sandbox.signal("-CONT");
-    assert!(took < Duration::from_millis(1500), "{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn titles_are_told_clean_and_not_too_often() {
     let mut client = sandbox.connect();
     client.send(&Request::Subscribe);
     let script = r"i=0; while [ $i -lt 2000 ]; do i=$((i+1)); printf '\033]0;\342\200\256t%s\007' $i; done; cat";
+    let begin = Instant::now();
     client.send(&start("shell", &["sh", "-c", script]));
     client.started();
-    let begin = Instant::now();
     let mut titles = 0_u32;
     let last = client.find(|reply| match reply {
         Reply::Title { title, .. } => {

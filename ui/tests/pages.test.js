@@ -195,7 +195,7 @@ describe("shield", () => {
 });
 
 describe("setup", () => {
-  on("setup=bare&projects=none&speed=6", "each line with its one button; slow ones side by side; it ends by itself", async (page) => {
+  on("setup=bare&projects=none&speed=2", "each line with its one button; slow ones side by side; it ends by itself", async (page) => {
     await page.getByText("Before the first sandbox").waitFor();
     assert.equal(await button(page, "Open Folder…").last().isDisabled(), true);
     await page.getByRole("button", { name: /^Build/ }).click();

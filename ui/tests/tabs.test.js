@@ -44,7 +44,7 @@ describe("several terminals", () => {
       });
     assert.ok(await seen("Shell 2"));
     await page.keyboard.press("Alt+1");
-    await page.waitForTimeout(100);
+    for (let tries = 0; tries < 100 && !(await seen("Claude")); tries += 1) await page.waitForTimeout(50);
     assert.ok(await seen("Claude"));
   }, { viewport: { width: 800, height: 560 } });
 

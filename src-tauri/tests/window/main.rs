@@ -154,7 +154,7 @@ fn closing_hides_only_where_something_brings_it_back() {
     let desktop = Desktop::start(&place.bus(), LIGHT);
     desktop.show_tray();
     // It registers there, a moment later; the first time says so before it hides.
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(3));
     window.close();
     window.shows("rcc stays in the tray.");
     assert!(window.is_in_sight());
@@ -169,7 +169,7 @@ fn closing_hides_only_where_something_brings_it_back() {
 
     // The panel is gone: nothing runs, so it ends.
     drop(desktop);
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(3));
     window.close();
     until("it ends", || (!place.runs()).then_some(()));
 }

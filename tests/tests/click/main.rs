@@ -296,8 +296,11 @@ fn r3_killed_while_it_opens(mut window: Window, workshop: &Workshop, project: &P
             window.click(word);
         }
         window.prints("Claude Code");
-        let all = workshop.run(project, "podman", &["ps", "--all", "--quiet"]).expect("podman");
-        assert_eq!(all.out.lines().count(), 1, "killed after {after} ms: {all:?}");
+        let all = || {
+            let all = workshop.run(project, "podman", &["ps", "--all", "--quiet"]);
+            all.expect("podman").out.lines().count()
+        };
+        wait_for(|| all() == 1).unwrap_or_else(|_| panic!("killed after {after} ms: {}", all()));
         stop(&window, workshop, project);
     }
 }

@@ -65,8 +65,8 @@ fn an_edit_by_hand_holds_in_the_sandbox_of_a_command_that_runs() {
     let computer = PathBuf::from("/etc/rcc/network-whitelist.yaml");
     let before = fs::read_to_string(&computer).expect("the computer's list");
     let entry = "  - host: other.example\n    ports: [443, 9999]\n";
-    // A second; twice that on a busy computer.
-    let second = Duration::from_secs(2);
+    // A second; more on a busy computer.
+    let second = Duration::from_secs(5);
     for (list, without) in [
         (everywhere.clone(), EMPTY.to_owned()),
         (own.clone(), EMPTY.to_owned()),

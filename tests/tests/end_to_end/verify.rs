@@ -31,6 +31,9 @@ fn verify(
     (ended.code, verdict, took)
 }
 
+/// The tries end within five seconds; a busy computer takes its time to begin and to end.
+const IN_TIME: Duration = Duration::from_secs(9);
+
 #[test]
 fn verify_tries_the_walls_and_sees_a_hole() {
     let Some((workshop, project)) = start("verify") else { return };
@@ -85,7 +88,7 @@ fn verify_tries_the_walls_and_sees_a_hole() {
         assert_eq!(verdict(id).0, "not tried");
     }
     assert_eq!(code, 0);
-    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert!(took < IN_TIME, "{took:?}");
     let left =
         workshop.lab.on_host("find / -xdev -name 'verify-*' -path '*rcc*' | head").expect("find");
     assert_eq!(left.trim(), "", "nothing is left of it");
@@ -193,7 +196,7 @@ fn verify_ends_in_time_and_says_what_it_could_not_finish() {
         (2, ["N1", "F1"], &["N20", "works"]),
     ] {
         let (code, verdict, took) = while_tries_hang(round, || verify(&workshop, &project));
-        assert!(took < Duration::from_secs(6), "{took:?}");
+        assert!(took < IN_TIME, "{took:?}");
         for id in held {
             let (word, row) = verdict(id);
             assert_eq!(word, "holds", "round {round}: {row:#}");
