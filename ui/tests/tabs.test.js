@@ -60,6 +60,15 @@ describe("several terminals", () => {
     assert.deepEqual(await calls(page, "copy"), []);
   });
 
+  on("open=warm", "a terminal that begins elsewhere is attached to where it is in sight", async (page) => {
+    await row(page, "notes").click();
+    await button(page, "Open in Sandbox").waitFor();
+    await page.evaluate(() => window.__rccFake.begin("0000000000000003"));
+    await terminalShows(page, "pretends");
+    await run(page, "hello");
+    await terminalShows(page, "You said: hello");
+  });
+
   on("open=warm", "terminals of a session that runs are there, and attached to when looked at", async (page) => {
     await opened(page, "web-shop");
     await tab(page, "Shell 1").waitFor();

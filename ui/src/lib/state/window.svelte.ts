@@ -2,7 +2,7 @@
 
 import { tick } from "svelte";
 import { SvelteMap } from "svelte/reactivity";
-import { asProblem, type Backend, type DroppedFile, type Event, type Problem, type Project, type Start } from "../backend/backend";
+import { asProblem, type Backend, type DroppedFile, type Event, type Problem, type Project, type Session, type Start } from "../backend/backend";
 import { BlockedHosts } from "./blocked.svelte";
 import { parse, type ProjectView, type Route, routeOf, write } from "./route";
 import { Sandbox } from "./sandbox.svelte";
@@ -132,7 +132,7 @@ export class WindowState {
       this.problem = asProblem(error);
     }
     for (const { id, session } of this.projects) {
-      if (session || this.sandboxes.has(id)) this.of(id).sync(session, (tab) => this.#sees(tab));
+      if (session || this.sandboxes.has(id)) this.#sync(id, session);
     }
     this.blocked.keepOnly(new Set(this.projects.filter(({ session }) => session).map(({ id }) => id)));
     if (this.selected !== null && this.project === null) this.go({ page: "projects" });
@@ -332,6 +332,15 @@ export class WindowState {
     this.select(id);
   }
 
+  /** What the other side says of a project. What comes in sight by it, as a terminal that began elsewhere, is attached to. */
+  #sync(id: string, session: Session | null): void {
+    const sandbox = this.of(id);
+    const before = sandbox.current;
+    sandbox.sync(session, (tab) => this.#sees(tab));
+    const inSight = sandbox === this.sandbox && this.view === "terminal";
+    if (inSight && sandbox.current !== before && sandbox.current?.phase.kind === "waiting") void sandbox.show();
+  }
+
   #sees(tab: Tab): boolean {
     return this.focused && this.view === "terminal" && this.sandbox?.current === tab;
   }
@@ -346,7 +355,7 @@ export class WindowState {
         if (!session) break;
         session.activity = event.activity;
         session.terminals = event.terminals;
-        this.of(event.project).sync(session, (tab) => this.#sees(tab));
+        this.#sync(event.project, session);
         break;
       }
       case "blocked":

@@ -105,6 +105,12 @@ class Fake implements Backend {
           this.#dropped = files;
           this.#tell({ kind: "files", files });
         },
+        /** A session, or one more Claude in it, that begins elsewhere. */
+        begin: async (project: string) => {
+          const request: OpenSandbox = { project, offline: false, start: "new", terminal: null, columns: 80, rows: 24 };
+          await this.open(request, () => {}, { write: () => {}, ended: () => {}, lost: () => {} });
+          this.#tell({ kind: "projects" });
+        },
         /** A session that ends elsewhere. */
         lose: (project: string) => this.stop(project).then(() => this.#tell({ kind: "projects" })),
         /** The agent writes a hook in the project. */
