@@ -268,8 +268,10 @@ mod tests {
         // The daemon may answer before the wait has begun to listen: it is told until it hears.
         let emitter = SignalEmitter::new(&bus, path).unwrap();
         let answered = heard(&mut desktop, async || {
-            // One of somebody else's is passed over.
+            // One of somebody else's is passed over. notify-rust hears nothing between two
+            // signals for a moment (known-issues.md).
             Daemon::action_invoked(&emitter, 999, "not-now").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
             Daemon::action_invoked(&emitter, id, "allow").await.unwrap();
         });
         assert_eq!(answered.await, Said::Answered(about.clone(), Answer::Allow));

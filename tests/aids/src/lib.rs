@@ -111,7 +111,10 @@ fn ignored(mut by: Command, test: &str) -> std::io::Result<Output> {
 fn passed(ran: &Output, what: &str) {
     let out = String::from_utf8_lossy(&ran.stdout);
     let errors = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && out.contains("1 passed"), "{what}: {out}\n{errors}");
+    let well = ran.status.success() && out.contains("1 passed");
+    // Its lines must not be taken for those of the program that asked.
+    let said = format!("{out}\n{errors}").replace('\n', "\n| ");
+    assert!(well, "{what}: {said}");
 }
 
 const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
